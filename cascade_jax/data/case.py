@@ -1,0 +1,41 @@
+"""One patient's short-axis stack: the image, its labels where they are known, and the header it came with."""
+
+import dataclasses
+
+import nibabel as nib
+import numpy as np
+
+BACKGROUND, CAVITY, MYOCARDIUM, INFARCTION, NO_REFLOW = range(5)
+LABEL_NAMES = ("background", "cavity", "myocardium", "infarction", "no_reflow")
+
+
+class CaseError(ValueError):
+    """Something about a file or folder that makes it unusable.
+
+    Its text is one line that names the file and the fault, fit to be shown to a user as it is.
+    """
+
+    def __init__(self, path, fault: str):
+        self.path, self.fault = str(path), fault
+        super().__init__(f"{path}: {fault}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A stack of slices in the library's axis order: depth (slice), height (y), width (x).
+
+    Attributes:
+        name: the case's name, unique within a cohort.
+        image: float32, (depth, height, width), the file's own intensities. Exactly 0 is the border around the
+            registered field of view, not tissue.
+        labels: uint8, (depth, height, width), 0 to 4 as in `LABEL_NAMES`, or None where no reader has drawn them.
+        spacing: mm along (depth, height, width), from the file's pixdim.
+        header: the file's own NIfTI header, with which results are written back, or None for a case that never was
+            a file.
+    """
+
+    name: str
+    image: np.ndarray
+    labels: np.ndarray | None
+    spacing: tuple[float, float, float]
+    header: nib.Nifti1Header | None = None
