@@ -1,0 +1,52 @@
+"""Training states and parameters on disk, with Orbax: each is complete or not there."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+
+def _manager(folder: Path) -> ocp.CheckpointManager:
+    options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False, create=True)
+    return ocp.CheckpointManager(Path(folder).absolute(), options=options)
+
+
+def save_state(folder: Path, step: int, state: Any) -> None:
+    """Saves a training state (a pytree of arrays) as that of `step`; the one before it goes only afterwards."""
+    with _manager(folder) as manager:
+        manager.save(step, args=ocp.args.StandardSave(state))
+
+
+def restore_state(folder: Path, like: Any) -> Any | None:
+    """The latest state in `folder`, or None if there is none.
+
+    Args:
+        folder: where states were saved.
+        like: a state of the same structure, shapes and dtypes, on the devices where the result shall be.
+    """
+    if not Path(folder).exists():
+        return None
+    with _manager(folder) as manager:
+        step = manager.latest_step()
+        if step is None:
+            return None
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        return manager.restore(step, args=ocp.args.StandardRestore(abstract))
+
+
+def save_params(folder: Path, params: Any) -> None:
+    """Saves parameters; Orbax writes under a temporary name and renames."""
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(Path(folder).absolute(), params, force=True)
+
+
+def restore_params(folder: Path, like: Any) -> Any:
+    """Parameters from `folder`, as numpy-backed arrays on the default device.
+
+    Args:
+        folder: where parameters were saved.
+        like: `jax.ShapeDtypeStruct`s of the same structure.
+    """
+    with ocp.StandardCheckpointer() as checkpointer:
+        return checkpointer.restore(Path(folder).absolute(), like)

@@ -1,0 +1,31 @@
+"""`jax.jit` with the compiler options that serve this library's networks on a CPU."""
+
+import functools
+from collections.abc import Callable
+
+import jax
+
+# Sends convolutions of XLA's CPU backend to the faster of its two libraries: 1.5 times faster forward, up to 3 times
+# in the kernel gradient.
+_CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT"}
+
+
+@functools.cache
+def compiler_options() -> dict[str, str]:
+    """The options that this installation's compiler understands; none on other platforms than the CPU.
+
+    A compiler without an option raises when it is set, so it is tried once on an empty program. (In XLA_FLAGS an
+    unknown option would abort the process.)
+    """
+    if jax.default_backend() != "cpu":
+        return {}
+    try:
+        jax.jit(lambda: 0, compiler_options=_CPU_OPTIONS).lower().compile()
+    except Exception:  # which class depends on the version of jaxlib
+        return {}
+    return dict(_CPU_OPTIONS)
+
+
+def jit(function: Callable, **arguments) -> Callable:
+    """`jax.jit(function, **arguments)` with `compiler_options`. Call it inside a function: it starts the backend."""
+    return jax.jit(function, compiler_options=compiler_options(), **arguments)

@@ -1,0 +1,313 @@
+"""The paper's experiment: both stages on every fold, out-of-fold priors between them, and its three tables."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+
+from cascade_jax import compilation, metrics, postprocess, training
+from cascade_jax.data import augment, emidec, store
+from cascade_jax.data.case import LABEL_NAMES, Case, CaseError
+from cascade_jax.data.preprocess import Example, restore_labels
+from cascade_jax.figures import draw_case
+from cascade_jax.fitting import Trainer, fit
+from cascade_jax.inference import (
+    MODEL_FILE,
+    STAGES,
+    build_networks,
+    compute_dtype,
+    fold_folder,
+    input_shapes,
+    load,
+)
+from cascade_jax.models.cascade import most_probable, segment_slices, segment_volume
+from cascade_jax.optimizers import make_optimizer
+from cascade_jax.plan import Plan
+from cascade_jax.preparation import Progress, write_text
+
+
+def make_folds(names: Sequence[str], count: int, seed: int) -> list[list[str]]:
+    """Shuffles the cases once and deals them into `count` folds whose sizes differ by one at most."""
+    shuffled = np.random.default_rng(seed).permutation(sorted(names))
+    return [sorted(map(str, fold)) for fold in np.array_split(shuffled, count)]
+
+
+class CrossValidation:
+    """One run in one working folder. Every method finds what an earlier run finished and does the rest.
+
+    Args:
+        config: as `launch/configs/default.py` describes it.
+        workdir: the working folder.
+        plan: the cohort's plan.
+        examples: the cohort, preprocessed.
+        files: where each example's case lies, in the same order.
+        progress: wraps loops with a bar.
+    """
+
+    def __init__(
+        self,
+        config,
+        workdir: Path,
+        plan: Plan,
+        examples: Sequence[Example],
+        files: Sequence[emidec.CaseFiles],
+        progress: Progress,
+    ):
+        self.config, self.workdir, self.plan, self.progress = config, workdir, plan, progress
+        self.examples, self.files = examples, {file.name: file for file in files}
+        self.names = [example.name for example in examples]
+        self.networks = build_networks(plan, compute_dtype(config.compute_dtype))
+        path = workdir / "folds.json"
+        if not path.exists():
+            write_text(path, json.dumps(make_folds(self.names, config.num_folds, config.seed), indent=1))
+        self.folds = json.loads(path.read_text())
+        extents = np.array([example.grid.extent for example in examples], np.int32)
+        self._cohort = jax.device_put(
+            training.Cohort(
+                np.stack([example.image for example in examples]),
+                np.stack([example.labels for example in examples]),
+                None,
+                extents,
+            )
+        )
+
+    # Which cases
+
+    def positions(self, fold: int) -> list[int]:
+        """The positions in the cohort of a fold's validation cases."""
+        return [self.names.index(name) for name in self.folds[fold]]
+
+    def _selections(self, fold: int) -> tuple[training.CaseSelection, training.CaseSelection]:
+        """A fold's training and validation cases, of the same sizes for every fold."""
+        validation = self.positions(fold)
+        train = [position for position in range(len(self.names)) if position not in validation]
+        sizes = [len(names) for names in self.folds]
+
+        def select(positions, size):
+            index = np.resize(np.array(positions, np.int32), size)
+            return jax.device_put(training.CaseSelection(index, np.int32(len(positions))))
+
+        return select(train, len(self.names) - min(sizes)), select(validation, max(sizes))
+
+    # Training
+
+    def _trainer(self, stage: int) -> Trainer:
+        settings = self.config[STAGES[stage]]
+        stage_plan = (self.plan.slices, self.plan.volumes)[stage]
+        augmentation = augment.Augmentation(**settings.augmentation)
+        if stage == 0:
+            draw = training.draw_slices(stage_plan.batch_size, augmentation)
+        else:
+            corruption = augment.PriorCorruption(**settings.prior)
+            draw = training.draw_volumes(stage_plan.batch_size, augmentation, corruption, len(LABEL_NAMES))
+        optimizer = make_optimizer(
+            settings.optimizer, settings.schedule, settings.learning_rate, settings.steps, settings.clip_norm
+        )
+        devices = jax.local_devices()
+        used = max(n for n in range(1, len(devices) + 1) if stage_plan.batch_size % n == 0)
+        if used < len(devices):
+            logging.warning(
+                "a batch of %d uses %d of %d devices; --config.plan.%s.batch_size sets it",
+                stage_plan.batch_size,
+                used,
+                len(devices),
+                ("slices", "volumes")[stage],
+            )
+        network = self.networks[stage]
+        return Trainer(
+            network=network,
+            optimizer=optimizer,
+            input_shape=input_shapes(self.plan)[stage],
+            run_steps=training.compile_steps(
+                network, optimizer, draw, settings.steps_per_dispatch, devices[:used]
+            ),
+            validate=self._validation(stage),
+            steps=settings.steps,
+            steps_per_dispatch=settings.steps_per_dispatch,
+            validate_every=settings.validate_every,
+            checkpoint_every=settings.checkpoint_every,
+            devices=devices[:used],
+        )
+
+    def _predict_one(
+        self, stage: int, params, image: jax.Array, prior: jax.Array | None, mirror: bool
+    ) -> jax.Array:
+        if stage == 0:
+            return segment_slices(self.networks[0], params, image, mirror=mirror)
+        return segment_volume(self.networks[1], params, image, prior, mirror=mirror)
+
+    def _validation(self, stage: int):
+        """The compiled Dice over all voxels of a selection of cases, for the log."""
+
+        def validate(params, cohort, cases):
+            def sums(position):
+                case = cases.index[position]
+                prior = None if cohort.prior is None else cohort.prior[case]
+                predicted = most_probable(self._predict_one(stage, params, cohort.image[case], prior, False))
+                valid = augment.field_of_view(predicted.shape, cohort.extent[case]) & (position < cases.count)
+                labels = jnp.arange(1, len(LABEL_NAMES))[:, None, None, None]
+                predicted, truth = (predicted == labels) & valid, (cohort.labels[case] == labels) & valid
+                return (predicted & truth).sum((1, 2, 3)), predicted.sum((1, 2, 3)) + truth.sum((1, 2, 3))
+
+            overlap, total = jax.tree.map(lambda s: s.sum(0), jax.lax.map(sums, jnp.arange(cases.index.size)))
+            return jnp.where(total > 0, 2 * overlap / jnp.maximum(total, 1), 1.0)
+
+        return compilation.jit(validate)
+
+    def train(self, stage: int, folds: Sequence[int]) -> None:
+        """Trains one stage (0 or 1) on some folds and predicts each fold's validation cases."""
+        cohort = self._cohort
+        if stage == 1:
+            cohort = cohort.replace(prior=jax.device_put(self._read_priors()))
+        trainer = self._trainer(stage)
+        predict = compilation.jit(
+            lambda params, image, prior: self._predict_one(stage, params, image, prior, self.config.mirror)
+        )
+        for fold in folds:
+            folder = fold_folder(self.workdir, STAGES[stage], fold)
+            selections = self._selections(fold)
+            seed = int(np.random.default_rng([self.config.seed, stage, fold]).integers(2**31))
+            description = f"stage {stage + 1}, fold {fold}"
+            params = fit(trainer, folder, cohort, *selections, self.names, seed, description)
+            self._predict_validation(
+                stage, fold, folder, cohort, lambda *arrays, p=params: predict(p, *arrays)
+            )
+
+    def _predict_validation(
+        self, stage: int, fold: int, folder: Path, cohort: training.Cohort, predict
+    ) -> None:
+        marker = folder / "predictions"
+        if marker.exists():
+            return
+        labels = []
+        description = (
+            f"stage {stage + 1}, fold {fold}: predicting its {len(self.folds[fold])} validation cases"
+        )
+        for position in self.progress(self.positions(fold), description):
+            example = self.examples[position]
+            prior = None if cohort.prior is None else cohort.prior[position]
+            probabilities = jax.device_get(predict(cohort.image[position], prior))
+            outside = np.ones(example.image.shape, bool)
+            outside[tuple(slice(*limits) for limits in example.grid.extent)] = False
+            labels.append(np.where(outside, 0, probabilities.argmax(-1)).astype(np.uint8))
+            case = emidec.read_case(self.files[example.name])
+            emidec.write_labels(
+                self.workdir / "predictions" / STAGES[stage],
+                restore_labels(probabilities, example.grid),
+                case,
+            )
+        # Last, so that it says that all of the fold's predictions are there.
+        store.write_array(marker, np.stack(labels))
+
+    def _read_priors(self) -> np.ndarray:
+        """Stage one's labels of every case, each from the fold that had not seen it: uint8 (case, depth, ...)."""
+        priors = np.zeros(self._cohort.labels.shape, np.uint8)
+        for fold in range(len(self.folds)):
+            path = fold_folder(self.workdir, STAGES[0], fold) / "predictions"
+            if not path.exists():
+                raise CaseError(path, "is missing; stage two needs stage one of every fold: train that first")
+            priors[self.positions(fold)] = store.read_array(path)
+        return priors
+
+    # Results
+
+    def _read(self, folder: str, name: str) -> np.ndarray:
+        return emidec.read_labels(emidec.contour_path(self.workdir / "predictions" / folder, name))[0]
+
+    def finish(self, folds: Sequence[int]) -> dict:
+        """Chooses the postprocessing, writes the model file and the final predictions, and evaluates both stages.
+
+        Returns:
+            {"table1": ..., "table2": ...}: {column: {case: metrics}} for the folds given.
+        """
+        names = [name for fold in folds for name in self.folds[fold]]
+        cases = {
+            name: emidec.read_case(self.files[name])
+            for name in self.progress(names, "evaluating both stages")
+        }
+        raw = {name: self._read(STAGES[1], name) for name in names}
+        rules = postprocess.choose_rules(
+            [(raw[name], case.labels, case.spacing) for name, case in cases.items()]
+        )
+        final = {name: postprocess.apply(rules, raw[name], case.spacing) for name, case in cases.items()}
+        for name, labels in final.items():
+            emidec.write_labels(self.workdir / "predictions" / "final", labels, cases[name])
+        model = {
+            "plan": self.plan.to_json(),
+            "folds": list(folds),
+            "compute_dtype": self.config.compute_dtype,
+            "mirror": self.config.mirror,
+            "rules": [dataclasses.asdict(rule) for rule in rules],
+        }
+        write_text(self.workdir / MODEL_FILE, json.dumps(model, indent=1))
+
+        def columns(predictions: Mapping[str, np.ndarray]):
+            return {
+                f"fold {fold}": {name: _evaluate(predictions[name], cases[name]) for name in self.folds[fold]}
+                for fold in folds
+            }
+
+        return {
+            "table1": columns({name: self._read(STAGES[0], name) for name in names}),
+            "table2": columns(final),
+        }
+
+    def held_out(self, root: Path) -> dict:
+        """The folds' vote on cases that no fold has seen.
+
+        Returns:
+            {column: {case: metrics}}: "ensemble", and each fold's "stage 1" and "final" result on its own.
+        """
+        cascade = load(self.workdir)
+        columns: dict[str, dict] = {"ensemble": {}}
+        files = emidec.find_cases(root, labelled=True)
+        for file in self.progress(
+            files, f"the {len(cascade.folds)} folds vote on {len(files)} held-out cases"
+        ):
+            case = emidec.read_case(file)
+            example = cascade.example(case)
+            vote = cascade.vote(example)
+            labels = cascade.finish(restore_labels(vote.counts + vote.probabilities, example.grid), case)
+            emidec.write_labels(self.workdir / "predictions" / "held_out", labels, case)
+            columns["ensemble"][case.name] = _evaluate(labels, case)
+            for fold, prior, final in zip(cascade.folds, vote.fold_priors, vote.fold_labels, strict=True):
+                for column, result in (("stage 1", prior), ("final", final)):
+                    restored = restore_labels(
+                        np.eye(len(LABEL_NAMES), dtype=np.float32)[result], example.grid
+                    )
+                    if column == "final":
+                        restored = cascade.finish(restored, case)
+                    columns.setdefault(f"{column}, fold {fold}", {})[case.name] = _evaluate(restored, case)
+        return columns
+
+
+def _evaluate(labels: np.ndarray, case: Case) -> dict:
+    return metrics.evaluate_case(
+        emidec.to_file_axes(labels), emidec.to_file_axes(case.labels), tuple(reversed(case.spacing))
+    )
+
+
+def draw_cases(workdir: Path, root: Path, panels: Mapping[str, str], names: Sequence[str]) -> None:
+    """Draws cases beside the truth into `workdir/figures`, and removes nothing.
+
+    Args:
+        workdir: the working folder.
+        root: the cohort.
+        panels: {title: folder of `workdir/predictions`}.
+        names: which cases.
+    """
+    (workdir / "figures").mkdir(exist_ok=True)
+    files = {file.name: file for file in emidec.find_cases(root, labelled=True)}
+    for name in names:
+        case = emidec.read_case(files[name])
+        drawn = {
+            title: emidec.read_labels(emidec.contour_path(workdir / "predictions" / folder, name))[0]
+            for title, folder in panels.items()
+        }
+        path = workdir / "figures" / f"{name}.png"
+        draw_case(path, case.image, {"truth": case.labels, **drawn}, spacing=case.spacing, title=name)

@@ -1,0 +1,143 @@
+"""A case and its segmentations as one picture, in the colours of the paper's figure 2."""
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from cascade_jax.data.case import BACKGROUND, CAVITY, INFARCTION, MYOCARDIUM, NO_REFLOW, CaseError
+
+LABEL_COLOURS = {CAVITY: "#ff2020", MYOCARDIUM: "#20d020", INFARCTION: "#3060ff", NO_REFLOW: "#ffe600"}
+LEGEND = {
+    CAVITY: "cavity",
+    MYOCARDIUM: "normal myocardium",
+    INFARCTION: "infarction",
+    NO_REFLOW: "no-reflow",
+}
+OPACITY = 0.5
+MARGIN_MM = 15.0
+
+# Sizes on paper in inches, text in points.
+TILE, GAP, LEFT, HEADINGS, TITLE, FOOT = 1.5, 0.04, 0.36, 0.3, 0.36, 0.45
+LEGEND_WIDTH = 6.5
+FONT_SIZE = 13
+DOTS_PER_INCH = 150
+
+
+def draw_case(
+    path,
+    image: np.ndarray,
+    panels: Mapping[str, np.ndarray],
+    *,
+    spacing: tuple[float, float, float],
+    title: str | None = None,
+) -> None:
+    """Writes a PNG with a case's slices from left to right: a row of the image alone, then one row a panel.
+
+    Every tile shows the same square window around the heart, that is around whatever any panel labels in any
+    slice, or the whole slice where nothing is labelled. Labels lie half-transparent over the image.
+
+    Args:
+        path: the file to write, in a folder that exists. It appears only when complete.
+        image: (depth, height, width), any real dtype; exactly 0 is the border outside the field of view.
+        panels: the name of each row to its labels, uint8 (depth, height, width), 0 to 4.
+        spacing: mm along (depth, height, width).
+        title: a heading for the whole picture.
+
+    Raises:
+        CaseError: the file cannot be written.
+        ValueError: a panel's shape is not the image's.
+    """
+    for name, labels in panels.items():
+        if labels.shape != image.shape:
+            raise ValueError(f"{name!r} has shape {labels.shape}, the image {image.shape}")
+    left, right, top, bottom = _window(panels.values(), image.shape, spacing)
+    tile_height = TILE * (bottom - top) / (right - left)
+    above = HEADINGS + (TITLE if title else 0)
+    tiles_width = len(image) * (TILE + GAP)
+    width = LEFT + max(tiles_width, LEGEND_WIDTH)
+    height = above + (1 + len(panels)) * (tile_height + GAP) + FOOT
+    centre = (LEFT + width) / 2
+
+    figure = Figure((width, height), dpi=DOTS_PER_INCH, facecolor="white")
+    canvas = FigureCanvasAgg(figure)
+    greys = _grey_window(image)
+    extent = (0, image.shape[2] * spacing[2], image.shape[1] * spacing[1], 0)
+    for row, (name, labels) in enumerate([("image", None), *panels.items()]):
+        for column in range(len(image)):
+            x = centre - tiles_width / 2 + column * (TILE + GAP)
+            y = height - above - row * (tile_height + GAP) - tile_height
+            axes = figure.add_axes((x / width, y / height, TILE / width, tile_height / height))
+            axes.imshow(image[column], "gray", clim=greys, extent=extent, interpolation="bilinear")
+            if labels is not None:
+                axes.imshow(_overlay(labels[column]), extent=extent, interpolation="nearest")
+            axes.set(xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[], facecolor="black")
+            axes.spines[:].set_visible(False)
+            if row == 0:
+                axes.set_title(f"slice {column + 1}", fontsize=FONT_SIZE, pad=5)
+            if column == 0:
+                axes.set_ylabel(name, fontsize=FONT_SIZE, labelpad=5)
+    if title:
+        figure.text(centre / width, 1 - 0.1 / height, title, fontsize=FONT_SIZE + 2, ha="center", va="top")
+    figure.legend(
+        handles=[Patch(facecolor=colour, label=LEGEND[label]) for label, colour in LABEL_COLOURS.items()],
+        loc="lower center",
+        bbox_to_anchor=(centre / width, 0),
+        ncols=len(LABEL_COLOURS),
+        frameon=False,
+        handlelength=1.2,
+        handleheight=1.0,
+        handletextpad=0.5,
+        columnspacing=1.8,
+        fontsize=FONT_SIZE,
+    )
+    _save(canvas, Path(path))
+
+
+def _window(
+    panels: Iterable[np.ndarray], shape: tuple[int, ...], spacing: tuple[float, float, float]
+) -> tuple[float, float, float, float]:
+    """Left, right, top and bottom in mm of what is shown."""
+    labelled = np.zeros(shape[1:], bool)
+    for labels in panels:
+        labelled |= (labels != BACKGROUND).any(axis=0)
+    if not labelled.any():
+        return 0, shape[2] * spacing[2], 0, shape[1] * spacing[1]
+    rows, columns = (labelled.any(axis=axis).nonzero()[0] for axis in (1, 0))
+    y, y_end = rows[0] * spacing[1], (rows[-1] + 1) * spacing[1]
+    x, x_end = columns[0] * spacing[2], (columns[-1] + 1) * spacing[2]
+    half = max(x_end - x, y_end - y) / 2 + MARGIN_MM
+    x, y = (x + x_end) / 2, (y + y_end) / 2
+    return x - half, x + half, y - half, y + half
+
+
+def _grey_window(image: np.ndarray) -> tuple[float, float]:
+    """The intensities shown as black and white."""
+    tissue = image[image != 0]
+    return tuple(np.percentile(tissue, (2, 98))) if tissue.size else (0.0, 1.0)
+
+
+def _overlay(labels: np.ndarray) -> np.ndarray:
+    """Labels (height, width) as colours with opacity, (height, width, 4)."""
+    colours = np.zeros((*labels.shape, 4))
+    for label, colour in LABEL_COLOURS.items():
+        colours[labels == label] = (*to_rgb(colour), OPACITY)
+    return colours
+
+
+def _save(canvas: FigureCanvasAgg, path: Path) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        try:
+            # Without matplotlib's version in it, the same figure gives the same file.
+            canvas.print_png(partial, metadata={"Software": None})
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise CaseError(path, f"cannot be written: {error.strerror}") from None

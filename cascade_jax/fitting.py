@@ -1,0 +1,144 @@
+"""Training one network on one fold, from its last checkpoint to its last step."""
+
+import dataclasses
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+from cascade_jax import checkpoint, training
+from cascade_jax.data.case import LABEL_NAMES
+from cascade_jax.models.unet import UNet
+from cascade_jax.progress import TrainingLog
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the text is one line that says at which step and why."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Trainer:
+    """One stage's compiled programs, shared by all folds.
+
+    Attributes:
+        network: the stage's network.
+        optimizer: the stage's optimizer.
+        input_shape: (*spatial, channel) of one sample.
+        run_steps: what `training.compile_steps` returned.
+        validate: (params, cohort, cases) -> float32 Dice of each foreground label over all voxels of the cases.
+        steps: of the whole training of one fold.
+        steps_per_dispatch: of `run_steps`.
+        validate_every, checkpoint_every: steps between them; multiples of `steps_per_dispatch`.
+        devices: over which `run_steps` runs.
+    """
+
+    network: UNet
+    optimizer: optax.GradientTransformation
+    input_shape: tuple[int, ...]
+    run_steps: Callable
+    validate: Callable
+    steps: int
+    steps_per_dispatch: int
+    validate_every: int
+    checkpoint_every: int
+    devices: Sequence[jax.Device]
+
+
+def check_steps(settings) -> None:
+    """Raises ValueError naming the setting, if a stage's numbers of steps do not fit together."""
+    for name in ("steps", "steps_per_dispatch", "validate_every", "checkpoint_every"):
+        if settings[name] < 1:
+            raise ValueError(f"{name} is {settings[name]}; it must be 1 or more")
+        if settings[name] % settings.steps_per_dispatch:
+            raise ValueError(
+                f"{name} is {settings[name]}, not a multiple of steps_per_dispatch ({settings.steps_per_dispatch})"
+            )
+
+
+def _check_finite(metrics: dict[str, np.ndarray], first_step: int, names: Sequence[str]) -> None:
+    for offset, (loss, cases) in enumerate(zip(metrics["loss"], metrics["case"], strict=True)):
+        if not np.isfinite(loss):
+            batch = ", ".join(sorted({names[case] for case in cases}))
+            raise TrainingError(
+                f"the loss is {loss} at step {first_step + offset}; cases in the batch: {batch}"
+            )
+
+
+def fit(
+    trainer: Trainer,
+    folder: Path,
+    cohort: training.Cohort,
+    training_cases: training.CaseSelection,
+    validation_cases: training.CaseSelection,
+    names: Sequence[str],
+    seed: int,
+    description: str,
+) -> Any:
+    """Trains one network, or goes on where an earlier run stopped.
+
+    Args:
+        trainer: the stage's programs.
+        folder: for checkpoints, log and, at the end, `params`.
+        cohort: on the device.
+        training_cases, validation_cases: the fold.
+        names: of the cohort's cases.
+        seed: of this fold's initialisation and of every draw.
+        description: what the log calls it.
+
+    Returns:
+        The parameters after the last step, on the default device.
+
+    Raises:
+        TrainingError: a loss is not finite.
+    """
+    state = training.initial_state(
+        jax.random.key(seed), trainer.network, trainer.optimizer, trainer.input_shape
+    )
+    if (folder / "params").exists():
+        return checkpoint.restore_params(folder / "params", state.params)
+    state = _with_key_data(state)
+    state = checkpoint.restore_state(folder / "checkpoints", state) or state
+    state = _with_typed_key(state)
+    step = int(state.step)
+
+    parallel = len(trainer.devices) > 1
+    one_cohort, one_validation = cohort, validation_cases
+    if parallel:
+        state, cohort, training_cases = (
+            training.replicate(tree, trainer.devices) for tree in (state, cohort, training_cases)
+        )
+
+    def first(tree):
+        return training.from_first_device(tree) if parallel else tree
+
+    with TrainingLog(folder, description, step, trainer.steps) as log, jax.transfer_guard("disallow"):
+        while step < trainer.steps:
+            state, metrics = trainer.run_steps(state, cohort, training_cases)
+            metrics = jax.device_get(first(metrics))
+            _check_finite(metrics, step + 1, names)
+            log.steps(step + 1, metrics["loss"].tolist(), metrics["gradient_norm"].tolist())
+            step += trainer.steps_per_dispatch
+            if step % trainer.validate_every == 0 or step >= trainer.steps:
+                dice = jax.device_get(trainer.validate(first(state.params), one_cohort, one_validation))
+                log.validation(step, dict(zip(LABEL_NAMES[1:], dice.tolist(), strict=True)))
+            if step % trainer.checkpoint_every == 0 and step < trainer.steps:
+                with jax.transfer_guard("allow"):
+                    checkpoint.save_state(folder / "checkpoints", step, _with_key_data(first(state)))
+
+    params = first(state.params)
+    checkpoint.save_params(folder / "params", params)
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    return params
+
+
+def _with_key_data(state: training.TrainState) -> training.TrainState:
+    """The state with its random key as plain numbers, which is how it is stored."""
+    return state.replace(key=jax.random.key_data(state.key))
+
+
+def _with_typed_key(state: training.TrainState) -> training.TrainState:
+    return state.replace(key=jax.random.wrap_key_data(state.key))

@@ -1,0 +1,123 @@
+"""The EMIDEC challenge's metrics (its `Evaluation-metrics` repository), and the one it has wrong, put right.
+
+Every function takes arrays as files hold them, (x, y, slice), and the voxel size in the same order.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from scipy import ndimage
+
+from cascade_jax.data.case import INFARCTION, LABEL_NAMES, MYOCARDIUM, NO_REFLOW
+
+TARGETS = {
+    "myocardium": (MYOCARDIUM, INFARCTION, NO_REFLOW),
+    "infarction": (INFARCTION, NO_REFLOW),
+    "no_reflow": (NO_REFLOW,),
+}
+
+
+def dice(prediction: np.ndarray, truth: np.ndarray) -> float:
+    """Dice of two bool masks: 1 if both are empty, 0 if one is."""
+    total = np.count_nonzero(prediction) + np.count_nonzero(truth)
+    return 2.0 * np.count_nonzero(prediction & truth) / total if total else 1.0
+
+
+def hausdorff(prediction: np.ndarray, truth: np.ndarray, spacing: Sequence[float]) -> float:
+    """The maximum symmetric distance between the border voxels of two bool masks, in mm; NaN if one is empty.
+
+    A border voxel is one whose 6-neighbourhood is not all in the mask, as in medpy's `hd` with connectivity 1.
+
+    Args:
+        prediction: bool, three-dimensional.
+        truth: bool, same shape.
+        spacing: mm along each axis.
+    """
+    if not (prediction.any() and truth.any()):
+        return float("nan")
+    box = ndimage.find_objects((prediction | truth).astype(np.uint8))[0]
+    # One voxel of margin, so that the edge of the box is outside the masks as it is for the whole arrays' borders.
+    borders = []
+    for mask in (np.pad(prediction[box], 1), np.pad(truth[box], 1)):
+        borders.append(mask & ~ndimage.binary_erosion(mask, ndimage.generate_binary_structure(3, 1)))
+    distances = [ndimage.distance_transform_edt(~border, sampling=spacing) for border in borders]
+    return float(max(distances[1][borders[0]].max(), distances[0][borders[1]].max()))
+
+
+def evaluate_case(
+    prediction: np.ndarray, truth: np.ndarray, spacing: Sequence[float]
+) -> dict[str, dict[str, float]]:
+    """All metrics of one case.
+
+    Args:
+        prediction: labels 0 to 4, (x, y, slice).
+        truth: labels 0 to 4, same shape.
+        spacing: mm along (x, y, slice), from the header's pixdim.
+
+    Returns:
+        {target: {metric: value}} for `TARGETS`: `dice` (fraction), `volume_difference_mm3` (rounded to two decimals,
+        as the challenge does); for the myocardium `hausdorff_mm`, and `hausdorff_emidec_mm`, which repeats the
+        challenge's mistake of pairing the slice distance with x and the in-plane size with the slices so that it
+        compares with published figures (both NaN if a mask is empty); for the other two
+        `volume_ratio_difference`, the unrounded volume difference over the volume of the true myocardium (NaN if
+        that is empty).
+
+    Raises:
+        ValueError: shapes differ or are not three-dimensional, a label is not one of 0 to 4, a spacing is not positive.
+    """
+    prediction, truth = np.asarray(prediction), np.asarray(truth)
+    if prediction.shape != truth.shape or truth.ndim != 3:
+        raise ValueError(
+            f"prediction has shape {prediction.shape}, truth {truth.shape}; three equal dimensions are needed"
+        )
+    for name, labels in (("prediction", prediction), ("truth", truth)):
+        if not np.isin(labels, range(len(LABEL_NAMES))).all():
+            raise ValueError(f"{name} has labels other than 0 to {len(LABEL_NAMES) - 1}")
+    spacing = tuple(spacing)
+    if len(spacing) != 3 or not all(np.isfinite(value) and value > 0 for value in spacing):
+        raise ValueError(f"spacing is {spacing}; three positive numbers (mm) are needed")
+
+    voxel_mm3 = float(np.prod(np.asarray(spacing, np.float64)))
+    true_muscle_mm3 = np.count_nonzero(np.isin(truth, TARGETS["myocardium"])) * voxel_mm3
+    results = {}
+    for target, labels in TARGETS.items():
+        predicted, true = np.isin(prediction, labels), np.isin(truth, labels)
+        difference = abs(np.count_nonzero(predicted) * voxel_mm3 - np.count_nonzero(true) * voxel_mm3)
+        result = {"dice": dice(predicted, true), "volume_difference_mm3": round(difference, 2)}
+        if target == "myocardium":
+            result["hausdorff_mm"] = hausdorff(predicted, true, spacing)
+            result["hausdorff_emidec_mm"] = hausdorff(predicted, true, spacing[::-1])
+        else:
+            result["volume_ratio_difference"] = (
+                difference / true_muscle_mm3 if true_muscle_mm3 else float("nan")
+            )
+        results[target] = result
+    return results
+
+
+def summarise(cases: Mapping[str, Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, float]]:
+    """The mean of each metric over the cases where it is not NaN; NaN if there is none.
+
+    Args:
+        cases: {case: {target: {metric: value}}}, as `evaluate_case` returns them.
+
+    Returns:
+        {target: {metric: mean}}.
+    """
+    if not cases:
+        return {}
+    first = next(iter(cases.values()))
+    return {
+        target: {metric: _mean([case[target][metric] for case in cases.values()]) for metric in values}
+        for target, values in first.items()
+    }
+
+
+def _mean(values: Sequence[float]) -> float:
+    known = [value for value in values if not np.isnan(value)]
+    return float(np.mean(known)) if known else float("nan")
+
+
+def undefined(cases: Mapping[str, Mapping[str, Mapping[str, float]]], target: str, metric: str) -> list[str]:
+    """The cases whose value is NaN, and which a mean therefore leaves out."""
+    return [name for name, result in cases.items() if np.isnan(result[target][metric])]

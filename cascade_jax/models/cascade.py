@@ -1,0 +1,119 @@
+"""The inference graph: slices -> coarse labels -> volume -> labels, for every fold at once, and the folds' vote."""
+
+import itertools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from cascade_jax.models.unet import UNet
+
+
+class Vote(NamedTuple):
+    """What the folds say about a volume.
+
+    Attributes:
+        labels: uint8 (depth, height, width), the majority's label; a tie goes to the label with the higher mean
+            probability.
+        counts: uint8 (depth, height, width, class), how many folds voted for each label.
+        probabilities: float32 (depth, height, width, class), the mean over the folds.
+        fold_priors: uint8 (fold, depth, height, width), each fold's stage-one labels.
+        fold_labels: uint8 (fold, depth, height, width), each fold's final labels.
+    """
+
+    labels: jax.Array
+    counts: jax.Array
+    probabilities: jax.Array
+    fold_priors: jax.Array
+    fold_labels: jax.Array
+
+
+def most_probable(probabilities: jax.Array) -> jax.Array:
+    """uint8 labels (...) of probabilities (..., class)."""
+    return jnp.argmax(probabilities, axis=-1).astype(jnp.uint8)
+
+
+def one_hot_prior(labels: jax.Array, num_classes: int) -> jax.Array:
+    """The prior of stage two: a float32 channel for each label but background, appended as the last axis."""
+    return jax.nn.one_hot(labels.astype(jnp.int32) - 1, num_classes - 1)
+
+
+def _probabilities(network: UNet, params: Any, inputs: jax.Array, mirror: bool) -> jax.Array:
+    """Softmax of the logits, averaged over all combinations of in-plane mirroring if `mirror` is set.
+
+    The mirror images run one after another, so that they cost time and not memory.
+    """
+    plane = (inputs.ndim - 3, inputs.ndim - 2)
+    mirrorings = (
+        [axes for count in range(3) for axes in itertools.combinations(plane, count)] if mirror else [()]
+    )
+    total = 0.0
+    for axes in mirrorings:
+        logits = network.apply({"params": params}, jnp.flip(inputs, axes))
+        total += jnp.flip(jax.nn.softmax(logits), axes)
+    return total / len(mirrorings)
+
+
+def segment_slices(network: UNet, params: Any, image: jax.Array, *, mirror: bool = False) -> jax.Array:
+    """Stage one of one fold: float32 image (depth, height, width) -> probabilities (depth, height, width, class)."""
+    return _probabilities(network, params, image[..., None], mirror)
+
+
+def segment_volume(
+    network: UNet, params: Any, image: jax.Array, prior: jax.Array, *, mirror: bool = False
+) -> jax.Array:
+    """Stage two of one fold.
+
+    Args:
+        network: the 3D U-Net.
+        params: its parameters.
+        image: float32 (depth, height, width).
+        prior: integer labels (depth, height, width), stage one's result.
+        mirror: average over in-plane mirror images.
+
+    Returns:
+        float32 probabilities (depth, height, width, class).
+    """
+    inputs = jnp.concatenate([image[..., None], one_hot_prior(prior, network.num_classes)], axis=-1)
+    return _probabilities(network, params, inputs[None], mirror)[0]
+
+
+def count_votes(fold_labels: jax.Array, probabilities: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Majority vote.
+
+    Args:
+        fold_labels: uint8 (fold, depth, height, width).
+        probabilities: float32 (depth, height, width, class), the folds' mean: decides ties.
+
+    Returns:
+        uint8 labels (depth, height, width) and uint8 vote counts (depth, height, width, class).
+    """
+    num_classes = probabilities.shape[-1]
+    counts = jax.nn.one_hot(fold_labels, num_classes, dtype=jnp.uint8).sum(0, dtype=jnp.uint8)
+    leading = counts == counts.max(axis=-1, keepdims=True)
+    return most_probable(jnp.where(leading, probabilities, -1.0)), counts
+
+
+def segment(
+    networks: tuple[UNet, UNet], params: tuple[Any, Any], image: jax.Array, *, mirror: bool = False
+) -> Vote:
+    """The whole method on one preprocessed volume, as one pure function: jit it whole.
+
+    Args:
+        networks: the 2D and the 3D U-Net.
+        params: the parameters of both, each leaf with the folds along its first axis.
+        image: float32 (depth, height, width), preprocessed.
+        mirror: average each network's probabilities over in-plane mirror images.
+
+    Returns:
+        The folds' vote.
+    """
+
+    def one_fold(params):
+        prior = most_probable(segment_slices(networks[0], params[0], image, mirror=mirror))
+        return prior, segment_volume(networks[1], params[1], image, prior, mirror=mirror)
+
+    fold_priors, fold_probabilities = jax.vmap(one_fold)(params)
+    fold_labels, probabilities = most_probable(fold_probabilities), jnp.mean(fold_probabilities, axis=0)
+    labels, counts = count_votes(fold_labels, probabilities)
+    return Vote(labels, counts, probabilities, fold_priors, fold_labels)

@@ -1,0 +1,242 @@
+"""The layers of the U-Net: a convolution that is fast wherever it runs, instance norm, and upsampling.
+
+XLA's CPU backend runs a 3D convolution several times slower than a 2D one, and a convolution whose weights are mapped
+by `jax.vmap` (an ensemble's folds) up to twenty times slower than the same convolutions one after another.
+`convolve` therefore has one meaning and a lowering per platform, chosen inside the program by
+`jax.lax.platform_dependent`:
+
+* on a CPU, depth is folded into the batch, and the depth-shifted copies of the input stand side by side on the
+  channel axis of one 2D convolution;
+* elsewhere it is the native convolution;
+* mapped folds run one after another on a CPU and as one grouped convolution elsewhere.
+
+`jax.custom_batching.custom_vmap` is not reverse-differentiable, so the convolution and its two gradients are each a
+custom-mapped function, joined by `jax.custom_vjp`.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.custom_batching import custom_vmap
+
+_DIMENSION_NUMBERS = {2: ("NHWC", "HWIO", "NHWC"), 3: ("NDHWC", "DHWIO", "NDHWC")}
+
+
+def _native(inputs: jax.Array, kernel: jax.Array, strides: tuple[int, ...]) -> jax.Array:
+    return jax.lax.conv_general_dilated(
+        inputs,
+        kernel,
+        strides,
+        [(size // 2, size // 2) for size in kernel.shape[:-2]],
+        dimension_numbers=_DIMENSION_NUMBERS[len(strides)],
+    )
+
+
+def _depth_folded(inputs: jax.Array, kernel: jax.Array, strides: tuple[int, ...]) -> jax.Array:
+    """The 3D convolution as one 2D convolution over `kernel depth * channels` input channels."""
+    batch, depth, *_ = inputs.shape
+    kernel_depth, *plane, _, features = kernel.shape
+    if kernel_depth > 1:
+        margin = kernel_depth // 2
+        padded = jnp.pad(inputs, ((0, 0), (margin, margin), (0, 0), (0, 0), (0, 0)))
+        inputs = jnp.concatenate(
+            [padded[:, shift : shift + depth : strides[0]] for shift in range(kernel_depth)], axis=-1
+        )
+    else:
+        inputs = inputs[:, :: strides[0]]
+    folded_kernel = kernel.transpose(1, 2, 0, 3, 4).reshape(*plane, -1, features)
+    outputs = _native(inputs.reshape(-1, *inputs.shape[2:]), folded_kernel, strides[1:])
+    return outputs.reshape(batch, -1, *outputs.shape[1:])
+
+
+def _lowered(inputs: jax.Array, kernel: jax.Array, strides: tuple[int, ...]) -> jax.Array:
+    if len(strides) == 2:
+        return _native(inputs, kernel, strides)
+    return jax.lax.platform_dependent(
+        inputs,
+        kernel,
+        cpu=functools.partial(_depth_folded, strides=strides),
+        default=functools.partial(_native, strides=strides),
+    )
+
+
+def _merge_mapped_batch(function: Callable, axis_size: int, mapped: jax.Array, fixed: jax.Array) -> jax.Array:
+    """Runs a mapped batch with one kernel as a single larger batch."""
+    outputs = function(mapped.reshape(-1, *mapped.shape[2:]), fixed)
+    return outputs.reshape(axis_size, -1, *outputs.shape[1:])
+
+
+def _mapped_one_by_one(
+    function: Callable, in_batched: Sequence[bool], arguments: Sequence[jax.Array]
+) -> jax.Array:
+    """Maps `function` over its mapped arguments: one call after another on a CPU, one grouped operation elsewhere.
+
+    The calls are unrolled because a kernel gradient inside a CPU while loop runs 150 times slower than outside.
+    """
+    axis_size = next(a.shape[0] for a, batched in zip(arguments, in_batched, strict=True) if batched)
+
+    def unrolled(*arguments):
+        return jnp.stack(
+            [
+                function(*(a[i] if batched else a for a, batched in zip(arguments, in_batched, strict=True)))
+                for i in range(axis_size)
+            ]
+        )
+
+    grouped = jax.vmap(function.fun, in_axes=tuple(0 if batched else None for batched in in_batched))
+    return jax.lax.platform_dependent(*arguments, cpu=unrolled, default=grouped)
+
+
+@functools.cache
+def _forward(strides: tuple[int, ...]) -> Callable:
+    @custom_vmap
+    def forward(inputs, kernel):
+        return _lowered(inputs, kernel, strides)
+
+    @forward.def_vmap
+    def _(axis_size, in_batched, inputs, kernel):
+        inputs_batched, kernel_batched = in_batched
+        if not kernel_batched:
+            return _merge_mapped_batch(forward, axis_size, inputs, kernel), True
+        if (
+            not inputs_batched
+        ):  # one input for all folds: their filters stand side by side on the output channels
+            filters = jnp.moveaxis(kernel, 0, -2)
+            outputs = forward(inputs, filters.reshape(*filters.shape[:-2], -1))
+            return jnp.moveaxis(outputs.reshape(*outputs.shape[:-1], axis_size, -1), -2, 0), True
+        return _mapped_one_by_one(forward, in_batched, (inputs, kernel)), True
+
+    return forward
+
+
+@functools.cache
+def _input_gradient(strides: tuple[int, ...], input_shape: tuple[int, ...]) -> Callable:
+    """The gradient to inputs whose shape without the batch axis is `input_shape`."""
+
+    @custom_vmap
+    def input_gradient(gradient, kernel):
+        shape = jax.ShapeDtypeStruct((gradient.shape[0], *input_shape), gradient.dtype)
+        return jax.linear_transpose(lambda inputs: _lowered(inputs, kernel, strides), shape)(gradient)[0]
+
+    @input_gradient.def_vmap
+    def _(axis_size, in_batched, gradient, kernel):
+        if not in_batched[1]:
+            return _merge_mapped_batch(input_gradient, axis_size, gradient, kernel), True
+        return _mapped_one_by_one(input_gradient, in_batched, (gradient, kernel)), True
+
+    return input_gradient
+
+
+@functools.cache
+def _kernel_gradient(strides: tuple[int, ...], kernel_shape: tuple[int, ...]) -> Callable:
+    @custom_vmap
+    def kernel_gradient(inputs, gradient):
+        shape = jax.ShapeDtypeStruct(kernel_shape, inputs.dtype)
+        return jax.linear_transpose(lambda kernel: _lowered(inputs, kernel, strides), shape)(gradient)[0]
+
+    @kernel_gradient.def_vmap
+    def _(axis_size, in_batched, inputs, gradient):
+        return _mapped_one_by_one(kernel_gradient, in_batched, (inputs, gradient)), True
+
+    return kernel_gradient
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def convolve(inputs: jax.Array, kernel: jax.Array, strides: tuple[int, ...]) -> jax.Array:
+    """A convolution (cross-correlation, as in every deep-learning library) padded by half the kernel on each side.
+
+    Args:
+        inputs: (batch, height, width, channel) or (batch, depth, height, width, channel).
+        kernel: (*kernel size, channel, features), of the same dtype as `inputs`; each kernel size is odd.
+        strides: one stride for each spatial axis.
+
+    Returns:
+        (batch, *ceil(spatial size / stride), features). Differentiable once in reverse mode; may be mapped with
+        `jax.vmap` over inputs, kernel or both.
+    """
+    return _forward(strides)(inputs, kernel)
+
+
+def _convolve_forward(inputs, kernel, strides):
+    return _forward(strides)(inputs, kernel), (inputs, kernel)
+
+
+def _convolve_backward(strides, residuals, gradient):
+    inputs, kernel = residuals
+    return (
+        _input_gradient(strides, inputs.shape[1:])(gradient, kernel),
+        _kernel_gradient(strides, kernel.shape)(inputs, gradient),
+    )
+
+
+convolve.defvjp(_convolve_forward, _convolve_backward)
+
+
+class Convolution(nn.Module):
+    """`convolve` with a float32 kernel and no bias: the instance norm that follows would remove it again."""
+
+    features: int
+    kernel_size: tuple[int, ...]
+    strides: tuple[int, ...]
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array) -> jax.Array:
+        # He et al. 2015, as nnU-Net initialises; a leaky slope of 0.01 changes the gain by less than 1e-4.
+        kernel = self.param(
+            "kernel",
+            nn.initializers.he_normal(),
+            (*self.kernel_size, inputs.shape[-1], self.features),
+        )
+        return convolve(inputs.astype(self.dtype), kernel.astype(self.dtype), tuple(self.strides))
+
+
+class InstanceNorm(nn.Module):
+    """Instance normalisation (Ulyanov et al. 2016) over the spatial axes, with scale and bias for each channel.
+
+    Statistics are computed in float32 whatever the dtype of the input; the result has the input's dtype.
+    """
+
+    epsilon: float = 1e-5
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array) -> jax.Array:
+        channels = inputs.shape[-1]
+        scale = self.param("scale", nn.initializers.ones, (channels,))
+        bias = self.param("bias", nn.initializers.zeros, (channels,))
+        axes = tuple(range(1, inputs.ndim - 1))
+        values = inputs.astype(jnp.float32)
+        mean = jnp.mean(values, axes, keepdims=True)
+        # One pass over memory; rounding can take the difference a hair below zero.
+        variance = jnp.maximum(jnp.mean(values * values, axes, keepdims=True) - mean * mean, 0.0)
+        factor = scale * jax.lax.rsqrt(variance + self.epsilon)
+        return (values * factor + (bias - mean * factor)).astype(inputs.dtype)
+
+
+class Upsampling(nn.Module):
+    """A transposed convolution whose kernel equals its stride: a matrix product and a rearrangement."""
+
+    features: int
+    strides: tuple[int, ...]
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array) -> jax.Array:
+        batch, *spatial, _ = inputs.shape
+        copies = math.prod(self.strides)
+        kernel_initializer = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
+        outputs = nn.Dense(
+            self.features * copies, use_bias=False, dtype=self.dtype, kernel_init=kernel_initializer
+        )(inputs)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        outputs = outputs.reshape(batch, *spatial, *self.strides, self.features) + bias.astype(self.dtype)
+        rank = len(spatial)
+        interleaved = [axis for i in range(rank) for axis in (1 + i, 1 + rank + i)]
+        outputs = outputs.transpose(0, *interleaved, 1 + 2 * rank)
+        return outputs.reshape(
+            batch, *(size * stride for size, stride in zip(spatial, self.strides, strict=True)), self.features
+        )

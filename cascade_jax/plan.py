@@ -1,0 +1,181 @@
+"""What a cohort looks like -> the shape of the examples and of both networks, by nnU-Net's rules."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+_SMALLEST_FEATURE_MAP = 4  # nnU-Net's UNet_featuremap_min_edge_length
+_BASE_FEATURES = 32
+_MOST_FEATURES = {2: 512, 3: 320}
+_REFERENCE_SLICE_VOXELS = 512 * 512  # nnU-Net trains 12 slices of this size in its reference memory
+_REFERENCE_SLICE_BATCH = 12
+_VOLUME_BATCH = 2
+_LARGEST_SHARE_OF_COHORT = 0.05  # of the cohort's voxels in one batch
+
+
+@dataclasses.dataclass(frozen=True)
+class StagePlan:
+    """One stage's network and batch.
+
+    Attributes:
+        features: channels of each resolution.
+        kernel_sizes: kernel size of each resolution along each spatial axis.
+        strides: stride with which each resolution is entered.
+        batch_size: slices (stage one) or volumes (stage two) in one training step.
+    """
+
+    features: tuple[int, ...]
+    kernel_sizes: tuple[tuple[int, ...], ...]
+    strides: tuple[tuple[int, ...], ...]
+    batch_size: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """The plan of both stages.
+
+    Attributes:
+        spacing: mm along (depth, height, width). Only the plane is ever resampled; the depth is the cohort's median.
+        shape: of every training example, (depth, height, width).
+        slices: stage one.
+        volumes: stage two.
+    """
+
+    spacing: tuple[float, float, float]
+    shape: tuple[int, int, int]
+    slices: StagePlan
+    volumes: StagePlan
+
+    def to_json(self) -> dict:
+        return dataclasses.asdict(self)
+
+    @staticmethod
+    def from_json(values: dict) -> "Plan":
+        values = _as_tuples(values)
+        return Plan(
+            values["spacing"], values["shape"], StagePlan(**values["slices"]), StagePlan(**values["volumes"])
+        )
+
+
+def _as_tuples(value):
+    if isinstance(value, Mapping):
+        return {key: _as_tuples(inner) for key, inner in value.items()}
+    return tuple(_as_tuples(inner) for inner in value) if isinstance(value, Sequence | np.ndarray) else value
+
+
+def topology(
+    shape: Sequence[int], spacing: Sequence[float]
+) -> tuple[tuple[tuple[int, ...], ...], tuple[tuple[int, ...], ...]]:
+    """Strides and kernel sizes of a network for examples of a given shape and spacing.
+
+    nnU-Net's rule (Isensee et al. 2021, supplementary note 2; `get_pool_and_conv_props`): an axis is halved while its
+    feature map stays at 4 voxels or more and its spacing is within a factor of 2 of the finest; a kernel is 3 along
+    an axis from the resolution on at which its spacing is within a factor of 2 of the finest.
+
+    Args:
+        shape: voxels along each axis.
+        spacing: mm along each axis.
+
+    Returns:
+        Strides and kernel sizes, one tuple for each resolution.
+    """
+    axes = range(len(shape))
+    shape, spacing = list(shape), list(spacing)
+    strides, kernel_sizes, kernel_size = [(1,) * len(shape)], [], [1] * len(shape)
+    while True:
+        large = [axis for axis in axes if shape[axis] >= 2 * _SMALLEST_FEATURE_MAP]
+        if not large:
+            break
+        finest = min(spacing[axis] for axis in large)
+        halved = [axis for axis in large if spacing[axis] / finest < 2]
+        if len(halved) == 1 and shape[halved[0]] < 3 * _SMALLEST_FEATURE_MAP:
+            break
+        kernel_size = [
+            3 if k == 3 or spacing[axis] / min(spacing) < 2 else 1 for axis, k in enumerate(kernel_size)
+        ]
+        kernel_sizes.append(tuple(kernel_size))
+        strides.append(tuple(2 if axis in halved else 1 for axis in axes))
+        for axis in halved:
+            spacing[axis] *= 2
+            shape[axis] = -(-shape[axis] // 2)
+    kernel_sizes.append((3,) * len(shape))
+    return tuple(strides), tuple(kernel_sizes)
+
+
+def total_strides(strides: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    """The product of the strides along each axis: every example's size is a multiple of it."""
+    return tuple(int(factor) for factor in np.prod(np.asarray(strides), axis=0))
+
+
+def round_up(shape: Sequence[int], multiples: Sequence[int]) -> tuple[int, ...]:
+    """Each size rounded up to the next multiple."""
+    return tuple(
+        -(-int(size) // multiple) * multiple for size, multiple in zip(shape, multiples, strict=True)
+    )
+
+
+def smallest_shape(plan: Plan, shape: Sequence[int]) -> tuple[int, int, int]:
+    """The smallest shape that holds `shape` (depth, height, width) and that both networks of the plan accept."""
+    depth_multiple, *_ = total_strides(plan.volumes.strides)
+    plane = np.lcm(total_strides(plan.volumes.strides)[1:], total_strides(plan.slices.strides))
+    return round_up(np.maximum(shape, plan.shape), (depth_multiple, *plane.tolist()))
+
+
+def _stage(shape, spacing, batch_size, overrides: Mapping) -> StagePlan:
+    strides, kernel_sizes = topology(shape, spacing)
+    features = tuple(
+        min(_BASE_FEATURES * 2**level, _MOST_FEATURES[len(shape)]) for level in range(len(strides))
+    )
+    if (features_override := overrides.get("features")) is not None:
+        # Fewer (or more) resolutions than planned: the topology is cut at the bottom, or halved on.
+        features = tuple(features_override)
+        if len(features) > len(strides):
+            raise ValueError(
+                f"the plan has {len(strides)} resolutions for shape {tuple(shape)}; {len(features)} features were given"
+            )
+        strides, kernel_sizes = strides[: len(features)], kernel_sizes[: len(features)]
+    return StagePlan(
+        features,
+        _as_tuples(overrides.get("kernel_sizes") or kernel_sizes),
+        _as_tuples(overrides.get("strides") or strides),
+        overrides.get("batch_size") or batch_size,
+    )
+
+
+def make_plan(
+    shapes: Sequence[Sequence[int]], spacings: Sequence[Sequence[float]], overrides: Mapping | None = None
+) -> Plan:
+    """Plans both stages for a cohort.
+
+    In-plane spacing and size are the cohort's medians; depth is the deepest case's, for slices are never resampled.
+
+    Args:
+        shapes: of each case's field of view, (depth, height, width).
+        spacings: mm of each case along (depth, height, width).
+        overrides: values to use instead: `spacing` (mm, depth, height, width), `shape`, and under `slices` and
+            `volumes` any of `features`, `kernel_sizes`, `strides`, `batch_size`. None means as planned.
+
+    Returns:
+        The plan.
+
+    Raises:
+        ValueError: an override does not fit the cohort or another override.
+    """
+    overrides = overrides or {}
+    shapes, spacings = np.asarray(shapes), np.asarray(spacings, np.float64)
+    spacing = np.asarray(overrides.get("spacing") or np.median(spacings, axis=0))
+    plane = np.round(np.median(shapes[:, 1:] * spacings[:, 1:] / spacing[1:], axis=0)).astype(int)
+    shape = tuple(overrides.get("shape") or (int(shapes[:, 0].max()), *plane.tolist()))
+
+    slice_overrides, volume_overrides = overrides.get("slices") or {}, overrides.get("volumes") or {}
+    share = _LARGEST_SHARE_OF_COHORT * np.prod(shapes * spacings / spacing, axis=1).sum()
+    slice_batch = min(
+        round(_REFERENCE_SLICE_BATCH * _REFERENCE_SLICE_VOXELS / np.prod(shape[1:])),
+        round(share / np.prod(shape[1:])),
+    )
+    slices = _stage(shape[1:], spacing[1:], max(2, slice_batch), slice_overrides)
+    volumes = _stage(shape, spacing, _VOLUME_BATCH, volume_overrides)
+    spacing = tuple(float(value) for value in spacing)
+    shape = smallest_shape(Plan(spacing, shape, slices, volumes), shape)
+    return Plan(spacing, shape, slices, volumes)

@@ -1,0 +1,137 @@
+"""Removing scattered voxels: rules on labels, each kept only if the cross-validation shows that it does no harm."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from scipy import ndimage
+
+from cascade_jax import metrics
+from cascade_jax.data.case import BACKGROUND, CAVITY, INFARCTION, MYOCARDIUM, NO_REFLOW
+
+_CONNECTED = ndimage.generate_binary_structure(3, 3)  # voxels that share a corner
+
+
+def largest_heart(labels: np.ndarray, spacing: Sequence[float], minimum_mm3: float) -> np.ndarray:
+    """Drops every component of the heart (all labels but background) except the largest."""
+    del spacing, minimum_mm3
+    components, count = ndimage.label(labels != BACKGROUND, _CONNECTED)
+    if count < 2:
+        return labels
+    sizes = np.bincount(components.ravel())
+    return np.where(components == 1 + np.argmax(sizes[1:]), labels, BACKGROUND).astype(np.uint8)
+
+
+def islands_outside_muscle(labels: np.ndarray, spacing: Sequence[float], minimum_mm3: float) -> np.ndarray:
+    """Drops components of infarction and no-reflow that touch neither normal myocardium nor the cavity.
+
+    If no component touches them (there is no muscle to lie in), all stay.
+    """
+    del spacing, minimum_mm3
+    components, count = ndimage.label(labels >= INFARCTION, _CONNECTED)
+    muscle = ndimage.binary_dilation((labels == CAVITY) | (labels == MYOCARDIUM), _CONNECTED)
+    touching = np.unique(components[muscle & (components > 0)])
+    if not touching.size or touching.size == count:
+        return labels
+    return np.where((components > 0) & ~np.isin(components, touching), BACKGROUND, labels).astype(np.uint8)
+
+
+def _without_small(labels, diseased, replacement, spacing, minimum_mm3) -> np.ndarray:
+    components, count = ndimage.label(diseased, _CONNECTED)
+    if not count:
+        return labels
+    volumes = np.bincount(components.ravel()) * np.prod(spacing)
+    return np.where((volumes < minimum_mm3)[components] & diseased, replacement, labels).astype(np.uint8)
+
+
+def small_infarction(labels: np.ndarray, spacing: Sequence[float], minimum_mm3: float) -> np.ndarray:
+    """Turns components of infarction with no-reflow below a volume into normal myocardium."""
+    return _without_small(labels, labels >= INFARCTION, MYOCARDIUM, spacing, minimum_mm3)
+
+
+def small_no_reflow(labels: np.ndarray, spacing: Sequence[float], minimum_mm3: float) -> np.ndarray:
+    """Turns components of no-reflow below a volume into infarction."""
+    return _without_small(labels, labels == NO_REFLOW, INFARCTION, spacing, minimum_mm3)
+
+
+RULES: dict[str, Callable[[np.ndarray, Sequence[float], float], np.ndarray]] = {
+    rule.__name__: rule for rule in (largest_heart, islands_outside_muscle, small_infarction, small_no_reflow)
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """One rule of `RULES` by its name, with the volume in mm3 below which it removes, where it has one."""
+
+    name: str
+    minimum_mm3: float = 0.0
+
+
+_VOLUMES_MM3 = (1600.0, 800.0, 400.0, 200.0, 100.0, 50.0)
+
+CANDIDATES: tuple[tuple[Rule, ...], ...] = (
+    # In the order in which they are tried; of each group, the first that does no harm and the most good is kept.
+    (Rule("largest_heart"),),
+    (Rule("islands_outside_muscle"),),
+    tuple(Rule("small_infarction", volume) for volume in _VOLUMES_MM3),
+    tuple(Rule("small_no_reflow", volume) for volume in _VOLUMES_MM3),
+)
+
+
+def apply(rules: Sequence[Rule], labels: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
+    """Applies rules one after another.
+
+    Args:
+        rules: the rules.
+        labels: uint8 (depth, height, width).
+        spacing: mm along the same axes.
+
+    Returns:
+        uint8 labels of the same shape.
+    """
+    for rule in rules:
+        labels = RULES[rule.name](labels, spacing, rule.minimum_mm3)
+    return labels
+
+
+def _mean_dice(cases: Sequence[tuple[np.ndarray, np.ndarray, Sequence[float]]]) -> np.ndarray:
+    """The mean Dice of each target over (labels, truth, spacing)."""
+    return np.mean(
+        [
+            [
+                metrics.dice(np.isin(labels, target), np.isin(truth, target))
+                for target in metrics.TARGETS.values()
+            ]
+            for labels, truth, _ in cases
+        ],
+        axis=0,
+    )
+
+
+def choose_rules(
+    cases: Sequence[tuple[np.ndarray, np.ndarray, Sequence[float]]],
+    candidates: Sequence[Sequence[Rule]] = CANDIDATES,
+) -> tuple[Rule, ...]:
+    """Chooses rules by cross-validated results, as nnU-Net does: one is kept only if it lowers no target's mean Dice.
+
+    Args:
+        cases: (labels, truth, spacing) of each case, predicted by a network that had not seen it.
+        candidates: groups of rules in the order in which they are tried. From each group at most one is kept: the
+            one with the highest mean Dice, the earlier one if two are equal.
+
+    Returns:
+        The rules that are kept.
+    """
+    kept: list[Rule] = []
+    cases, reached = list(cases), _mean_dice(cases)
+    for group in candidates:
+        best = None
+        for rule in group:
+            changed = [(apply([rule], labels, spacing), truth, spacing) for labels, truth, spacing in cases]
+            dice = _mean_dice(changed)
+            if (dice >= reached).all() and (best is None or dice.mean() > best[1].mean()):
+                best = rule, dice, changed
+        if best is not None:
+            rule, reached, cases = best
+            kept.append(rule)
+    return tuple(kept)

@@ -1,0 +1,106 @@
+"""What a run tells while it runs: a bar or plain lines, a CSV of metrics, TensorBoard event files."""
+
+import csv
+import os
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from tensorboardX import SummaryWriter
+from tqdm import tqdm
+
+
+def bar(iterable: Iterable, description: str, total: int | None = None) -> Iterable:
+    """Iterates with a progress bar on a terminal, and with one line at the start when piped."""
+    if sys.stderr.isatty():
+        return tqdm(iterable, desc=description, total=total, dynamic_ncols=True)
+    print(description, file=sys.stderr, flush=True)
+    return iterable
+
+
+def duration(seconds: float) -> str:
+    """Hours, minutes and seconds, as short as they can be read: 3:05:09 or 4:07."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+class TrainingLog:
+    """The log of one network's training.
+
+    On a terminal it is a bar with the loss, the validation Dice and the time left; piped, a plain line for each
+    validation. `metrics.csv` and TensorBoard event files go to `folder`. A run that continues drops what the CSV
+    holds beyond its first step, so that no step stands there twice.
+    """
+
+    COLUMNS = ("step", "loss", "gradient_norm", "validation_dice", "seconds")
+
+    def __init__(self, folder: Path, description: str, first_step: int, steps: int):
+        folder.mkdir(parents=True, exist_ok=True)
+        self._description, self._first_step, self._steps = description, first_step, steps
+        self._started = time.monotonic()
+        path = folder / "metrics.csv"
+        kept = []
+        if path.exists():
+            with path.open(newline="") as file:
+                kept = [row for row in csv.DictReader(file) if int(row["step"]) <= first_step]
+        partial = path.with_suffix(".csv.partial")
+        with partial.open("w", newline="") as file:
+            writer = csv.DictWriter(file, self.COLUMNS)
+            writer.writeheader()
+            writer.writerows(kept)
+        os.replace(partial, path)
+        self._file = path.open("a", newline="")
+        self._rows = csv.DictWriter(self._file, self.COLUMNS)
+        self._events = SummaryWriter(str(folder), purge_step=first_step + 1, flush_secs=30)
+        self._bar = (
+            tqdm(total=steps, initial=first_step, desc=description, unit="step", dynamic_ncols=True)
+            if sys.stderr.isatty()
+            else None
+        )
+        self._shown: dict[str, str] = {}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._file.close()
+        self._events.close()
+        if self._bar is not None:
+            self._bar.close()
+
+    def steps(self, first: int, losses: Iterable[float], gradient_norms: Iterable[float]) -> None:
+        """Records consecutive steps, the first of which has the number `first` (from 1)."""
+        seconds = f"{time.monotonic() - self._started:.2f}"
+        for step, (loss, norm) in enumerate(zip(losses, gradient_norms, strict=True), start=first):
+            self._rows.writerow(
+                {"step": step, "loss": f"{loss:.6g}", "gradient_norm": f"{norm:.6g}", "seconds": seconds}
+            )
+            self._events.add_scalar("loss", loss, step)
+            self._events.add_scalar("gradient_norm", norm, step)
+            self._shown["loss"] = f"{loss:.3f}"
+            if self._bar is not None:
+                self._bar.update(1)
+        if self._bar is not None:
+            self._bar.set_postfix(self._shown)
+
+    def validation(self, step: int, dice: Mapping[str, float]) -> None:
+        """Records the validation Dice of each foreground label after `step` steps."""
+        mean = sum(dice.values()) / len(dice)
+        self._rows.writerow({"step": step, "validation_dice": f"{mean:.4f}"})
+        self._file.flush()
+        for label, value in dice.items():
+            self._events.add_scalar(f"validation_dice/{label}", value, step)
+        self._shown["Dice"] = " ".join(f"{value:.2f}" for value in dice.values())
+        if self._bar is not None:
+            self._bar.set_postfix(self._shown)
+            return
+        passed = time.monotonic() - self._started
+        left = passed / max(1, step - self._first_step) * (self._steps - step)
+        labels = ", ".join(f"{label} {value:.3f}" for label, value in dice.items())
+        print(
+            f"{self._description}: step {step}/{self._steps}, loss {self._shown.get('loss', '-')}, "
+            f"validation Dice {labels}; {duration(passed)} passed, {duration(left)} left",
+            flush=True,
+        )

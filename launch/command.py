@@ -1,0 +1,51 @@
+"""What every command does alike: parse its flags, and say a user's error in one line."""
+
+import sys
+from collections.abc import Callable
+
+from absl import app, flags
+
+from cascade_jax.data.case import CaseError
+from cascade_jax.experiment import ConfigError
+from cascade_jax.fitting import TrainingError
+
+_ERRORS = (CaseError, ConfigError, TrainingError)
+
+
+def run(main: Callable[[], int | None], required: tuple[str, ...]) -> None:
+    """Runs a command and exits with its status.
+
+    Args:
+        main: the command; what it returns is the exit status, None is 0.
+        required: names of the flags that must be given.
+    """
+
+    def parse(arguments: list[str]) -> list[str]:
+        flags.mark_flags_as_required(required)
+        try:
+            rest = flags.FLAGS(arguments)
+        except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+            _fail(2, f"{_first_line(error)} (see --help)")
+        if len(rest) > 1:
+            _fail(2, f"unexpected argument {rest[1]!r} (see --help)")
+        return rest
+
+    def guarded(_: list[str]) -> None:
+        try:
+            sys.exit(main())
+        except _ERRORS as error:
+            _fail(1, _first_line(error))
+        except KeyboardInterrupt:
+            _fail(130, "interrupted; run the same command again to go on")
+
+    app.run(guarded, flags_parser=parse)
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    return text.strip().splitlines()[0] if text.strip() else type(error).__name__
+
+
+def _fail(status: int, line: str) -> None:
+    print(f"error: {line}", file=sys.stderr)
+    sys.exit(status)

@@ -1,0 +1,66 @@
+"""Every setting of a run, with its default. The other configs start from this one and say what they change."""
+
+import dataclasses
+
+from ml_collections import ConfigDict, config_dict
+
+from cascade_jax.data.augment import Augmentation, PriorCorruption
+
+
+def stage() -> ConfigDict:
+    """How one stage is trained; the paper trains both alike."""
+    config = ConfigDict()
+    config.steps = 250_000  # training steps of each fold; nnU-Net's schedule, 1000 epochs of 250 steps
+    config.optimizer = (
+        "adam"  # "adam" (the paper's), "adamw" or "sgd" (nnU-Net's, with Nesterov momentum 0.99)
+    )
+    config.learning_rate = 0.01  # at the start (the paper's)
+    config.schedule = "polynomial"  # "polynomial" (the paper's, exponent 0.9), "cosine" or "constant"
+    config.clip_norm = 12.0  # largest global norm of a gradient (nnU-Net's)
+    config.steps_per_dispatch = 10  # steps in one compiled program
+    config.validate_every = 2_500  # steps between validations; a multiple of steps_per_dispatch
+    config.checkpoint_every = 2_500  # steps between checkpoints; a multiple of steps_per_dispatch
+    config.augmentation = ConfigDict(dataclasses.asdict(Augmentation()))  # see cascade_jax/data/augment.py
+    return config
+
+
+def plan_overrides(*names: str) -> ConfigDict:
+    return ConfigDict({name: config_dict.placeholder(tuple) for name in names})
+
+
+def get_config() -> ConfigDict:
+    config = ConfigDict()
+    config.seed = 0  # of the folds, the initialisations and every random draw
+    config.num_folds = 5  # of the cross-validation (the paper's)
+    config.folds = (0, 1, 2, 3, 4)  # which of them to run; stage two needs stage one of every fold
+    config.stages = (1, 2)  # which stages to run
+    config.compute_dtype = "auto"  # "auto" (float32 on a CPU, bfloat16 elsewhere), "float32" or "bfloat16"
+    config.mirror = True  # average predictions over in-plane mirror images (nnU-Net's)
+    config.figures = 4  # how many cases are drawn, the first of each cohort
+
+    config.data = ConfigDict()
+    config.data.root = (
+        ""  # folder of the labelled cohort in the challenge's layout; "" makes a phantom cohort
+    )
+    config.data.held_out = (
+        ""  # folder of labelled cases for the five folds' vote (Table 3); "" leaves that out
+    )
+    config.data.phantom = ConfigDict()
+    config.data.phantom.cases = 25  # for the cross-validation
+    config.data.phantom.held_out_cases = 10  # for the vote
+    config.data.phantom.seed = 0  # of the cohort; the held-out cases have the next
+    config.data.phantom.field_of_view_mm = 0.0  # about so many mm around the heart; 0 is a whole slice
+
+    # The plan is derived from the cohort by nnU-Net's rules; a value here takes the place of the derived one.
+    config.plan = plan_overrides("spacing", "shape")  # mm and voxels along (depth, height, width)
+    for name in ("slices", "volumes"):  # stage one and stage two
+        config.plan[name] = plan_overrides("features", "kernel_sizes", "strides")
+        config.plan[name].batch_size = config_dict.placeholder(int)
+
+    config.stage1 = stage()
+    config.stage2 = stage()
+    config.stage2.augmentation.mirror_depth = True
+    config.stage2.prior = ConfigDict(
+        dataclasses.asdict(PriorCorruption())
+    )  # faults put into stage one's result
+    return config

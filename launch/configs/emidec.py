@@ -1,0 +1,15 @@
+"""The paper's setting on the EMIDEC training set: whole slices and volumes, nnU-Net-sized networks, its schedule.
+
+    python -m launch.train --config=launch/configs/emidec.py --workdir=runs/emidec \
+        --config.data.root=.../emidec-dataset-1.0.1
+"""
+
+from ml_collections import ConfigDict
+
+from launch.configs import default
+
+
+def get_config() -> ConfigDict:
+    config = default.get_config()
+    config.data.root = "emidec-dataset-1.0.1"
+    return config

@@ -1,0 +1,39 @@
+"""Segments images with a trained cascade.
+
+    python -m launch.predict --workdir=DIR --input=FILE_OR_COHORT --output=DIR
+
+The input is a NIfTI file, a folder of them, or a cohort in the challenge's layout. Labels go to
+OUT/<case>/Contours/<case>.nii.gz, in the input's own grid, and a picture beside them.
+"""
+
+import sys
+from pathlib import Path
+
+from absl import flags
+
+import cascade_jax
+from cascade_jax.prediction import predict_cases
+from cascade_jax.progress import bar
+from launch import command
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "The working folder of a finished training.")
+_INPUT = flags.DEFINE_string(
+    "input", None, "A NIfTI file, a folder of them, or a cohort in the challenge's layout."
+)
+_OUTPUT = flags.DEFINE_string("output", None, "The folder for the labels.")
+_MIRROR = flags.DEFINE_bool(
+    "mirror", None, "Average over in-plane mirror images; default: as the training's config said."
+)
+_FIGURES = flags.DEFINE_bool("figures", True, "Draw each case: the image and the labels, every slice.")
+
+
+def main() -> int:
+    cascade = cascade_jax.load(_WORKDIR.value, mirror=_MIRROR.value)
+    failed = predict_cases(cascade, Path(_INPUT.value), Path(_OUTPUT.value), _FIGURES.value, bar)
+    for reason in failed.values():
+        print(f"failed: {reason}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    command.run(main, required=("workdir", "input", "output"))

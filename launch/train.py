@@ -1,0 +1,28 @@
+"""Trains the cascade: both stages on every fold, the paper's tables, figures.
+
+    python -m launch.train --config=launch/configs/phantom.py --workdir=DIR [--config.key=value ...]
+
+Run again on the same working folder it goes on where it stopped.
+"""
+
+from pathlib import Path
+
+from absl import flags
+from ml_collections import config_flags
+
+from cascade_jax import experiment
+from cascade_jax.progress import bar
+from launch import command
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "A file with get_config(), such as launch/configs/phantom.py.", lock_config=True
+)
+_WORKDIR = flags.DEFINE_string("workdir", None, "The working folder: everything the run makes goes there.")
+
+
+def main() -> None:
+    print(experiment.run(_CONFIG.value, Path(_WORKDIR.value), bar))
+
+
+if __name__ == "__main__":
+    command.run(main, required=("config", "workdir"))
