@@ -10,10 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from cascade_jax import compilation, metrics, postprocess, training
+from cascade_jax import compilation, postprocess, training
 from cascade_jax.data import augment, emidec, store
-from cascade_jax.data.case import LABEL_NAMES, Case, CaseError
+from cascade_jax.data.case import LABEL_NAMES, CaseError
+from cascade_jax.data.files import write_text
 from cascade_jax.data.preprocess import Example, restore_labels
+from cascade_jax.evaluation import evaluate_labels
 from cascade_jax.figures import draw_case
 from cascade_jax.fitting import Trainer, fit
 from cascade_jax.inference import (
@@ -28,7 +30,7 @@ from cascade_jax.inference import (
 from cascade_jax.models.cascade import most_probable, segment_slices, segment_volume
 from cascade_jax.optimizers import make_optimizer
 from cascade_jax.plan import Plan
-from cascade_jax.preparation import Progress, write_text
+from cascade_jax.preparation import Progress
 
 
 def make_folds(names: Sequence[str], count: int, seed: int) -> list[list[str]]:
@@ -123,9 +125,7 @@ class CrossValidation:
             network=network,
             optimizer=optimizer,
             input_shape=input_shapes(self.plan)[stage],
-            run_steps=training.compile_steps(
-                network, optimizer, draw, settings.steps_per_dispatch, devices[:used]
-            ),
+            run_steps=training.compile_steps(network, optimizer, draw, settings.steps_per_dispatch, devices[:used]),
             validate=self._validation(stage),
             steps=settings.steps,
             steps_per_dispatch=settings.steps_per_dispatch,
@@ -134,9 +134,7 @@ class CrossValidation:
             devices=devices[:used],
         )
 
-    def _predict_one(
-        self, stage: int, params, image: jax.Array, prior: jax.Array | None, mirror: bool
-    ) -> jax.Array:
+    def _predict_one(self, stage: int, params, image: jax.Array, prior: jax.Array | None, mirror: bool) -> jax.Array:
         if stage == 0:
             return segment_slices(self.networks[0], params, image, mirror=mirror)
         return segment_volume(self.networks[1], params, image, prior, mirror=mirror)
@@ -174,20 +172,14 @@ class CrossValidation:
             seed = int(np.random.default_rng([self.config.seed, stage, fold]).integers(2**31))
             description = f"stage {stage + 1}, fold {fold}"
             params = fit(trainer, folder, cohort, *selections, self.names, seed, description)
-            self._predict_validation(
-                stage, fold, folder, cohort, lambda *arrays, p=params: predict(p, *arrays)
-            )
+            self._predict_validation(stage, fold, folder, cohort, lambda *arrays, p=params: predict(p, *arrays))
 
-    def _predict_validation(
-        self, stage: int, fold: int, folder: Path, cohort: training.Cohort, predict
-    ) -> None:
+    def _predict_validation(self, stage: int, fold: int, folder: Path, cohort: training.Cohort, predict) -> None:
         marker = folder / "predictions"
         if marker.exists():
             return
         labels = []
-        description = (
-            f"stage {stage + 1}, fold {fold}: predicting its {len(self.folds[fold])} validation cases"
-        )
+        description = f"stage {stage + 1}, fold {fold}: predicting its {len(self.folds[fold])} validation cases"
         for position in self.progress(self.positions(fold), description):
             example = self.examples[position]
             prior = None if cohort.prior is None else cohort.prior[position]
@@ -226,14 +218,9 @@ class CrossValidation:
             {"table1": ..., "table2": ...}: {column: {case: metrics}} for the folds given.
         """
         names = [name for fold in folds for name in self.folds[fold]]
-        cases = {
-            name: emidec.read_case(self.files[name])
-            for name in self.progress(names, "evaluating both stages")
-        }
+        cases = {name: emidec.read_case(self.files[name]) for name in self.progress(names, "evaluating both stages")}
         raw = {name: self._read(STAGES[1], name) for name in names}
-        rules = postprocess.choose_rules(
-            [(raw[name], case.labels, case.spacing) for name, case in cases.items()]
-        )
+        rules = postprocess.choose_rules([(raw[name], case.labels, case.spacing) for name, case in cases.items()])
         final = {name: postprocess.apply(rules, raw[name], case.spacing) for name, case in cases.items()}
         for name, labels in final.items():
             emidec.write_labels(self.workdir / "predictions" / "final", labels, cases[name])
@@ -248,7 +235,10 @@ class CrossValidation:
 
         def columns(predictions: Mapping[str, np.ndarray]):
             return {
-                f"fold {fold}": {name: _evaluate(predictions[name], cases[name]) for name in self.folds[fold]}
+                f"fold {fold}": {
+                    name: evaluate_labels(predictions[name], cases[name].labels, cases[name].spacing)
+                    for name in self.folds[fold]
+                }
                 for fold in folds
             }
 
@@ -266,30 +256,22 @@ class CrossValidation:
         cascade = load(self.workdir)
         columns: dict[str, dict] = {"ensemble": {}}
         files = emidec.find_cases(root, labelled=True)
-        for file in self.progress(
-            files, f"the {len(cascade.folds)} folds vote on {len(files)} held-out cases"
-        ):
+        for file in self.progress(files, f"the {len(cascade.folds)} folds vote on {len(files)} held-out cases"):
             case = emidec.read_case(file)
             example = cascade.example(case)
             vote = cascade.vote(example)
             labels = cascade.finish(restore_labels(vote.counts + vote.probabilities, example.grid), case)
             emidec.write_labels(self.workdir / "predictions" / "held_out", labels, case)
-            columns["ensemble"][case.name] = _evaluate(labels, case)
+            columns["ensemble"][case.name] = evaluate_labels(labels, case.labels, case.spacing)
             for fold, prior, final in zip(cascade.folds, vote.fold_priors, vote.fold_labels, strict=True):
                 for column, result in (("stage 1", prior), ("final", final)):
-                    restored = restore_labels(
-                        np.eye(len(LABEL_NAMES), dtype=np.float32)[result], example.grid
-                    )
+                    restored = restore_labels(np.eye(len(LABEL_NAMES), dtype=np.float32)[result], example.grid)
                     if column == "final":
                         restored = cascade.finish(restored, case)
-                    columns.setdefault(f"{column}, fold {fold}", {})[case.name] = _evaluate(restored, case)
+                    columns.setdefault(f"{column}, fold {fold}", {})[case.name] = evaluate_labels(
+                        restored, case.labels, case.spacing
+                    )
         return columns
-
-
-def _evaluate(labels: np.ndarray, case: Case) -> dict:
-    return metrics.evaluate_case(
-        emidec.to_file_axes(labels), emidec.to_file_axes(case.labels), tuple(reversed(case.spacing))
-    )
 
 
 def draw_cases(workdir: Path, root: Path, panels: Mapping[str, str], names: Sequence[str]) -> None:

@@ -3,7 +3,6 @@
 import contextlib
 import fcntl
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,9 +13,10 @@ from cascade_jax import tables
 from cascade_jax.crossval import CrossValidation, draw_cases
 from cascade_jax.data import emidec, phantom
 from cascade_jax.data.case import CaseError
+from cascade_jax.data.files import make_writable_folder, write_text
 from cascade_jax.fitting import check_steps
 from cascade_jax.inference import STAGES
-from cascade_jax.preparation import Progress, prepare, write_text
+from cascade_jax.preparation import Progress, prepare
 
 # What may differ between two starts of the same run: which part of it is done this time, and what is drawn.
 _PER_START = ("folds", "stages", "figures")
@@ -48,28 +48,20 @@ def claim(workdir: Path, config: ConfigDict) -> Iterator[None]:
     Raises:
         CaseError: the folder cannot be written, is in use, or was made with another config.
     """
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        lock = open(workdir / ".lock", "w")  # noqa: SIM115 - held until the run ends
-    except OSError as error:
-        raise CaseError(workdir, f"cannot be used as a working folder: {error.strerror}") from error
-    with lock:
+    make_writable_folder(workdir)
+    with open(workdir / ".lock", "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise CaseError(workdir, "is in use by another run") from error
         current = {
-            key: value
-            for key, value in json.loads(config.to_json_best_effort()).items()
-            if key not in _PER_START
+            key: value for key, value in json.loads(config.to_json_best_effort()).items() if key not in _PER_START
         }
         path = workdir / "config.json"
         if not path.exists():
             write_text(path, json.dumps(current, indent=1))
         elif different := _differences(json.loads(path.read_text()), current):
-            raise CaseError(
-                workdir, f"was made with another config; these settings differ: {', '.join(different)}"
-            )
+            raise CaseError(workdir, f"was made with another config; these settings differ: {', '.join(different)}")
         yield
 
 
@@ -126,12 +118,8 @@ def run(config: ConfigDict, workdir: Path, progress: Progress) -> str:
         root, held_out = _cohorts(config, workdir, progress)
         if held_out is not None:
             emidec.find_cases(held_out, labelled=True)
-        plan, examples = prepare(
-            root, workdir / "prepared", config.plan.to_dict(), config.num_folds, progress
-        )
-        crossval = CrossValidation(
-            config, workdir, plan, examples, emidec.find_cases(root, labelled=True), progress
-        )
+        plan, examples = prepare(root, workdir / "prepared", config.plan.to_dict(), config.num_folds, progress)
+        crossval = CrossValidation(config, workdir, plan, examples, emidec.find_cases(root, labelled=True), progress)
         # Stage two trains on out-of-fold results of stage one, so it needs that stage's every fold.
         every_fold = list(range(config.num_folds))
         if 1 in config.stages:

@@ -1,6 +1,5 @@
 """A case and its segmentations as one picture, in the colours of the paper's figure 2."""
 
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -10,7 +9,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from cascade_jax.data.case import BACKGROUND, CAVITY, INFARCTION, MYOCARDIUM, NO_REFLOW, CaseError
+from cascade_jax.data.case import BACKGROUND, CAVITY, INFARCTION, MYOCARDIUM, NO_REFLOW
+from cascade_jax.data.files import replacing
 
 LABEL_COLOURS = {CAVITY: "#ff2020", MYOCARDIUM: "#20d020", INFARCTION: "#3060ff", NO_REFLOW: "#ffe600"}
 LEGEND = {
@@ -131,13 +131,6 @@ def _overlay(labels: np.ndarray) -> np.ndarray:
 
 
 def _save(canvas: FigureCanvasAgg, path: Path) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        try:
-            # Without matplotlib's version in it, the same figure gives the same file.
-            canvas.print_png(partial, metadata={"Software": None})
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
-    except OSError as error:
-        raise CaseError(path, f"cannot be written: {error.strerror}") from None
+    with replacing(path) as partial:
+        # Without matplotlib's version in it, the same figure gives the same file.
+        canvas.print_png(partial, metadata={"Software": None})

@@ -63,9 +63,7 @@ def _check_finite(metrics: dict[str, np.ndarray], first_step: int, names: Sequen
     for offset, (loss, cases) in enumerate(zip(metrics["loss"], metrics["case"], strict=True)):
         if not np.isfinite(loss):
             batch = ", ".join(sorted({names[case] for case in cases}))
-            raise TrainingError(
-                f"the loss is {loss} at step {first_step + offset}; cases in the batch: {batch}"
-            )
+            raise TrainingError(f"the loss is {loss} at step {first_step + offset}; cases in the batch: {batch}")
 
 
 def fit(
@@ -95,9 +93,7 @@ def fit(
     Raises:
         TrainingError: a loss is not finite.
     """
-    state = training.initial_state(
-        jax.random.key(seed), trainer.network, trainer.optimizer, trainer.input_shape
-    )
+    state = training.initial_state(jax.random.key(seed), trainer.network, trainer.optimizer, trainer.input_shape)
     if (folder / "params").exists():
         return checkpoint.restore_params(folder / "params", state.params)
     state = _with_key_data(state)

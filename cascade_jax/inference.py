@@ -22,7 +22,7 @@ STAGES = ("stage1", "stage2")
 
 
 def compute_dtype(name: str) -> jnp.dtype:
-    """The dtype networks compute in: "auto" is float32 on a CPU, where bfloat16 gains nothing, and bfloat16 elsewhere."""
+    """The dtype networks compute in: "auto" is float32 on a CPU (bfloat16 gains nothing there), else bfloat16."""
     if name == "auto":
         name = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     return jnp.dtype(name)
@@ -142,9 +142,7 @@ def load(workdir, *, mirror: bool | None = None) -> Cascade:
     workdir = Path(workdir)
     path = workdir / MODEL_FILE
     if not path.exists():
-        raise CaseError(
-            workdir, f"has no trained model ({MODEL_FILE} is missing); run or finish launch.train first"
-        )
+        raise CaseError(workdir, f"has no trained model ({MODEL_FILE} is missing); run or finish launch.train first")
     model = json.loads(path.read_text())
     plan = Plan.from_json(model["plan"])
     networks = build_networks(plan, compute_dtype(model["compute_dtype"]))
@@ -152,8 +150,7 @@ def load(workdir, *, mirror: bool | None = None) -> Cascade:
     for stage, network, shape in zip(STAGES, networks, input_shapes(plan), strict=True):
         like = params_like(network, shape)
         folds = [
-            checkpoint.restore_params(fold_folder(workdir, stage, fold) / "params", like)
-            for fold in model["folds"]
+            checkpoint.restore_params(fold_folder(workdir, stage, fold) / "params", like) for fold in model["folds"]
         ]
         params.append(jax.tree.map(lambda *leaves: jnp.stack(leaves), *folds))
     rules = [postprocess.Rule(**rule) for rule in model["rules"]]

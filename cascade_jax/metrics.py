@@ -44,9 +44,7 @@ def hausdorff(prediction: np.ndarray, truth: np.ndarray, spacing: Sequence[float
     return float(max(distances[1][borders[0]].max(), distances[0][borders[1]].max()))
 
 
-def evaluate_case(
-    prediction: np.ndarray, truth: np.ndarray, spacing: Sequence[float]
-) -> dict[str, dict[str, float]]:
+def evaluate_case(prediction: np.ndarray, truth: np.ndarray, spacing: Sequence[float]) -> dict[str, dict[str, float]]:
     """All metrics of one case.
 
     Args:
@@ -88,9 +86,7 @@ def evaluate_case(
             result["hausdorff_mm"] = hausdorff(predicted, true, spacing)
             result["hausdorff_emidec_mm"] = hausdorff(predicted, true, spacing[::-1])
         else:
-            result["volume_ratio_difference"] = (
-                difference / true_muscle_mm3 if true_muscle_mm3 else float("nan")
-            )
+            result["volume_ratio_difference"] = difference / true_muscle_mm3 if true_muscle_mm3 else float("nan")
         results[target] = result
     return results
 

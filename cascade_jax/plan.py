@@ -53,9 +53,7 @@ class Plan:
     @staticmethod
     def from_json(values: dict) -> "Plan":
         values = _as_tuples(values)
-        return Plan(
-            values["spacing"], values["shape"], StagePlan(**values["slices"]), StagePlan(**values["volumes"])
-        )
+        return Plan(values["spacing"], values["shape"], StagePlan(**values["slices"]), StagePlan(**values["volumes"]))
 
 
 def _as_tuples(value):
@@ -91,9 +89,7 @@ def topology(
         halved = [axis for axis in large if spacing[axis] / finest < 2]
         if len(halved) == 1 and shape[halved[0]] < 3 * _SMALLEST_FEATURE_MAP:
             break
-        kernel_size = [
-            3 if k == 3 or spacing[axis] / min(spacing) < 2 else 1 for axis, k in enumerate(kernel_size)
-        ]
+        kernel_size = [3 if k == 3 or spacing[axis] / min(spacing) < 2 else 1 for axis, k in enumerate(kernel_size)]
         kernel_sizes.append(tuple(kernel_size))
         strides.append(tuple(2 if axis in halved else 1 for axis in axes))
         for axis in halved:
@@ -110,9 +106,7 @@ def total_strides(strides: Sequence[Sequence[int]]) -> tuple[int, ...]:
 
 def round_up(shape: Sequence[int], multiples: Sequence[int]) -> tuple[int, ...]:
     """Each size rounded up to the next multiple."""
-    return tuple(
-        -(-int(size) // multiple) * multiple for size, multiple in zip(shape, multiples, strict=True)
-    )
+    return tuple(-(-int(size) // multiple) * multiple for size, multiple in zip(shape, multiples, strict=True))
 
 
 def smallest_shape(plan: Plan, shape: Sequence[int]) -> tuple[int, int, int]:
@@ -124,9 +118,7 @@ def smallest_shape(plan: Plan, shape: Sequence[int]) -> tuple[int, int, int]:
 
 def _stage(shape, spacing, batch_size, overrides: Mapping) -> StagePlan:
     strides, kernel_sizes = topology(shape, spacing)
-    features = tuple(
-        min(_BASE_FEATURES * 2**level, _MOST_FEATURES[len(shape)]) for level in range(len(strides))
-    )
+    features = tuple(min(_BASE_FEATURES * 2**level, _MOST_FEATURES[len(shape)]) for level in range(len(strides)))
     if (features_override := overrides.get("features")) is not None:
         # Fewer (or more) resolutions than planned: the topology is cut at the bottom, or halved on.
         features = tuple(features_override)

@@ -98,10 +98,7 @@ def _mean_dice(cases: Sequence[tuple[np.ndarray, np.ndarray, Sequence[float]]]) 
     """The mean Dice of each target over (labels, truth, spacing)."""
     return np.mean(
         [
-            [
-                metrics.dice(np.isin(labels, target), np.isin(truth, target))
-                for target in metrics.TARGETS.values()
-            ]
+            [metrics.dice(np.isin(labels, target), np.isin(truth, target)) for target in metrics.TARGETS.values()]
             for labels, truth, _ in cases
         ],
         axis=0,

@@ -4,14 +4,13 @@ from pathlib import Path
 
 from cascade_jax.data import emidec
 from cascade_jax.data.case import CaseError
+from cascade_jax.data.files import make_writable_folder
 from cascade_jax.figures import draw_case
 from cascade_jax.inference import Cascade
 from cascade_jax.preparation import Progress
 
 
-def predict_cases(
-    cascade: Cascade, source: Path, output: Path, figures: bool, progress: Progress
-) -> dict[str, str]:
+def predict_cases(cascade: Cascade, source: Path, output: Path, figures: bool, progress: Progress) -> dict[str, str]:
     """Segments every case of `source` and writes its labels; a bad case does not keep the others from it.
 
     Args:
@@ -28,6 +27,7 @@ def predict_cases(
         CaseError: the source holds no case at all.
     """
     files = emidec.find_inputs(source)
+    make_writable_folder(output)
     failed = {}
     for file in progress(files, f"segmenting {len(files)} case{'s' if len(files) > 1 else ''} of {source}"):
         try:

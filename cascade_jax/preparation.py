@@ -1,7 +1,6 @@
 """From a cohort in the challenge's layout to the plan and the prepared examples."""
 
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -9,17 +8,11 @@ from absl import logging
 
 from cascade_jax.data import emidec, store
 from cascade_jax.data.case import CaseError
+from cascade_jax.data.files import write_text
 from cascade_jax.data.preprocess import Example, field_of_view, preprocess, resampled_shape
 from cascade_jax.plan import Plan, make_plan
 
 Progress = Callable[[Iterable, str], Iterable]
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file under a temporary name and renames it."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text)
-    os.replace(partial, path)
 
 
 def prepare(
@@ -43,21 +36,16 @@ def prepare(
     """
     files = emidec.find_cases(root, labelled=True)
     if len(files) < minimum_cases:
-        raise CaseError(
-            root, f"has {len(files)} cases, fewer than the {minimum_cases} folds of the cross-validation"
-        )
+        raise CaseError(root, f"has {len(files)} cases, fewer than the {minimum_cases} folds of the cross-validation")
     provenance = {
         "overrides": json.loads(json.dumps(overrides)),
         "files": [
-            [file.name]
-            + [[path.stat().st_size, path.stat().st_mtime_ns] for path in (file.image, file.contour)]
+            [file.name] + [[path.stat().st_size, path.stat().st_mtime_ns] for path in (file.image, file.contour)]
             for file in files
         ],
     }
     if store.read_provenance(folder / "cohort") == provenance:
-        return Plan.from_json(json.loads((folder / "plan.json").read_text())), store.read_cohort(
-            folder / "cohort"
-        )
+        return Plan.from_json(json.loads((folder / "plan.json").read_text())), store.read_cohort(folder / "cohort")
 
     # Every case is read before anything is written: a fault in the last file must not be found after an hour.
     cases = [emidec.read_case(file) for file in progress(files, f"reading {len(files)} cases of {root}")]

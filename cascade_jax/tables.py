@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from cascade_jax import metrics
-from cascade_jax.preparation import write_text
+from cascade_jax.data.files import write_text
 
 Cases = Mapping[str, Mapping[str, Mapping[str, float]]]  # {case: {target: {metric: value}}}
 
@@ -61,9 +61,7 @@ def summary_columns(table: str, columns: Mapping[str, Cases]) -> dict[str, dict[
     if table != "table3":
         return means | {"mean": mean_of_columns(list(means.values()))}
     alone = {
-        f"{kind}, mean of folds": mean_of_columns(
-            [mean for column, mean in means.items() if column.startswith(kind)]
-        )
+        f"{kind}, mean of folds": mean_of_columns([mean for column, mean in means.items() if column.startswith(kind)])
         for kind in ("stage 1", "final")
     }
     return {"ensemble": means["ensemble"]} | alone
@@ -85,11 +83,16 @@ def markdown(table: str, columns: Mapping[str, Cases]) -> str:
     for title, target, metric, _ in ROWS[table]:
         for column, cases in columns.items():
             if names := metrics.undefined(cases, target, metric):
-                total = len(cases)
-                left_out.append(
-                    f"{title}, {column}: mean over {total - len(names)} of {total} cases, undefined for {', '.join(names)}."
-                )
-    return "\n".join(lines + ([""] + left_out if left_out else [])) + "\n"
+                counted = f"mean over {len(cases) - len(names)} of {len(cases)} cases"
+                left_out.append(f"{title}, {column}: {counted}, undefined for {', '.join(names)}.")
+    return "\n".join(lines + (["", *left_out] if left_out else [])) + "\n"
+
+
+def without_nan(value):
+    """A nested mapping of numbers and texts with None, JSON's null, in the place of NaN."""
+    if isinstance(value, Mapping):
+        return {key: without_nan(inner) for key, inner in value.items()}
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def as_json(results: Mapping[str, Mapping[str, Cases]]) -> dict:
@@ -98,16 +101,9 @@ def as_json(results: Mapping[str, Mapping[str, Cases]]) -> dict:
     Args:
         results: {table: {column: {case: metrics}}}.
     """
-
-    def plain(value):
-        if isinstance(value, Mapping):
-            return {key: plain(inner) for key, inner in value.items()}
-        return None if math.isnan(value) else value
-
-    return {
-        table: {"mean": plain(summary_columns(table, columns)), "cases": plain(columns)}
-        for table, columns in results.items()
-    }
+    return without_nan(
+        {table: {"mean": summary_columns(table, columns), "cases": columns} for table, columns in results.items()}
+    )
 
 
 def write(folder: Path, results: Mapping[str, Mapping[str, Cases]]) -> str:

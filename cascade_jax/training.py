@@ -88,9 +88,7 @@ class TrainState:
 class Draw(Protocol):
     """Draws an augmented batch on the device: (key, cohort, cases, axis_name) -> Batch."""
 
-    def __call__(
-        self, key: jax.Array, cohort: Cohort, cases: CaseSelection, axis_name: str | None
-    ) -> Batch: ...
+    def __call__(self, key: jax.Array, cohort: Cohort, cases: CaseSelection, axis_name: str | None) -> Batch: ...
 
 
 def _sample_keys(key: jax.Array, batch_size: int, axis_name: str | None) -> jax.Array:
@@ -238,9 +236,7 @@ def compile_steps(
         def one(state, _):
             batch = draw(jax.random.fold_in(state.key, state.step), cohort, cases, axis_name)
             case = batch.case if axis_name is None else jax.lax.all_gather(batch.case, axis_name, tiled=True)
-            state, metrics = train_step(
-                state, batch, network=network, optimizer=optimizer, axis_name=axis_name
-            )
+            state, metrics = train_step(state, batch, network=network, optimizer=optimizer, axis_name=axis_name)
             return state, metrics | {"case": case}
 
         if jax.default_backend() != "cpu":

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from cascade_jax.data.case import CaseError
 from cascade_jax.experiment import ConfigError
@@ -31,6 +31,7 @@ def run(main: Callable[[], int | None], required: tuple[str, ...]) -> None:
         return rest
 
     def guarded(_: list[str]) -> None:
+        logging.set_verbosity(logging.WARNING)  # Orbax tells of every file it opens
         try:
             sys.exit(main())
         except _ERRORS as error:

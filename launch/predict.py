@@ -17,9 +17,7 @@ from cascade_jax.progress import bar
 from launch import command
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The working folder of a finished training.")
-_INPUT = flags.DEFINE_string(
-    "input", None, "A NIfTI file, a folder of them, or a cohort in the challenge's layout."
-)
+_INPUT = flags.DEFINE_string("input", None, "A NIfTI file, a folder of them, or a cohort in the challenge's layout.")
 _OUTPUT = flags.DEFINE_string("output", None, "The folder for the labels.")
 _MIRROR = flags.DEFINE_bool(
     "mirror", None, "Average over in-plane mirror images; default: as the training's config said."

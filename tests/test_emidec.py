@@ -212,9 +212,7 @@ def test_spacing_comes_from_pixdim_whatever_the_affine_says(tmp_path):
     path = save(tmp_path / "case.nii", voxels(), pixdim=(1.25, 1.5, 13), **one_mm)
     assert nib.affines.voxel_sizes(nib.load(path).affine).tolist() == [1, 1, 1]
     assert read_image(path).spacing == (13, 1.5, 1.25)
-    labels, spacing = read_labels(
-        save(tmp_path / "labels.nii", voxels() % 5, pixdim=(1.25, 1.5, 13), **one_mm)
-    )
+    labels, spacing = read_labels(save(tmp_path / "labels.nii", voxels() % 5, pixdim=(1.25, 1.5, 13), **one_mm))
     assert spacing == (13, 1.5, 1.25)
     assert (labels == (voxels() % 5).T).all()
 
@@ -293,9 +291,7 @@ BAD_GRIDS = {
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
 @pytest.mark.parametrize(("array", "fields", "fault"), BAD_GRIDS.values(), ids=BAD_GRIDS)
-def test_a_file_that_is_no_stack_of_slices_is_refused_as_image_and_as_labels(
-    tmp_path, suffix, array, fields, fault
-):
+def test_a_file_that_is_no_stack_of_slices_is_refused_as_image_and_as_labels(tmp_path, suffix, array, fields, fault):
     path = save(tmp_path / f"case{suffix}", array, **fields)
     for read in read_image, read_labels:
         with pytest.raises(CaseError) as error:
@@ -416,9 +412,7 @@ def a_header(header_class=nib.Nifti1Header, byte_order="<"):
     return header
 
 
-@pytest.mark.parametrize(
-    "header", [None, a_header(), a_header(nib.Nifti2Header, ">")], ids=["none", "1", "2"]
-)
+@pytest.mark.parametrize("header", [None, a_header(), a_header(nib.Nifti2Header, ">")], ids=["none", "1", "2"])
 def test_a_case_written_and_read_back_is_the_same_case(tmp_path, header):
     case = a_case(header=header)
     emidec.write_case(tmp_path, case)
@@ -479,9 +473,7 @@ def test_the_same_case_gives_the_same_bytes_whenever_and_wherever_it_is_written(
 
 @pytest.mark.parametrize("header_class", [nib.Nifti1Header, nib.Nifti2Header])
 @pytest.mark.parametrize("byte_order", "<>")
-def test_results_carry_the_inputs_own_header_but_for_data_type_and_scaling(
-    tmp_path, header_class, byte_order
-):
+def test_results_carry_the_inputs_own_header_but_for_data_type_and_scaling(tmp_path, header_class, byte_order):
     header = a_header(header_class, byte_order)
     source = tmp_path / "Case_P007.nii"
     nib.save(IMAGE_CLASS[header_class](voxels(), None, header), source)

@@ -72,9 +72,7 @@ def test_every_panel_shows_its_own_labels_in_the_same_window(tmp_path):
     truth, prediction = four_blocks(), np.zeros(SHAPE, np.uint8)
     prediction[0, 27:33, 20:40] = CAVITY
     picture = draw(tmp_path / "case.png", noise(), {"truth": truth, "prediction": prediction})
-    _, truth_row, prediction_row = np.array_split(
-        picture[round(figures.HEADINGS * figures.DOTS_PER_INCH) :], 3
-    )
+    _, truth_row, prediction_row = np.array_split(picture[round(figures.HEADINGS * figures.DOTS_PER_INCH) :], 3)
     assert coloured(truth_row, NO_REFLOW).any() and not coloured(prediction_row, NO_REFLOW).any()
     areas = [coloured(row, CAVITY).sum() for row in (truth_row, prediction_row)]
     np.testing.assert_allclose(areas[1] / areas[0], (6 * 20) / (10 * 8), rtol=0.15)
@@ -92,9 +90,7 @@ def test_a_square_in_millimetres_is_drawn_square_whatever_the_pixels(tmp_path):
 def test_the_picture_grows_with_slices_and_panels(tmp_path):
     one = draw(tmp_path / "one.png", noise((5, 60, 50)), {"truth": four_blocks((5, 60, 50))})
     shape = (7, 60, 50)
-    more = draw(
-        tmp_path / "more.png", noise(shape), dict.fromkeys(("truth", "stage one"), four_blocks(shape))
-    )
+    more = draw(tmp_path / "more.png", noise(shape), dict.fromkeys(("truth", "stage one"), four_blocks(shape)))
     tile = (figures.TILE + figures.GAP) * figures.DOTS_PER_INCH
     np.testing.assert_allclose(np.subtract(more.shape, one.shape), (tile, 2 * tile, 0), atol=2)
 

@@ -22,9 +22,7 @@ _TERRITORIES = {
 }
 
 
-def _waves(
-    random: np.random.Generator, count: int, highest: int
-) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+def _waves(random: np.random.Generator, count: int, highest: int) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     """A smooth random field of (angle, long-axis position) with a standard deviation near 1."""
     around = random.integers(1, highest + 1, count)
     along = random.uniform(-2.0, 2.0, count)
@@ -72,16 +70,12 @@ class Infarct:
         around = np.angle(np.exp(1j * (angle - self.angle))).astype(np.float32) / self.half_width
         along = (position - middle) / half_length
         inside = 1.0 - around**2 - max(0.0, abs(along) - 0.5) ** 2 / 0.25
-        reach = (
-            self.transmurality * np.sqrt(np.clip(inside, 0, 1)) * (1 + 0.18 * self.ragged(angle, position))
-        )
+        reach = self.transmurality * np.sqrt(np.clip(inside, 0, 1)) * (1 + 0.18 * self.ragged(angle, position))
         infarcted = (depth < reach) & (reach > 0.12)
         if not self.core:
             return infarcted, np.zeros_like(infarcted)
         ellipsoid = (
-            (around / 0.45) ** 2
-            + (along / 0.5) ** 2
-            + ((depth - 0.45 * reach) / (0.3 * np.maximum(reach, 0.1))) ** 2
+            (around / 0.45) ** 2 + (along / 0.5) ** 2 + ((depth - 0.45 * reach) / (0.3 * np.maximum(reach, 0.1))) ** 2
         )
         return infarcted, infarcted & (ellipsoid < 1)
 
@@ -121,8 +115,7 @@ class Heart:
         self._outline, self._thickness = _waves(random, 4, 4), _waves(random, 5, 3)
         self._trabeculae = _waves(random, 8, 14)
         self._papillary = [
-            (random.normal(angle, 0.25), random.uniform(0.55, 0.72), random.uniform(3.0, 5.5))
-            for angle in (-0.8, 1.5)
+            (random.normal(angle, 0.25), random.uniform(0.55, 0.72), random.uniform(3.0, 5.5)) for angle in (-0.8, 1.5)
         ]
         self._septum = np.pi + random.normal(0, 0.25)
         self._right = random.uniform(0.85, 1.25), random.uniform(1.15, 1.5), random.uniform(0.7, 0.9)
@@ -145,18 +138,14 @@ class Heart:
         x = x - np.float32(self._tilt[1] * z + self._bend[1] * share**2)
         radius, angle = np.hypot(y, x), np.arctan2(y, x)
         stretch, direction = self._ellipse
-        shape = (
-            1 + stretch * np.cos(2 * (angle - direction)) + 0.025 * self._outline(angle, np.float32(position))
-        )
+        shape = 1 + stretch * np.cos(2 * (angle - direction)) + 0.025 * self._outline(angle, np.float32(position))
 
         taper = (1 - min(share, 1.0) ** 2.3) ** 0.6
         inner_length = 1 - self._apex / self.length
         inner_taper = (1 - min(share / inner_length, 1.0) ** 2.3) ** 0.6
         wall = self._wall * (1 + 0.12 * self._thickness(angle, np.float32(position)))
         inner = self._cavity * inner_taper * shape
-        outer = np.maximum(
-            (self._cavity + self._wall) * taper * shape + (wall - self._wall) * taper, inner + 0.5
-        )
+        outer = np.maximum((self._cavity + self._wall) * taper * shape + (wall - self._wall) * taper, inner + 0.5)
         outer = np.where(share >= 1.0, 0.0, outer)
         depth = (radius - inner) / np.maximum(outer - inner, 0.1)
 
@@ -169,15 +158,11 @@ class Heart:
         cavity = within & (depth < 0)
         muscle = within & ~cavity
         tissue[cavity], labels[cavity] = BLOOD, 1
-        trabeculated = cavity & (
-            radius > inner - 1.5 * np.clip(self._trabeculae(angle, np.float32(position)), 0, 2)
-        )
+        trabeculated = cavity & (radius > inner - 1.5 * np.clip(self._trabeculae(angle, np.float32(position)), 0, 2))
         tissue[trabeculated] = MUSCLE
         if 0.2 < position < 0.72:
             for direction, distance, size in self._papillary:
-                y0, x0 = (
-                    distance * self._cavity * inner_taper * trig(direction) for trig in (np.sin, np.cos)
-                )
+                y0, x0 = (distance * self._cavity * inner_taper * trig(direction) for trig in (np.sin, np.cos))
                 tissue[cavity & ((y - y0) ** 2 + (x - x0) ** 2 < size**2)] = MUSCLE
         tissue[muscle], labels[muscle] = MUSCLE, 2
         if self.infarct is not None:
@@ -196,11 +181,7 @@ class Heart:
             along = np.cos(self._septum) * x + np.sin(self._septum) * y
             across = -np.sin(self._septum) * x + np.cos(self._septum) * y
             # In units of its own radius: 1 is the endocardial border.
-            right = (
-                np.hypot((along - 0.75 * scale) / (size * scale), across / (height * scale * 0.85))
-                * scale
-                * size
-            )
+            right = np.hypot((along - 0.75 * scale) / (size * scale), across / (height * scale * 0.85)) * scale * size
             right = right - scale * size
         fat = np.clip(0.6 + self._fat(angle, np.float32(position)), 0, 2) * self._fat_thickness
         fat = np.where(position > 1.05, 0.0, fat)

@@ -157,9 +157,7 @@ def _within(positions: jax.Array, extent: jax.Array) -> jax.Array:
     inside = (slices >= extent[0, 0]) & (slices < extent[0, 1])
     inside = inside[:, None, None]
     for axis in range(2):
-        inside &= (positions[axis] > extent[axis + 1, 0] - 0.5) & (
-            positions[axis] < extent[axis + 1, 1] - 0.5
-        )
+        inside &= (positions[axis] > extent[axis + 1, 0] - 0.5) & (positions[axis] < extent[axis + 1, 1] - 0.5)
     return inside
 
 
@@ -183,9 +181,7 @@ def _lowering(size: int, factor: jax.Array) -> jax.Array:
     return (1 - fraction) * (source(first) == voxel) + fraction * (source(first + 1) == voxel)
 
 
-def change_intensities(
-    key: jax.Array, image: jax.Array, valid: jax.Array, settings: Augmentation
-) -> jax.Array:
+def change_intensities(key: jax.Array, image: jax.Array, valid: jax.Array, settings: Augmentation) -> jax.Array:
     """Noise, blur, brightness, contrast, low resolution and gamma, each with its own probability.
 
     Args:
@@ -256,8 +252,7 @@ def augment(
     if settings.mirror_depth:
         flip = jax.random.bernoulli(depth, 0.5)
         image, labels, prior = (
-            None if volume is None else jnp.where(flip, volume[::-1], volume)
-            for volume in (image, labels, prior)
+            None if volume is None else jnp.where(flip, volume[::-1], volume) for volume in (image, labels, prior)
         )
         mirrored = image.shape[0] - extent[0, ::-1]
         extent = extent.at[0].set(jnp.where(flip, mirrored, extent[0]))
@@ -280,9 +275,7 @@ def _neighbourhood(operation, mask: jax.Array, axes: tuple[int, ...], edge: bool
     """Combines each voxel of a bool volume with its neighbours along `axes` by `operation`."""
     result = mask
     for axis in axes:
-        padded = jnp.pad(
-            mask, [(1, 1) if a == axis else (0, 0) for a in range(mask.ndim)], constant_values=edge
-        )
+        padded = jnp.pad(mask, [(1, 1) if a == axis else (0, 0) for a in range(mask.ndim)], constant_values=edge)
         size = mask.shape[axis]
         before = jax.lax.slice_in_dim(padded, 0, size, axis=axis)
         after = jax.lax.slice_in_dim(padded, 2, size + 2, axis=axis)

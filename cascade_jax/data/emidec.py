@@ -23,6 +23,7 @@ from nibabel.spatialimages import HeaderDataError
 from nibabel.volumeutils import apply_read_scaling
 
 from cascade_jax.data.case import LABEL_NAMES, Case, CaseError
+from cascade_jax.data.files import replacing
 
 IMAGES, CONTOURS = "Images", "Contours"
 SUFFIXES = (".nii", ".nii.gz")
@@ -307,9 +308,7 @@ def _check_header(path: Path, header: nib.Nifti1Header) -> tuple[tuple[int, ...]
         raise CaseError(path, f"has an empty dimension: {_size(shape)} voxels")
     size = header["pixdim"][1:4]
     if not (np.isfinite(size).all() and (size > 0).all()):
-        raise CaseError(
-            path, f"has no valid voxel size: {' x '.join(f'{length:g}' for length in size)} mm in pixdim"
-        )
+        raise CaseError(path, f"has no valid voxel size: {' x '.join(f'{length:g}' for length in size)} mm in pixdim")
     try:
         dtype = header.get_data_dtype()
     except KeyError:
@@ -393,17 +392,10 @@ def _write_nifti(path: Path, array: np.ndarray, case: Case, dtype) -> None:
     header.write_to(content)
     content.write(to_file_axes(array).astype(header.get_data_dtype()).tobytes(order="F"))
 
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with replacing(path) as partial:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with (
-                open(partial, "wb") as file,
-                gzip.GzipFile("", "wb", compresslevel=1, fileobj=file, mtime=0) as compressed,
-            ):
-                compressed.write(content.getbuffer())
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
-    except OSError as error:
-        raise CaseError(path, f"cannot be written: {error.strerror}") from None
+        with (
+            open(partial, "wb") as file,
+            gzip.GzipFile("", "wb", compresslevel=1, fileobj=file, mtime=0) as compressed,
+        ):
+            compressed.write(content.getbuffer())

@@ -119,9 +119,7 @@ def simulate_case(seed: int, index: int, *, field_of_view_mm: float | None = Non
         images.append(np.where(outside, 0.0, np.clip(np.round(_OFFSET + noisy), 1, _HIGHEST)))
         labels.append(np.where(outside, 0, plane_labels))
     name = f"Case_{'P' if pathological else 'N'}{index + 1:03}"
-    return Case(
-        name, np.stack(images).astype(np.float32), np.stack(labels).astype(np.uint8), (distance, pixel, pixel)
-    )
+    return Case(name, np.stack(images).astype(np.float32), np.stack(labels).astype(np.uint8), (distance, pixel, pixel))
 
 
 def _plane(heart, chest, signals, rows, columns, z, pixel) -> tuple[np.ndarray, np.ndarray]:
@@ -147,9 +145,7 @@ def _plane(heart, chest, signals, rows, columns, z, pixel) -> tuple[np.ndarray, 
 
     def average(fine_values):
         height, width = fine_values.shape[-2:]
-        blocks = fine_values.reshape(
-            -1, height // _OVERSAMPLING, _OVERSAMPLING, width // _OVERSAMPLING, _OVERSAMPLING
-        )
+        blocks = fine_values.reshape(-1, height // _OVERSAMPLING, _OVERSAMPLING, width // _OVERSAMPLING, _OVERSAMPLING)
         return blocks.mean((2, 4)) / _SUBSLICES
 
     signal[box] = average(values)[0]
@@ -177,9 +173,7 @@ def _with_noise(random: np.random.Generator, signal: np.ndarray, deviation: floa
 def _outside_registration(random: np.random.Generator, shape: tuple[int, int], share: float) -> np.ndarray:
     """bool (height, width): the border that registration left empty in this slice."""
     outside = np.ones(shape, bool)
-    margins = [
-        int(random.uniform(0, share) * size) + int(random.integers(0, 3)) for size in shape for _ in range(2)
-    ]
+    margins = [int(random.uniform(0, share) * size) + int(random.integers(0, 3)) for size in shape for _ in range(2)]
     outside[margins[0] : shape[0] - margins[1], margins[2] : shape[1] - margins[3]] = False
     return outside
 

@@ -66,10 +66,7 @@ def resampled_shape(
     depth, *plane = shape
     return (
         depth,
-        *(
-            max(1, round(n * old / new))
-            for n, old, new in zip(plane, spacing[1:], target_spacing, strict=True)
-        ),
+        *(max(1, round(n * old / new)) for n, old, new in zip(plane, spacing[1:], target_spacing, strict=True)),
     )
 
 
@@ -133,15 +130,13 @@ def preprocess(case: Case, target_spacing: tuple[float, float], shape: tuple[int
     target = tuple(slice(start, stop) for start, stop, _ in placements)
 
     padded_image = np.zeros(shape, np.float32)
-    padded_image[target] = np.stack([_resample_plane(plane, full_shape[1:], order=3) for plane in image])[
-        source
-    ]
+    padded_image[target] = np.stack([_resample_plane(plane, full_shape[1:], order=3) for plane in image])[source]
     padded_labels = None
     if case.labels is not None:
         padded_labels = np.zeros(shape, np.uint8)
-        padded_labels[target] = np.stack(
-            [_resample_labels(plane, full_shape[1:]) for plane in case.labels[inside]]
-        )[source]
+        padded_labels[target] = np.stack([_resample_labels(plane, full_shape[1:]) for plane in case.labels[inside]])[
+            source
+        ]
     grid = Grid(case.image.shape, box, full_shape, extent, offset)
     return Example(case.name, padded_image, padded_labels, grid)
 
@@ -158,20 +153,14 @@ def restore_labels(scores: np.ndarray, grid: Grid) -> np.ndarray:
         uint8 labels in the case's own shape, background wherever the networks did not look.
     """
     labels = np.zeros(grid.case_shape, np.uint8)
-    depth, height, width = grid.resampled_shape
+    _, height, width = grid.resampled_shape
     box_shape = [stop - start for start, stop in grid.box[1:]]
     (first, _), rows, columns = grid.extent
     for index in range(grid.extent[0][1] - first):
         full = np.zeros((height, width, scores.shape[-1]), np.float32)
         full[..., 0] = 1.0
         here = scores[first + index, slice(*rows), slice(*columns)]
-        full[
-            grid.offset[1] : grid.offset[1] + here.shape[0], grid.offset[2] : grid.offset[2] + here.shape[1]
-        ] = here
-        resampled = [
-            _resample_plane(full[..., label], box_shape, order=1) for label in range(scores.shape[-1])
-        ]
-        labels[grid.offset[0] + index, slice(*grid.box[1]), slice(*grid.box[2])] = np.argmax(
-            resampled, axis=0
-        )
+        full[grid.offset[1] : grid.offset[1] + here.shape[0], grid.offset[2] : grid.offset[2] + here.shape[1]] = here
+        resampled = [_resample_plane(full[..., label], box_shape, order=1) for label in range(scores.shape[-1])]
+        labels[grid.offset[0] + index, slice(*grid.box[1]), slice(*grid.box[2])] = np.argmax(resampled, axis=0)
     return labels

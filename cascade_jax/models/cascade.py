@@ -44,9 +44,7 @@ def _probabilities(network: UNet, params: Any, inputs: jax.Array, mirror: bool) 
     The mirror images run one after another, so that they cost time and not memory.
     """
     plane = (inputs.ndim - 3, inputs.ndim - 2)
-    mirrorings = (
-        [axes for count in range(3) for axes in itertools.combinations(plane, count)] if mirror else [()]
-    )
+    mirrorings = [axes for count in range(3) for axes in itertools.combinations(plane, count)] if mirror else [()]
     total = 0.0
     for axes in mirrorings:
         logits = network.apply({"params": params}, jnp.flip(inputs, axes))
@@ -94,9 +92,7 @@ def count_votes(fold_labels: jax.Array, probabilities: jax.Array) -> tuple[jax.A
     return most_probable(jnp.where(leading, probabilities, -1.0)), counts
 
 
-def segment(
-    networks: tuple[UNet, UNet], params: tuple[Any, Any], image: jax.Array, *, mirror: bool = False
-) -> Vote:
+def segment(networks: tuple[UNet, UNet], params: tuple[Any, Any], image: jax.Array, *, mirror: bool = False) -> Vote:
     """The whole method on one preprocessed volume, as one pure function: jit it whole.
 
     Args:

@@ -70,9 +70,7 @@ def _merge_mapped_batch(function: Callable, axis_size: int, mapped: jax.Array, f
     return outputs.reshape(axis_size, -1, *outputs.shape[1:])
 
 
-def _mapped_one_by_one(
-    function: Callable, in_batched: Sequence[bool], arguments: Sequence[jax.Array]
-) -> jax.Array:
+def _mapped_one_by_one(function: Callable, in_batched: Sequence[bool], arguments: Sequence[jax.Array]) -> jax.Array:
     """Maps `function` over its mapped arguments: one call after another on a CPU, one grouped operation elsewhere.
 
     The calls are unrolled because a kernel gradient inside a CPU while loop runs 150 times slower than outside.
@@ -102,9 +100,7 @@ def _forward(strides: tuple[int, ...]) -> Callable:
         inputs_batched, kernel_batched = in_batched
         if not kernel_batched:
             return _merge_mapped_batch(forward, axis_size, inputs, kernel), True
-        if (
-            not inputs_batched
-        ):  # one input for all folds: their filters stand side by side on the output channels
+        if not inputs_batched:  # one input for all folds: their filters stand side by side on the output channels
             filters = jnp.moveaxis(kernel, 0, -2)
             outputs = forward(inputs, filters.reshape(*filters.shape[:-2], -1))
             return jnp.moveaxis(outputs.reshape(*outputs.shape[:-1], axis_size, -1), -2, 0), True
@@ -229,9 +225,9 @@ class Upsampling(nn.Module):
         batch, *spatial, _ = inputs.shape
         copies = math.prod(self.strides)
         kernel_initializer = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
-        outputs = nn.Dense(
-            self.features * copies, use_bias=False, dtype=self.dtype, kernel_init=kernel_initializer
-        )(inputs)
+        outputs = nn.Dense(self.features * copies, use_bias=False, dtype=self.dtype, kernel_init=kernel_initializer)(
+            inputs
+        )
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         outputs = outputs.reshape(batch, *spatial, *self.strides, self.features) + bias.astype(self.dtype)
         rank = len(spatial)

@@ -43,9 +43,7 @@ class UNet(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(
-        self, image: jax.Array, *, deep_supervision: bool = False
-    ) -> jax.Array | tuple[jax.Array, ...]:
+    def __call__(self, image: jax.Array, *, deep_supervision: bool = False) -> jax.Array | tuple[jax.Array, ...]:
         """Logits of an image.
 
         Args:
@@ -73,9 +71,7 @@ class UNet(nn.Module):
         for stage, (features, kernel_size, strides) in enumerate(
             zip(self.features, self.kernel_sizes, self.strides, strict=True)
         ):
-            block = ConvolutionBlock(
-                features, tuple(kernel_size), tuple(strides), self.dtype, name=f"encoder{stage}"
-            )
+            block = ConvolutionBlock(features, tuple(kernel_size), tuple(strides), self.dtype, name=f"encoder{stage}")
             outputs = block(outputs)
             skips.append(outputs)
 

@@ -11,9 +11,7 @@ def stage() -> ConfigDict:
     """How one stage is trained; the paper trains both alike."""
     config = ConfigDict()
     config.steps = 250_000  # training steps of each fold; nnU-Net's schedule, 1000 epochs of 250 steps
-    config.optimizer = (
-        "adam"  # "adam" (the paper's), "adamw" or "sgd" (nnU-Net's, with Nesterov momentum 0.99)
-    )
+    config.optimizer = "adam"  # "adam" (the paper's), "adamw" or "sgd" (nnU-Net's, with Nesterov momentum 0.99)
     config.learning_rate = 0.01  # at the start (the paper's)
     config.schedule = "polynomial"  # "polynomial" (the paper's, exponent 0.9), "cosine" or "constant"
     config.clip_norm = 12.0  # largest global norm of a gradient (nnU-Net's)
@@ -39,12 +37,8 @@ def get_config() -> ConfigDict:
     config.figures = 4  # how many cases are drawn, the first of each cohort
 
     config.data = ConfigDict()
-    config.data.root = (
-        ""  # folder of the labelled cohort in the challenge's layout; "" makes a phantom cohort
-    )
-    config.data.held_out = (
-        ""  # folder of labelled cases for the five folds' vote (Table 3); "" leaves that out
-    )
+    config.data.root = ""  # folder of the labelled cohort in the challenge's layout; "" makes a phantom cohort
+    config.data.held_out = ""  # folder of labelled cases for the five folds' vote (Table 3); "" leaves that out
     config.data.phantom = ConfigDict()
     config.data.phantom.cases = 25  # for the cross-validation
     config.data.phantom.held_out_cases = 10  # for the vote
@@ -60,7 +54,5 @@ def get_config() -> ConfigDict:
     config.stage1 = stage()
     config.stage2 = stage()
     config.stage2.augmentation.mirror_depth = True
-    config.stage2.prior = ConfigDict(
-        dataclasses.asdict(PriorCorruption())
-    )  # faults put into stage one's result
+    config.stage2.prior = ConfigDict(dataclasses.asdict(PriorCorruption()))  # faults put into stage one's result
     return config

@@ -12,7 +12,8 @@ def get_config() -> ConfigDict:
     config = default.get_config()
     config.data.phantom.cases = 25
     config.data.phantom.held_out_cases = 10
-    config.data.phantom.field_of_view_mm = 140.0
+    config.data.phantom.field_of_view_mm = 130.0
+    config.plan.spacing = (10.0, 1.8, 1.8)
     config.mirror = False
     config.plan.slices.features = (16, 32, 64, 128)
     config.plan.volumes.features = (16, 32, 64, 128)

@@ -1,0 +1,52 @@
+"""Files that are complete or not there."""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from cascade_jax.data.case import CaseError
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place when the context ends without an error.
+
+    Raises:
+        CaseError: the file cannot be written.
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        try:
+            yield partial
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise CaseError(path, f"cannot be written: {error.strerror or error}") from None
+
+
+def make_writable_folder(folder: Path) -> None:
+    """Makes a folder where it is missing, and finds out now, not after hours, whether it can be written to.
+
+    Raises:
+        CaseError: it cannot.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise CaseError(folder, f"cannot be written to: {error.strerror}") from None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file.
+
+    Raises:
+        CaseError: the file cannot be written.
+    """
+    with replacing(path) as partial:
+        partial.write_text(text)

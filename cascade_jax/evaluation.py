@@ -1,0 +1,96 @@
+"""Two folders of labels, a prediction and the truth, to every case's metrics."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from cascade_jax import metrics
+from cascade_jax.data import emidec
+from cascade_jax.data.case import CaseError
+
+
+def evaluate_labels(
+    prediction: np.ndarray, truth: np.ndarray, spacing: tuple[float, float, float]
+) -> dict[str, dict[str, float]]:
+    """`metrics.evaluate_case` for arrays and spacing in the library's order (depth, height, width)."""
+    return metrics.evaluate_case(emidec.to_file_axes(prediction), emidec.to_file_axes(truth), tuple(reversed(spacing)))
+
+
+def _evaluate_files(prediction: Path, truth: Path) -> dict[str, dict[str, float]]:
+    true_labels, spacing = emidec.read_labels(truth)
+    labels, predicted_spacing = emidec.read_labels(prediction)
+    if labels.shape != true_labels.shape:
+        shapes = (emidec.to_file_axes(array).shape for array in (labels, true_labels))
+        raise CaseError(prediction, "has shape {}, the truth {}".format(*shapes))
+    if not np.allclose(predicted_spacing, spacing, rtol=1e-3):
+        sizes = (" x ".join(f"{mm:.4g}" for mm in reversed(size)) for size in (predicted_spacing, spacing))
+        raise CaseError(prediction, "has voxels of {} mm, the truth of {} mm".format(*sizes))
+    return evaluate_labels(labels, true_labels, spacing)
+
+
+def evaluate_folders(prediction: Path, truth: Path, progress=lambda iterable, description: iterable) -> dict:
+    """Evaluates every case of the truth; one that fails does not keep the others from it.
+
+    Args:
+        prediction: predicted labels in the challenge's layout.
+        truth: true labels in the same layout.
+        progress: wraps the loop with a bar.
+
+    Returns:
+        {"cases": {case: {target: {metric: value}}}, "mean": {target: {metric: value}}, "failed": {case: reason}}, as
+        fractions, mm and mm3. A mean leaves out NaN.
+
+    Raises:
+        CaseError: one of the folders holds no labels at all.
+    """
+    predicted, true = emidec.find_contours(prediction), emidec.find_contours(truth)
+    cases, failed = {}, {name: "predicted, but there is no truth" for name in predicted.keys() - true.keys()}
+    for name in progress(sorted(true), f"evaluating {len(true)} cases"):
+        if name not in predicted:
+            failed[name] = f"{prediction}: holds no labels of this case"
+            continue
+        try:
+            cases[name] = _evaluate_files(predicted[name], true[name])
+        except CaseError as error:
+            failed[name] = str(error)
+    return {"cases": cases, "mean": metrics.summarise(cases), "failed": dict(sorted(failed.items()))}
+
+
+_COLUMNS = (
+    ("myocardium", "dice", "Dice", "{:.3f}"),
+    ("myocardium", "volume_difference_mm3", "VolDif mm3", "{:.1f}"),
+    ("myocardium", "hausdorff_mm", "HSD mm", "{:.2f}"),
+    ("myocardium", "hausdorff_emidec_mm", "HSD mm*", "{:.2f}"),
+    ("infarction", "dice", "Dice", "{:.3f}"),
+    ("infarction", "volume_difference_mm3", "VolDif mm3", "{:.1f}"),
+    ("infarction", "volume_ratio_difference", "ratio", "{:.4f}"),
+    ("no_reflow", "dice", "Dice", "{:.3f}"),
+    ("no_reflow", "volume_difference_mm3", "VolDif mm3", "{:.1f}"),
+    ("no_reflow", "volume_ratio_difference", "ratio", "{:.4f}"),
+)
+
+
+def as_text(result: Mapping) -> str:
+    """What `evaluate_folders` returned as a table for a terminal, with what the means leave out."""
+
+    def line(name, values):
+        return f"{name:<16}" + "".join(
+            f"{'-' if np.isnan(values[target][metric]) else form.format(values[target][metric]):>12}"
+            for target, metric, _, form in _COLUMNS
+        )
+
+    targets = f"{'':<16}{'myocardium':^48}{'infarction':^36}{'no-reflow':^36}"
+    header = f"{'case':<16}" + "".join(f"{title:>12}" for _, _, title, _ in _COLUMNS)
+    lines = [targets.rstrip(), header]
+    lines += [line(name, values) for name, values in result["cases"].items()]
+    if result["cases"]:
+        lines.append(line("mean", result["mean"]))
+    lines.append("HSD mm*: with the axes as the challenge's own code has them, to compare with published figures.")
+    total = len(result["cases"])
+    for target, metric, title, _ in _COLUMNS:
+        if names := metrics.undefined(result["cases"], target, metric):
+            lines.append(
+                f"{target} {title}: mean over {total - len(names)} of {total} cases, undefined for {', '.join(names)}"
+            )
+    return "\n".join(lines)

@@ -1,0 +1,34 @@
+"""Compares two folders of labels in the challenge's layout by the challenge's metrics.
+
+python -m launch.evaluate --prediction=DIR --truth=DIR [--output=metrics.json]
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from absl import flags
+
+from cascade_jax.data.files import write_text
+from cascade_jax.evaluation import as_text, evaluate_folders
+from cascade_jax.progress import bar
+from cascade_jax.tables import without_nan
+from launch import command
+
+_PREDICTION = flags.DEFINE_string("prediction", None, "The folder of predicted labels.")
+_TRUTH = flags.DEFINE_string("truth", None, "The folder of true labels.")
+_OUTPUT = flags.DEFINE_string("output", None, "A JSON file for every case's metrics, their means and what failed.")
+
+
+def main() -> int:
+    result = evaluate_folders(Path(_PREDICTION.value), Path(_TRUTH.value), bar)
+    if _OUTPUT.value:
+        write_text(Path(_OUTPUT.value), json.dumps(without_nan(result), indent=1, allow_nan=False))
+    print(as_text(result))
+    for name, reason in result["failed"].items():
+        print(f"failed: {name}: {reason}", file=sys.stderr)
+    return 1 if result["failed"] else 0
+
+
+if __name__ == "__main__":
+    command.run(main, required=("prediction", "truth"))

@@ -1,0 +1,75 @@
+"""The inference graph: mapped folds vote as single folds would."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cascade_jax.models import UNet, segment, segment_slices, segment_volume
+from cascade_jax.models.cascade import count_votes, most_probable, one_hot_prior
+
+NETWORKS = (
+    UNet((4, 8), ((3, 3),) * 2, ((1, 1), (2, 2))),
+    UNet((4, 8), ((1, 3, 3), (3, 3, 3)), ((1, 1, 1), (2, 2, 2))),
+)
+
+
+@pytest.fixture(scope="module")
+def params():
+    inputs = jnp.zeros((1, 8, 8, 1)), jnp.zeros((1, 4, 8, 8, 5))
+
+    def one_fold(key):
+        # Large parameters, so that random networks disagree.
+        return tuple(
+            jax.tree.map(lambda leaf: 3 * leaf, network.init(key, image, deep_supervision=True)["params"])
+            for network, image in zip(NETWORKS, inputs, strict=True)
+        )
+
+    folds = [one_fold(jax.random.key(seed)) for seed in range(3)]
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *folds)
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+def test_the_mapped_graph_gives_each_fold_what_it_gives_alone(params, mirror):
+    image = jax.random.normal(jax.random.key(7), (4, 8, 8))
+    result = jax.jit(lambda params, image: segment(NETWORKS, params, image, mirror=mirror))(params, image)
+    probabilities = []
+    for fold in range(3):
+        slices, volume = jax.tree.map(lambda leaf, fold=fold: leaf[fold], params)
+        prior = most_probable(segment_slices(NETWORKS[0], slices, image, mirror=mirror))
+        np.testing.assert_array_equal(result.fold_priors[fold], prior)
+        probabilities.append(segment_volume(NETWORKS[1], volume, image, prior, mirror=mirror))
+        np.testing.assert_array_equal(result.fold_labels[fold], most_probable(probabilities[-1]))
+    np.testing.assert_allclose(result.probabilities, np.mean(probabilities, axis=0), atol=1e-5)
+    assert len({np.asarray(labels).tobytes() for labels in result.fold_labels}) == 3
+    labels, counts = count_votes(result.fold_labels, result.probabilities)
+    np.testing.assert_array_equal(result.labels, labels)
+    np.testing.assert_array_equal(result.counts, counts)
+    assert result.labels.dtype == result.counts.dtype == jnp.uint8
+    assert (np.asarray(result.counts).sum(-1) == 3).all()
+
+
+def test_mirrored_inference_does_not_care_how_the_image_is_mirrored(params):
+    image = jax.random.normal(jax.random.key(7), (4, 8, 8))
+    slices = jax.tree.map(lambda leaf: leaf[0], params)[0]
+    straight = segment_slices(NETWORKS[0], slices, image, mirror=True)
+    mirrored = segment_slices(NETWORKS[0], slices, image[:, ::-1], mirror=True)
+    np.testing.assert_allclose(mirrored[:, ::-1], straight, atol=1e-5)
+
+
+def test_the_majority_wins_and_a_tie_goes_to_the_label_with_the_higher_mean_probability():
+    folds = jnp.array([[1], [1], [1], [3], [3]], jnp.uint8)[:, :, None, None]
+    probabilities = jnp.array([0.0, 0.2, 0.0, 0.8, 0.0])[None, None, None]
+    labels, counts = count_votes(folds, probabilities)
+    assert labels.item() == 1
+    assert counts.ravel().tolist() == [0, 3, 0, 2, 0]
+    tied = jnp.array([[1], [1], [3], [3], [4]], jnp.uint8)[:, :, None, None]
+    assert count_votes(tied, probabilities)[0].item() == 3
+    assert count_votes(tied, probabilities[..., ::-1])[0].item() == 1
+    # The label with the highest mean probability of all may have too few votes to matter.
+    assert count_votes(tied, jnp.array([0.0, 0.2, 0.0, 0.1, 0.7])[None, None, None])[0].item() == 1
+
+
+def test_the_prior_is_one_hot_without_background():
+    prior = one_hot_prior(jnp.arange(5, dtype=jnp.uint8), 5)
+    np.testing.assert_array_equal(prior, np.eye(5)[:, 1:])

@@ -1,0 +1,99 @@
+"""The convolution means the same in every lowering and under every mapping."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cascade_jax.models.layers import _DIMENSION_NUMBERS, InstanceNorm, Upsampling, convolve
+
+CASES = [
+    ((2, 12, 10, 3), (3, 3), (1, 1)),
+    ((2, 12, 10, 3), (3, 3), (2, 2)),
+    ((2, 4, 8, 6, 3), (3, 3, 3), (1, 1, 1)),
+    ((2, 4, 8, 6, 3), (3, 3, 3), (2, 2, 2)),
+    ((2, 5, 8, 6, 3), (3, 3, 3), (2, 2, 2)),
+    ((2, 4, 8, 6, 3), (1, 3, 3), (1, 2, 2)),
+    ((1, 4, 8, 6, 1), (1, 3, 3), (1, 1, 1)),
+]
+
+
+def native(inputs, kernel, strides):
+    return jax.lax.conv_general_dilated(
+        inputs,
+        kernel,
+        strides,
+        [(size // 2, size // 2) for size in kernel.shape[:-2]],
+        dimension_numbers=_DIMENSION_NUMBERS[len(strides)],
+    )
+
+
+def draw(shape, kernel_size, folds=None, features=4):
+    keys = jax.random.split(jax.random.key(0))
+    leading = () if folds is None else (folds,)
+    return (
+        jax.random.normal(keys[0], (*leading, *shape)),
+        jax.random.normal(keys[1], (*leading, *kernel_size, shape[-1], features)),
+    )
+
+
+def assert_close(actual, expected):
+    scale = float(jnp.abs(expected).max())
+    np.testing.assert_allclose(np.asarray(actual) / scale, np.asarray(expected) / scale, atol=1e-5)
+
+
+@pytest.mark.parametrize(("shape", "kernel_size", "strides"), CASES)
+def test_values_and_gradients_are_those_of_the_native_convolution(shape, kernel_size, strides):
+    inputs, kernel = draw(shape, kernel_size)
+
+    def value_and_gradients(function):
+        def scalar(inputs, kernel):
+            outputs = function(inputs, kernel, strides)
+            return jnp.sum(outputs * jnp.cos(jnp.arange(outputs.size)).reshape(outputs.shape)), outputs
+
+        (_, outputs), gradients = jax.jit(jax.value_and_grad(scalar, (0, 1), has_aux=True))(inputs, kernel)
+        return outputs, *gradients
+
+    for actual, expected in zip(value_and_gradients(convolve), value_and_gradients(native), strict=True):
+        assert_close(actual, expected)
+
+
+@pytest.mark.parametrize(("shape", "kernel_size", "strides"), [CASES[1], CASES[3]])
+@pytest.mark.parametrize("mapped", [axes for axes in itertools.product((0, None), repeat=2) if axes != (None, None)])
+def test_mapped_folds_give_what_single_folds_give(shape, kernel_size, strides, mapped):
+    inputs, kernel = draw(shape, kernel_size, folds=3)
+    inputs, kernel = (a if axis == 0 else a[0] for a, axis in zip((inputs, kernel), mapped, strict=True))
+
+    def gradients(function):
+        def scalar(inputs, kernel):
+            return jnp.sum(jnp.sin(function(inputs, kernel, strides)))
+
+        return lambda *arguments: (function(*arguments, strides), *jax.grad(scalar, (0, 1))(*arguments))
+
+    actual = jax.jit(jax.vmap(gradients(convolve), in_axes=mapped))(inputs, kernel)
+    for fold in range(3):
+        one = [a[fold] if axis == 0 else a for a, axis in zip((inputs, kernel), mapped, strict=True)]
+        for mapped_result, expected in zip(actual, gradients(native)(*one), strict=True):
+            assert_close(mapped_result[fold], expected)
+
+
+def test_upsampling_is_the_transposed_convolution_whose_kernel_equals_its_stride():
+    inputs = jax.random.normal(jax.random.key(1), (2, 3, 4, 5, 6))
+    layer = Upsampling(features=7, strides=(1, 2, 2))
+    variables = layer.init(jax.random.key(2), inputs)
+    kernel = variables["params"]["Dense_0"]["kernel"].reshape(6, 1, 2, 2, 7)
+    # jax.lax.conv_transpose correlates with the dilated input: its kernel is this one reversed in space.
+    kernel = kernel[:, ::-1, ::-1, ::-1]
+    expected = jax.lax.conv_transpose(
+        inputs, kernel.transpose(1, 2, 3, 0, 4), (1, 2, 2), "VALID", dimension_numbers=("NDHWC", "DHWIO", "NDHWC")
+    )
+    assert_close(layer.apply(variables, inputs), expected)
+
+
+def test_instance_norm_gives_each_channel_of_each_sample_mean_0_and_deviation_1():
+    inputs = 5 + 3 * jax.random.normal(jax.random.key(3), (2, 9, 8, 4))
+    outputs = np.asarray(InstanceNorm().init_with_output(jax.random.key(0), inputs)[0])
+    np.testing.assert_allclose(outputs.mean((1, 2)), 0, atol=1e-5)
+    np.testing.assert_allclose(outputs.std((1, 2)), 1, atol=1e-4)

@@ -1,0 +1,113 @@
+"""The challenge's metrics, against medpy and against shapes whose answers are known."""
+
+import math
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis.extra import numpy as hnp
+from medpy.metric import binary
+
+from cascade_jax import metrics
+
+SPACING = (1.458, 1.458, 10.0)
+labels = hnp.arrays(
+    np.uint8, st.tuples(st.integers(2, 9), st.integers(2, 9), st.integers(1, 4)), elements=st.integers(0, 4)
+)
+
+
+@st.composite
+def pairs(draw):
+    truth = draw(labels)
+    return draw(hnp.arrays(np.uint8, truth.shape, elements=st.integers(0, 4))), truth
+
+
+@settings(max_examples=60, deadline=None)
+@given(pairs())
+def test_dice_and_hausdorff_are_medpys(pair):
+    prediction, truth = pair
+    result = metrics.evaluate_case(prediction, truth, SPACING)
+    for target, members in metrics.TARGETS.items():
+        predicted, true = np.isin(prediction, members), np.isin(truth, members)
+        if not (predicted.any() or true.any()):
+            assert result[target]["dice"] == 1
+        else:
+            assert result[target]["dice"] == binary.dc(predicted, true)
+    predicted, true = (np.isin(array, (2, 3, 4)) for array in pair)
+    if predicted.any() and true.any():
+        assert result["myocardium"]["hausdorff_mm"] == pytest.approx(binary.hd(predicted, true, SPACING), rel=1e-12)
+        wrong_axes = binary.hd(predicted, true, SPACING[::-1])
+        assert result["myocardium"]["hausdorff_emidec_mm"] == pytest.approx(wrong_axes, rel=1e-12)
+    else:
+        assert math.isnan(result["myocardium"]["hausdorff_mm"])
+        assert math.isnan(result["myocardium"]["hausdorff_emidec_mm"])
+
+
+@settings(max_examples=40, deadline=None)
+@given(pairs())
+def test_volumes_are_the_challenges_formulas(pair):
+    prediction, truth = pair
+    result = metrics.evaluate_case(prediction, truth, SPACING)
+    voxel = np.prod(SPACING)
+    muscle = np.isin(truth, (2, 3, 4)).sum() * voxel
+    for target, members in (("infarction", (3, 4)), ("no_reflow", (4,))):
+        difference = abs(np.isin(prediction, members).sum() * voxel - np.isin(truth, members).sum() * voxel)
+        assert result[target]["volume_difference_mm3"] == np.round(difference, 2)
+        ratio = result[target]["volume_ratio_difference"]
+        assert ratio == difference / muscle if muscle else math.isnan(ratio)
+
+
+def test_the_challenges_hausdorff_takes_the_slice_distance_for_x():
+    truth, prediction = np.zeros((12, 12, 5), np.uint8), np.zeros((12, 12, 5), np.uint8)
+    truth[3:6, 3:6, 1:4] = 2
+    prediction[6:9, 3:6, 1:4] = 2
+    result = metrics.evaluate_case(prediction, truth, (1.5, 1.5, 10.0))["myocardium"]
+    assert result["hausdorff_mm"] == pytest.approx(4.5)
+    assert result["hausdorff_emidec_mm"] == pytest.approx(30.0)
+
+
+def test_infarction_includes_no_reflow_and_myocardium_both():
+    truth = np.array([0, 1, 2, 2, 3, 3, 4, 4], np.uint8).reshape(2, 2, 2)
+    prediction = np.array([0, 1, 2, 3, 3, 4, 4, 0], np.uint8).reshape(2, 2, 2)
+    result = metrics.evaluate_case(prediction, truth, (1, 1, 2))
+    assert result["myocardium"]["dice"] == pytest.approx(2 * 5 / 11)
+    assert result["infarction"]["dice"] == pytest.approx(2 * 3 / 8)
+    assert result["no_reflow"]["dice"] == pytest.approx(2 * 1 / 4)
+    assert result["myocardium"]["volume_difference_mm3"] == 2.0
+    assert result["infarction"]["volume_ratio_difference"] == 0
+
+
+def test_an_empty_target_is_1_when_found_empty_and_0_when_not():
+    normal, scarred = np.full((4, 4, 2), 2, np.uint8), np.full((4, 4, 2), 2, np.uint8)
+    scarred[1, 1, 1] = 3
+    assert metrics.evaluate_case(normal, normal, SPACING)["infarction"]["dice"] == 1
+    assert metrics.evaluate_case(scarred, normal, SPACING)["infarction"]["dice"] == 0
+    assert metrics.evaluate_case(normal, scarred, SPACING)["infarction"]["dice"] == 0
+
+
+@pytest.mark.parametrize(
+    ("prediction", "spacing", "fault"),
+    [
+        (np.zeros((4, 4, 3)), SPACING, "shape"),
+        (np.full((4, 4, 2), 5), SPACING, "labels other than"),
+        (np.full((4, 4, 2), 0.5), SPACING, "labels other than"),
+        (np.zeros((4, 4, 2)), (1, 0, 1), "positive"),
+        (np.zeros((4, 4, 2)), (1, 1), "positive"),
+    ],
+)
+def test_bad_input_is_refused(prediction, spacing, fault):
+    with pytest.raises(ValueError, match=fault):
+        metrics.evaluate_case(prediction, np.zeros((4, 4, 2)), spacing)
+
+
+def test_a_mean_leaves_out_what_is_undefined_and_says_so():
+    muscle, empty = np.full((3, 3, 2), 2), np.zeros((3, 3, 2))
+    cases = {
+        "whole": metrics.evaluate_case(muscle, muscle, SPACING),
+        "missed": metrics.evaluate_case(empty, muscle, SPACING),
+    }
+    mean = metrics.summarise(cases)
+    assert mean["myocardium"]["dice"] == 0.5
+    assert mean["myocardium"]["hausdorff_mm"] == 0
+    assert metrics.undefined(cases, "myocardium", "hausdorff_mm") == ["missed"]

@@ -1,0 +1,101 @@
+"""Scattered voxels go, true targets stay."""
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis.extra import numpy as hnp
+
+from cascade_jax import postprocess
+from cascade_jax.postprocess import CANDIDATES, Rule, apply, choose_rules
+
+SPACING = (10.0, 2.0, 2.0)  # 40 mm3 a voxel
+EVERY_RULE = [rule for group in CANDIDATES for rule in group]
+
+
+def heart():
+    """A ring of muscle around a cavity, with an infarct of 12 voxels that holds 2 of no-reflow."""
+    labels = np.zeros((3, 20, 20), np.uint8)
+    labels[:, 4:16, 4:16] = 2
+    labels[:, 7:13, 7:13] = 1
+    labels[:, 13:15, 8:10] = 3
+    labels[1, 14, 8:10] = 4
+    return labels
+
+
+def test_a_clean_heart_is_left_alone():
+    for name in ("largest_heart", "islands_outside_muscle"):
+        np.testing.assert_array_equal(apply([Rule(name)], heart(), SPACING), heart())
+    for name in ("small_infarction", "small_no_reflow"):
+        np.testing.assert_array_equal(apply([Rule(name, 80.0)], heart(), SPACING), heart())
+
+
+def test_components_away_from_the_largest_heart_go():
+    scattered = heart()
+    scattered[0, 0, 0] = 2
+    scattered[2, 18:20, 18:20] = 1
+    np.testing.assert_array_equal(apply([Rule("largest_heart")], scattered, SPACING), heart())
+
+
+def test_infarction_outside_the_muscle_goes():
+    scattered = heart()
+    scattered[0, 0:2, 0:2] = 3
+    scattered[2, 19, 19] = 4
+    np.testing.assert_array_equal(apply([Rule("islands_outside_muscle")], scattered, SPACING), heart())
+
+
+def test_an_infarct_in_a_slice_without_muscle_stays_when_nothing_else_is_there():
+    labels = np.zeros((2, 6, 6), np.uint8)
+    labels[0, 2:4, 2:4] = 3
+    np.testing.assert_array_equal(apply([Rule("islands_outside_muscle")], labels, SPACING), labels)
+
+
+def test_small_infarcts_become_muscle_and_small_no_reflow_infarction():
+    labels = heart()
+    labels[0, 5, 5] = 3
+    np.testing.assert_array_equal(apply([Rule("small_infarction", 50.0)], labels, SPACING), heart())
+    assert not (apply([Rule("small_no_reflow", 100.0)], heart(), SPACING) == 4).any()
+    assert (apply([Rule("small_no_reflow", 100.0)], heart(), SPACING) >= 3).sum() == (heart() >= 3).sum()
+
+
+@settings(max_examples=40, deadline=None)
+@given(hnp.arrays(np.uint8, (2, 6, 6), elements=st.integers(0, 4)), st.sampled_from(EVERY_RULE))
+def test_a_rule_applied_twice_does_no_more_and_no_rule_invents_a_heart(labels, rule):
+    once = apply([rule], labels, SPACING)
+    np.testing.assert_array_equal(apply([rule], once, SPACING), once)
+    assert once.dtype == np.uint8
+    assert not once[labels == 0].any()
+    np.testing.assert_array_equal(once[labels == 1] % 2 == 0, once[labels == 1] == 0)
+
+
+def test_a_rule_is_kept_only_if_it_lowers_no_targets_dice():
+    truth = heart()
+    scattered = truth.copy()
+    scattered[0, 0, 0] = 2
+    chosen = choose_rules([(scattered, truth, SPACING)])
+    assert chosen[0] == Rule("largest_heart")
+    # The true infarct is 480 mm3 and the no-reflow 80: what would remove them is not kept.
+    assert not any(rule.name == "small_infarction" and rule.minimum_mm3 > 480 for rule in chosen)
+    assert not any(rule.name == "small_no_reflow" and rule.minimum_mm3 > 80 for rule in chosen)
+    np.testing.assert_array_equal(apply(chosen, scattered, SPACING), truth)
+
+
+def test_a_second_true_component_keeps_the_rule_away():
+    truth = heart()
+    truth[0, 0:3, 0:3] = 2
+    assert Rule("largest_heart") not in choose_rules([(truth, truth, SPACING)])
+
+
+def test_false_infarcts_in_normal_hearts_make_the_smallest_sufficient_threshold_win():
+    normal = np.where(heart() >= 3, 2, heart()).astype(np.uint8)
+    speckled = normal.copy()
+    speckled[0, 5, 5:8] = 3  # 120 mm3
+    kept = choose_rules([(speckled, normal, SPACING), (heart(), heart(), SPACING)])
+    (rule,) = [rule for rule in kept if rule.name == "small_infarction"]
+    assert 120 < rule.minimum_mm3 <= 480
+
+
+def test_an_unknown_rule_is_an_error():
+    with pytest.raises(KeyError):
+        apply([Rule("unknown")], heart(), SPACING)
+    assert set(postprocess.RULES) == {rule.name for rule in EVERY_RULE}

@@ -1,0 +1,61 @@
+"""The paper's tables as Markdown and JSON."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from cascade_jax import metrics, tables
+
+
+def case(dice_share, empty=False):
+    truth = np.full((10, 1, 1), 2, np.uint8)
+    prediction = np.zeros_like(truth)
+    prediction[: 0 if empty else int(10 * dice_share)] = 2
+    return metrics.evaluate_case(prediction, truth, (1, 1, 10))
+
+
+FOLDS = {"fold 0": {"a": case(1.0), "b": case(0.5)}, "fold 1": {"c": case(0.2), "d": case(0, empty=True)}}
+
+
+def test_a_column_is_the_mean_of_its_cases_and_the_mean_that_of_the_folds():
+    table = tables.markdown("table2", FOLDS)
+    row = next(line for line in table.splitlines() if line.startswith("| myocardium Dice"))
+    first, second = (1 + 2 / 3) / 2, (2 * 0.2 / 1.2) / 2
+    assert row == f"| myocardium Dice % | {100 * first:.2f} | {100 * second:.2f} | {100 * (first + second) / 2:.2f} |"
+
+
+def test_cases_that_a_mean_leaves_out_are_named():
+    table = tables.markdown("table2", FOLDS)
+    assert "myocardium HSD mm, fold 1: mean over 1 of 2 cases, undefined for d." in table
+    assert "undefined" not in tables.markdown("table2", {"fold 0": FOLDS["fold 0"]})
+
+
+def test_table_1_has_dice_only_and_only_the_folds_given():
+    table = tables.markdown("table1", {"fold 0": FOLDS["fold 0"]})
+    assert "VolDif" not in table
+    assert "| | fold 0 | mean |" in table
+
+
+def test_table_3_sets_the_vote_beside_the_means_of_single_folds():
+    columns = {
+        "ensemble": {"a": case(1.0)},
+        "stage 1, fold 0": {"a": case(0.2)},
+        "stage 1, fold 1": {"a": case(0.4)},
+        "final, fold 0": {"a": case(0.6)},
+        "final, fold 1": {"a": case(0.8)},
+    }
+    means = tables.summary_columns("table3", columns)
+    assert list(means) == ["ensemble", "stage 1, mean of folds", "final, mean of folds"]
+    single = [2 * share / (1 + share) for share in (0.2, 0.4, 0.6, 0.8)]
+    assert means["stage 1, mean of folds"]["myocardium"]["dice"] == pytest.approx(np.mean(single[:2]))
+    assert means["final, mean of folds"]["myocardium"]["dice"] == pytest.approx(np.mean(single[2:]))
+
+
+def test_files_hold_what_was_computed_and_no_nan(tmp_path):
+    text = tables.write(tmp_path, {"table1": FOLDS, "table2": FOLDS})
+    assert (tmp_path / "tables.md").read_text() == text
+    stored = json.loads((tmp_path / "tables.json").read_text(), parse_constant=lambda name: pytest.fail(name))
+    assert stored["table2"]["cases"]["fold 1"]["d"]["myocardium"]["hausdorff_mm"] is None
+    assert math.isclose(stored["table1"]["mean"]["fold 0"]["myocardium"]["dice"], (1 + 2 / 3) / 2)
