@@ -204,7 +204,7 @@ def train_step(
         gradients = jax.lax.pmean(gradients, axis_name)
     updates, optimizer_state = optimizer.update(gradients, state.optimizer_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    metrics = {"loss": loss, "gradient_norm": optax.global_norm(gradients)}
+    metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradients)}
     return state.replace(step=state.step + 1, params=params, optimizer_state=optimizer_state), metrics
 
 
