@@ -16,6 +16,7 @@ from cascade_jax.data.case import CaseError
 from cascade_jax.data.files import make_writable_folder, write_text
 from cascade_jax.fitting import check_steps
 from cascade_jax.inference import STAGES
+from cascade_jax.optimizers import make_optimizer
 from cascade_jax.preparation import Progress, prepare
 
 # What may differ between two starts of the same run: which part of it is done this time, and what is drawn.
@@ -34,11 +35,17 @@ def check_config(config: ConfigDict) -> None:
         values = config[name]
         if not values or any(value not in allowed for value in values) or len(set(values)) < len(values):
             raise ConfigError(f"{name} is {values}; choose from {', '.join(map(str, allowed))}, each once")
+    if config.compute_dtype not in ("auto", "float32", "bfloat16"):
+        raise ConfigError(f"compute_dtype is {config.compute_dtype!r}; known: auto, float32, bfloat16")
     for stage in STAGES:
+        settings = config[stage]
         try:
-            check_steps(config[stage])
+            check_steps(settings)
+            make_optimizer(
+                settings.optimizer, settings.schedule, settings.learning_rate, settings.steps, settings.clip_norm
+            )
         except ValueError as error:
-            raise ConfigError(f"{stage}.{error}") from error
+            raise ConfigError(f"{stage}: {error}") from error
 
 
 @contextlib.contextmanager
@@ -118,7 +125,12 @@ def run(config: ConfigDict, workdir: Path, progress: Progress) -> str:
         root, held_out = _cohorts(config, workdir, progress)
         if held_out is not None:
             emidec.find_cases(held_out, labelled=True)
-        plan, examples = prepare(root, workdir / "prepared", config.plan.to_dict(), config.num_folds, progress)
+        try:
+            plan, examples = prepare(root, workdir / "prepared", config.plan.to_dict(), config.num_folds, progress)
+        except CaseError:
+            raise
+        except ValueError as error:
+            raise ConfigError(f"plan: {error}") from error
         crossval = CrossValidation(config, workdir, plan, examples, emidec.find_cases(root, labelled=True), progress)
         # Stage two trains on out-of-fold results of stage one, so it needs that stage's every fold.
         every_fold = list(range(config.num_folds))
