@@ -3,7 +3,7 @@
 import contextlib
 import fcntl
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import jax
@@ -14,13 +14,15 @@ from cascade_jax.crossval import CrossValidation, draw_cases
 from cascade_jax.data import emidec, phantom
 from cascade_jax.data.case import CaseError
 from cascade_jax.data.files import make_writable_folder, write_text
+from cascade_jax.data.preprocess import Example
 from cascade_jax.fitting import check_steps
 from cascade_jax.inference import STAGES
 from cascade_jax.optimizers import make_optimizer
+from cascade_jax.plan import Plan
 from cascade_jax.preparation import Progress, prepare
 
 # What may differ between two starts of the same run: which part of it is done this time, and what is drawn.
-_PER_START = ("folds", "stages", "figures")
+_PER_START = ("folds", "stages", "figures", "figure_cases")
 
 
 class ConfigError(ValueError):
@@ -49,27 +51,32 @@ def check_config(config: ConfigDict) -> None:
 
 
 @contextlib.contextmanager
-def claim(workdir: Path, config: ConfigDict) -> Iterator[None]:
-    """Makes the working folder this run's, for as long as the context lasts.
+def claim(workdir: Path) -> Iterator[None]:
+    """Makes the working folder this process's alone, for as long as the context lasts.
 
     Raises:
-        CaseError: the folder cannot be written, is in use, or was made with another config.
+        CaseError: the folder cannot be written or is in use.
     """
     make_writable_folder(workdir)
     with open(workdir / ".lock", "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise CaseError(workdir, "is in use by another run") from error
-        current = {
-            key: value for key, value in json.loads(config.to_json_best_effort()).items() if key not in _PER_START
-        }
-        path = workdir / "config.json"
-        if not path.exists():
-            write_text(path, json.dumps(current, indent=1))
-        elif different := _differences(json.loads(path.read_text()), current):
-            raise CaseError(workdir, f"was made with another config; these settings differ: {', '.join(different)}")
+        except OSError:
+            raise CaseError(workdir, "is in use by another run") from None
         yield
+
+
+def _lasting(config: ConfigDict) -> dict:
+    """The settings that a working folder stands for."""
+    values = json.loads(config.to_json_best_effort())
+    return {key: value for key, value in values.items() if key not in _PER_START}
+
+
+def check_same_config(workdir: Path, config: ConfigDict) -> None:
+    """Raises CaseError if the working folder was made with another config."""
+    path = workdir / "config.json"
+    if path.exists() and (different := _differences(json.loads(path.read_text()), _lasting(config))):
+        raise CaseError(workdir, f"was made with another config; these settings differ: {', '.join(different)}")
 
 
 def _differences(old, new, prefix: str = "") -> list[str]:
@@ -82,20 +89,32 @@ def _differences(old, new, prefix: str = "") -> list[str]:
     return [] if old == new else [f"{prefix[1:]} (was {old}, is {new})"]
 
 
-def _cohorts(config: ConfigDict, workdir: Path, progress: Progress) -> tuple[Path, Path | None]:
-    """The folders of the labelled cohort and of the held-out one; without a root they are phantoms, made here."""
-    if config.data.root:
-        return Path(config.data.root), Path(config.data.held_out) if config.data.held_out else None
+def _make_phantoms(config: ConfigDict, workdir: Path, progress: Progress) -> tuple[Path, Path | None]:
     settings = config.data.phantom
-    roots = workdir / "data" / "training", workdir / "data" / "held_out"
-    for root, cases, seed in zip(
-        roots, (settings.cases, settings.held_out_cases), (settings.seed, settings.seed + 1), strict=True
+    training, held_out = workdir / "data" / "training", workdir / "data" / "held_out"
+    for root, cases, seed in (
+        (training, settings.cases, settings.seed),
+        (held_out, settings.held_out_cases, settings.seed + 1),
     ):
         if cases:
             phantom.write_cohort(
                 root, cases, seed, field_of_view_mm=settings.field_of_view_mm or None, progress=progress
             )
-    return roots[0], roots[1] if settings.held_out_cases else None
+    return training, held_out if settings.held_out_cases else None
+
+
+def _prepare(config: ConfigDict, workdir: Path, root: Path, progress: Progress) -> tuple[Plan, list[Example]]:
+    try:
+        return prepare(root, workdir / "prepared", config.plan.to_dict(), config.num_folds, progress)
+    except CaseError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"plan: {error}") from error
+
+
+def _draw(config: ConfigDict, workdir: Path, root: Path, panels: dict[str, str], names: Sequence[str]) -> None:
+    chosen = [name for name in names if name in config.figure_cases] or names[: config.figures]
+    draw_cases(workdir, root, panels, chosen)
 
 
 def run(config: ConfigDict, workdir: Path, progress: Progress) -> str:
@@ -113,41 +132,43 @@ def run(config: ConfigDict, workdir: Path, progress: Progress) -> str:
         ConfigError, CaseError, TrainingError: one line each.
     """
     check_config(config)
-    with claim(workdir, config):
-        jax.config.update("jax_compilation_cache_dir", str((workdir / "compiled").absolute()))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-        done = workdir / "tables.md"
-        request = {"folds": sorted(config.folds), "stages": sorted(config.stages)}
-        finished = workdir / "finished.json"
+    with claim(workdir):
+        check_same_config(workdir, config)
+        folds, stages = sorted(config.folds), sorted(config.stages)
+        finished, request = workdir / "finished.json", {"folds": folds, "stages": stages}
         if finished.exists() and json.loads(finished.read_text()) == request:
-            return f"{done.read_text()}\n{workdir} is finished; nothing was left to do."
+            return f"{(workdir / 'tables.md').read_text()}\n{workdir} is finished; nothing was left to do."
 
-        root, held_out = _cohorts(config, workdir, progress)
+        record = json.dumps(_lasting(config), indent=1)
+        if config.data.root:
+            root, held_out = Path(config.data.root), Path(config.data.held_out) if config.data.held_out else None
+        else:
+            write_text(workdir / "config.json", record)
+            root, held_out = _make_phantoms(config, workdir, progress)
         if held_out is not None:
-            emidec.find_cases(held_out, labelled=True)
-        try:
-            plan, examples = prepare(root, workdir / "prepared", config.plan.to_dict(), config.num_folds, progress)
-        except CaseError:
-            raise
-        except ValueError as error:
-            raise ConfigError(f"plan: {error}") from error
-        crossval = CrossValidation(config, workdir, plan, examples, emidec.find_cases(root, labelled=True), progress)
-        # Stage two trains on out-of-fold results of stage one, so it needs that stage's every fold.
-        every_fold = list(range(config.num_folds))
-        if 1 in config.stages:
-            crossval.train(0, every_fold if 2 in config.stages else sorted(config.folds))
-        if 2 not in config.stages:
-            return f"Stage one is trained on folds {', '.join(map(str, sorted(config.folds)))}."
-        crossval.train(1, sorted(config.folds))
+            for file in progress(emidec.find_cases(held_out, labelled=True), f"checking the cases of {held_out}"):
+                emidec.read_case(file)
+        plan, examples = _prepare(config, workdir, root, progress)
+        # Only now: a folder in which nothing was done yet belongs to no config.
+        write_text(workdir / "config.json", record)
 
-        results = crossval.finish(sorted(config.folds))
+        jax.config.update("jax_compilation_cache_dir", str((workdir / "compiled").absolute()))
+        crossval = CrossValidation(config, workdir, plan, examples, emidec.find_cases(root, labelled=True), progress)
+        if 1 in stages:
+            # Stage two trains on out-of-fold results of stage one, so it needs that stage's every fold.
+            crossval.train(0, range(config.num_folds) if 2 in stages else folds)
+        if 2 not in stages:
+            return f"Stage one is trained on folds {', '.join(map(str, folds))}."
+        crossval.train(1, folds)
+
+        results = crossval.finish(folds)
         if held_out is not None:
             results["table3"] = crossval.held_out(held_out)
         text = tables.write(workdir, results)
-        validated = [name for fold in sorted(config.folds) for name in crossval.folds[fold]]
-        draw_cases(workdir, root, {"stage one": "stage1", "prediction": "final"}, validated[: config.figures])
+        validated = [name for fold in folds for name in crossval.folds[fold]]
+        _draw(config, workdir, root, {"stage one": "stage1", "prediction": "final"}, validated)
         if held_out is not None:
             names = [file.name for file in emidec.find_cases(held_out)]
-            draw_cases(workdir, held_out, {"prediction": "held_out"}, names[: config.figures])
+            _draw(config, workdir, held_out, {"prediction": "held_out"}, names)
         write_text(finished, json.dumps(request))
         return text

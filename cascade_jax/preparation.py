@@ -58,7 +58,7 @@ def prepare(
     for case, shape in zip(cases, shapes, strict=True):
         needed = resampled_shape(shape, case.spacing, plan.spacing[1:])
         if any(size > available for size, available in zip(needed, plan.shape, strict=True)):
-            logging.info("%s is larger than the plan's shape; its edges are cut off for training", case.name)
+            logging.warning("%s is larger than the plan's shape; its edges are cut off for training", case.name)
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "plan.json", json.dumps(plan.to_json(), indent=1))
     store.write_cohort(folder / "cohort", examples, provenance)

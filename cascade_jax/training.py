@@ -255,9 +255,10 @@ def compile_steps(
 
 def replicate(tree: Any, devices: Sequence[jax.Device]) -> Any:
     """A copy of every array on each device, along a new first axis, as `pmap` takes it."""
-    return jax.pmap(lambda tree: tree, in_axes=None, axis_size=len(devices), devices=devices)(tree)
+    index = jnp.arange(len(devices))  # pmap wants one argument that is mapped
+    return jax.pmap(lambda _, tree: tree, in_axes=(0, None), devices=devices)(index, tree)
 
 
 def from_first_device(tree: Any) -> Any:
     """One of the identical copies that `replicate` made."""
-    return jax.tree.map(lambda leaf: leaf[0], tree)
+    return jax.tree.map(lambda leaf: jnp.squeeze(leaf.addressable_shards[0].data, axis=0), tree)

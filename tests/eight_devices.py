@@ -3,14 +3,19 @@
 Run by test_training.py in a process of its own, since the number of devices is fixed when JAX starts.
 """
 
+import dataclasses
 import json
+import tempfile
+from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
 from cascade_jax import training
 from cascade_jax.data.augment import Augmentation, PriorCorruption
+from cascade_jax.fitting import Trainer, fit
 from cascade_jax.models import UNet
 
 STEPS = 3
@@ -34,23 +39,56 @@ def compare(network, draw, input_shape, cohort):
     def start():
         return training.initial_state(jax.random.key(0), network, optimizer, input_shape)
 
-    one = training.compile_steps(network, optimizer, draw, STEPS)
-    state, metrics = one(start(), cohort, cases)
-    many = training.compile_steps(network, optimizer, draw, STEPS, devices)
+    def train(run, state, cohort, cases):
+        losses, drawn = [], []
+        for _ in range(STEPS):
+            state, metrics = run(state, cohort, cases)
+            losses.append(np.asarray(metrics["loss"]).ravel()[0].item())
+            drawn.append(np.asarray(metrics["case"]).reshape(-1, metrics["case"].shape[-1])[0].tolist())
+        return state, losses, drawn
+
+    one = training.compile_steps(network, optimizer, draw, 1)
+    state, losses, drawn = train(one, start(), cohort, cases)
+    many = training.compile_steps(network, optimizer, draw, 1, devices)
     replicated = [training.replicate(tree, devices) for tree in (start(), cohort, cases)]
-    many_state, many_metrics = many(*replicated)
+    many_state, many_losses, many_drawn = train(many, *replicated)
 
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(many_state.params)]
     expected = [np.asarray(leaf) for leaf in jax.tree.leaves(state.params)]
     off = sum((np.abs(leaf[0] - right) > 1e-4).sum() for leaf, right in zip(leaves, expected, strict=True))
     return {
         "devices": len(devices),
-        "losses": np.asarray(many_metrics["loss"])[0].tolist(),
-        "one_device_losses": np.asarray(metrics["loss"]).tolist(),
-        "same_cases": bool((np.asarray(many_metrics["case"])[0] == np.asarray(metrics["case"])).all()),
+        "losses": many_losses,
+        "one_device_losses": losses,
+        "same_cases": many_drawn == drawn,
         "same_on_all_devices": all((leaf == leaf[:1]).all() for leaf in leaves),
         "share_of_parameters_off_by_more_than_1e-4": float(off / sum(leaf.size for leaf in expected)),
     }
+
+
+def fit_one(network, draw, input_shape, cohort):
+    """The whole training loop on eight devices, from its last checkpoint as well: True if it gets to its end."""
+    optimizer = optax.adam(0.01)
+    devices = jax.local_devices()
+    trainer = Trainer(
+        network=network,
+        optimizer=optimizer,
+        input_shape=input_shape,
+        run_steps=training.compile_steps(network, optimizer, draw, 1, devices),
+        validate=jax.jit(lambda params, cohort, cases: jnp.zeros(4)),
+        steps=3,
+        steps_per_dispatch=1,
+        validate_every=2,
+        checkpoint_every=2,
+        devices=devices,
+    )
+    cases = jax.device_put(training.CaseSelection(np.arange(6, dtype=np.int32), np.int32(6)))
+    names = tuple("abcdef")
+    with tempfile.TemporaryDirectory() as folder:
+        params = fit(trainer, Path(folder) / "whole", cohort, cases, cases, names, 0, "whole")
+        shortened = dataclasses.replace(trainer, steps=2, checkpoint_every=1)
+        fit(shortened, Path(folder) / "short", cohort, cases, cases, names, 0, "short")
+    return all(leaf.ndim >= 1 and bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(params))
 
 
 def main():
@@ -61,6 +99,7 @@ def main():
         compare(slices, training.draw_slices(16, Augmentation()), (16, 16, 1), cohort),
         compare(volumes, training.draw_volumes(8, Augmentation(), PriorCorruption(), 5), (4, 16, 16, 5), cohort),
     ]
+    results[0]["fit"] = fit_one(slices, training.draw_slices(16, Augmentation()), (16, 16, 1), cohort)
     print(json.dumps(results))
 
 

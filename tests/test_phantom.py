@@ -6,7 +6,7 @@ import pytest
 from scipy import ndimage
 
 from cascade_jax.data import emidec, phantom
-from cascade_jax.data.case import CAVITY, INFARCTION, MYOCARDIUM, NO_REFLOW
+from cascade_jax.data.case import CAVITY, INFARCTION, MYOCARDIUM, NO_REFLOW, CaseError
 
 CASES = 9
 
@@ -182,3 +182,12 @@ def test_the_signal_is_null_where_it_should_be():
     assert phantom.inversion_recovery(450, 450 * np.log(2), repetition) == pytest.approx(0)
     assert phantom.inversion_recovery(450, 1e-9, repetition) == pytest.approx(-1)
     assert phantom.inversion_recovery(300, 330, 1600) > phantom.inversion_recovery(450, 330, 1600)
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(tmp_path):
+    phantom.write_cohort(tmp_path / "cohort", 1, 0, field_of_view_mm=90)
+    with pytest.raises(CaseError, match="holds another phantom cohort"):
+        phantom.write_cohort(tmp_path / "cohort", 1, 1, field_of_view_mm=90)
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(CaseError, match="is not empty and holds no phantom cohort"):
+        phantom.write_cohort(tmp_path, 1, 0, field_of_view_mm=90)

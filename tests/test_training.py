@@ -91,7 +91,9 @@ def test_eight_devices_train_as_one_with_the_same_global_batch():
         command, cwd=root, env=environment, capture_output=True, text=True, timeout=400, check=False
     )
     assert result.returncode == 0, result.stderr
-    for stage in json.loads(result.stdout.splitlines()[-1]):
+    stages = json.loads(result.stdout.splitlines()[-1])
+    assert stages[0]["fit"]
+    for stage in stages:
         assert stage["devices"] == 8
         np.testing.assert_allclose(stage["losses"], stage["one_device_losses"], rtol=2e-5)
         assert stage["same_cases"]

@@ -5,6 +5,7 @@ thick slice, given the signal of a phase-sensitive inversion-recovery image some
 partial volume at the apex, the base and every border is real. Labels are what a reader would contour.
 """
 
+import json
 import os
 import shutil
 import tempfile
@@ -16,6 +17,7 @@ from scipy import ndimage
 
 from cascade_jax.data import anatomy, emidec
 from cascade_jax.data.case import Case, CaseError
+from cascade_jax.data.files import write_text
 
 _OFFSET = 2048.0  # where phase-sensitive files put the zero of the signal
 _HIGHEST = 4095.0
@@ -196,11 +198,12 @@ def write_cohort(
         progress: wraps the loop with a bar.
 
     Raises:
-        CaseError: the folder cannot be written.
+        CaseError: the folder cannot be written, or holds something else.
     """
     root = Path(root)
     try:
         root.mkdir(parents=True, exist_ok=True)
+        _claim(root, {"seed": seed, "field_of_view_mm": field_of_view_mm})
         for index in progress(range(cases), f"simulating {cases} cases in {root}"):
             name = f"Case_{'P' if is_pathological(seed, index) else 'N'}{index + 1:03}"
             if (root / name).exists():
@@ -214,3 +217,14 @@ def write_cohort(
                 shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
         raise CaseError(root, f"cannot be written: {error.strerror}") from error
+
+
+def _claim(root: Path, settings: dict) -> None:
+    """Makes sure that a folder holds nothing but this cohort."""
+    record = root / "phantom.json"
+    if not record.exists():
+        if any(root.iterdir()):
+            raise CaseError(root, "is not empty and holds no phantom cohort")
+        write_text(record, json.dumps(settings))
+    elif (held := json.loads(record.read_text())) != settings:
+        raise CaseError(root, f"holds another phantom cohort, made with {held}")
