@@ -68,6 +68,8 @@ class CrossValidation:
         if not path.exists():
             write_text(path, json.dumps(make_folds(self.names, config.num_folds, config.seed), indent=1))
         self.folds = json.loads(path.read_text())
+        if sorted(name for fold in self.folds for name in fold) != self.names:
+            raise CaseError(path, "names other cases than the cohort has now; use another working folder for those")
         extents = np.array([example.grid.extent for example in examples], np.int32)
         self._cohort = jax.device_put(
             training.Cohort(
