@@ -19,7 +19,7 @@ def get_config() -> ConfigDict:
     config.plan.volumes.features = (16, 32, 64, 128)
     config.plan.slices.batch_size = 16
     config.plan.volumes.batch_size = 2
-    for stage, steps in ((config.stage1, 200), (config.stage2, 240)):
+    for stage, steps in ((config.stage1, 200), (config.stage2, 200)):
         stage.steps = steps
         stage.steps_per_dispatch = 1
         stage.validate_every = 50
