@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import jax
 from ml_collections import ConfigDict
 
 from cascade_jax import tables
@@ -152,7 +151,6 @@ def run(config: ConfigDict, workdir: Path, progress: Progress) -> str:
         # Only now: a folder in which nothing was done yet belongs to no config.
         write_text(workdir / "config.json", record)
 
-        jax.config.update("jax_compilation_cache_dir", str((workdir / "compiled").absolute()))
         crossval = CrossValidation(config, workdir, plan, examples, emidec.find_cases(root, labelled=True), progress)
         if 1 in stages:
             # Stage two trains on out-of-fold results of stage one, so it needs that stage's every fold.

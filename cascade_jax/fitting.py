@@ -98,7 +98,8 @@ def fit(
         return checkpoint.restore_params(folder / "params", state.params)
     state = _with_key_data(state)
     state = checkpoint.restore_state(folder / "checkpoints", state) or state
-    state = _with_typed_key(state)
+    # A restored state is committed to its device and a fresh one is not: made alike, they share a compiled step.
+    state = jax.device_put(_with_typed_key(state), trainer.devices[0])
     step = int(state.step)
 
     parallel = len(trainer.devices) > 1

@@ -4,12 +4,13 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+import numpy as np
 from absl import logging
 
 from cascade_jax.data import emidec, store
-from cascade_jax.data.case import CaseError
+from cascade_jax.data.case import Case, CaseError
 from cascade_jax.data.files import write_text
-from cascade_jax.data.preprocess import Example, field_of_view, preprocess, resampled_shape
+from cascade_jax.data.preprocess import Example, field_of_view, preprocess
 from cascade_jax.plan import Plan, make_plan
 
 Progress = Callable[[Iterable, str], Iterable]
@@ -19,6 +20,9 @@ def prepare(
     root: Path, folder: Path, overrides: Mapping, minimum_cases: int, progress: Progress
 ) -> tuple[Plan, list[Example]]:
     """Reads and checks every case, plans, preprocesses, and keeps all that in `folder` for the next time.
+
+    In the plane the plan's shape is that of the median case, as nnU-Net's is: of larger ones it holds the centre, for
+    training. `Cascade.segment` sees every case whole.
 
     Args:
         root: the cohort, every case with its labels.
@@ -55,14 +59,19 @@ def prepare(
         preprocess(case, plan.spacing[1:], plan.shape)
         for case in progress(cases, f"preparing {len(cases)} cases: {describe(plan)}")
     ]
-    for case, shape in zip(cases, shapes, strict=True):
-        needed = resampled_shape(shape, case.spacing, plan.spacing[1:])
-        if any(size > available for size, available in zip(needed, plan.shape, strict=True)):
-            logging.warning("%s is larger than the plan's shape; its edges are cut off for training", case.name)
+    for case, example in zip(cases, examples, strict=True):
+        if (lost := _labelled_area_lost(case, example, plan)) > 0.03:
+            logging.warning("%s: %.0f %% of its labels lie beyond the plan's shape", case.name, 100 * lost)
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "plan.json", json.dumps(plan.to_json(), indent=1))
     store.write_cohort(folder / "cohort", examples, provenance)
     return plan, examples
+
+
+def _labelled_area_lost(case: Case, example: Example, plan: Plan) -> float:
+    """The share of a case's labelled area that its example does not hold; resampling alone changes it by little."""
+    area = np.count_nonzero(case.labels) * case.spacing[1] * case.spacing[2]
+    return 1 - np.count_nonzero(example.labels) * plan.spacing[1] * plan.spacing[2] / area if area else 0.0
 
 
 def describe(plan: Plan) -> str:

@@ -214,8 +214,9 @@ def compile_steps(
     draw: Draw,
     steps_per_dispatch: int,
     devices: Sequence[jax.Device] | None = None,
+    scan: bool | None = None,
 ) -> Callable[[TrainState, Cohort, CaseSelection], tuple[TrainState, dict[str, jax.Array]]]:
-    """Several training steps as one compiled program.
+    """Several training steps as one call.
 
     Args:
         network: the network.
@@ -224,13 +225,18 @@ def compile_steps(
         steps_per_dispatch: steps in one call.
         devices: with more than one, the program is `pmap`ped over them, and state, cohort and cases are those that
             `replicate` made. None means one device.
+        scan: whether the steps are one compiled loop; if not, a program of one step is called so many times. None
+            scans anywhere but on a CPU: in its while loops a convolution's kernel gradient runs 150 times slower.
 
     Returns:
         A function (state, cohort, cases) -> (state, metrics), metrics with one entry for each step: `loss`,
-        `gradient_norm` (step,) and `case` (step, batch). The state passed in is consumed.
+        `gradient_norm` (step,) and `case` (step, batch), behind an axis of devices if there are several. The state
+        passed in is consumed.
     """
     parallel = devices is not None and len(devices) > 1
     axis_name = DEVICE_AXIS if parallel else None
+    scan = jax.default_backend() != "cpu" if scan is None else scan
+    steps_in_program = steps_per_dispatch if scan else 1
 
     def run(state, cohort, cases):
         def one(state, _):
@@ -239,18 +245,27 @@ def compile_steps(
             state, metrics = train_step(state, batch, network=network, optimizer=optimizer, axis_name=axis_name)
             return state, metrics | {"case": case}
 
-        if jax.default_backend() != "cpu":
-            return jax.lax.scan(one, state, None, length=steps_per_dispatch)
-        # Unrolled: in a CPU's while loop a convolution's kernel gradient runs 150 times slower than outside.
-        history = []
-        for _ in range(steps_per_dispatch):
-            state, metrics = one(state, None)
-            history.append(metrics)
-        return state, jax.tree.map(lambda *values: jnp.stack(values), *history)
+        if steps_in_program > 1:
+            return jax.lax.scan(one, state, None, length=steps_in_program)
+        state, metrics = one(state, None)
+        return state, jax.tree.map(lambda value: value[None], metrics)
 
     if parallel:
-        return jax.pmap(run, axis_name=axis_name, devices=devices, donate_argnums=0)
-    return compilation.jit(run, donate_argnums=0)
+        program = jax.pmap(run, axis_name=axis_name, devices=devices, donate_argnums=0)
+    else:
+        program = compilation.jit(run, donate_argnums=0)
+    if steps_in_program == steps_per_dispatch:
+        return program
+
+    def run_repeatedly(state, cohort, cases):
+        history = []
+        for _ in range(steps_per_dispatch):
+            state, metrics = program(state, cohort, cases)
+            history.append(metrics)
+        step_axis = 1 if parallel else 0
+        return state, jax.tree.map(lambda *values: jnp.concatenate(values, axis=step_axis), *history)
+
+    return run_repeatedly
 
 
 def replicate(tree: Any, devices: Sequence[jax.Device]) -> Any:

@@ -7,6 +7,7 @@ Run again on the same working folder it goes on where it stopped.
 
 from pathlib import Path
 
+import jax
 from absl import flags
 from ml_collections import config_flags
 
@@ -21,6 +22,8 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "The working folder: everything 
 
 
 def main() -> None:
+    # The next start of the same run compiles nothing anew.
+    jax.config.update("jax_compilation_cache_dir", str(Path(_WORKDIR.value, "compiled").absolute()))
     print(experiment.run(_CONFIG.value, Path(_WORKDIR.value), bar))
 
 

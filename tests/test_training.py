@@ -45,11 +45,11 @@ def setting(stage, batch_size):
     return VOLUMES, training.draw_volumes(batch_size, Augmentation(), PriorCorruption(), 5), (*SHAPE, 5)
 
 
-def train(stage, cohort, dispatches, steps_per_dispatch, batch_size=4, learning_rate=0.01):
+def train(stage, cohort, dispatches, steps_per_dispatch, batch_size=4, learning_rate=0.01, scan=None):
     network, draw, input_shape = setting(stage, batch_size)
     optimizer = make_optimizer("adam", "polynomial", learning_rate, 100, 12.0)
     state = training.initial_state(jax.random.key(0), network, optimizer, input_shape)
-    run = training.compile_steps(network, optimizer, draw, steps_per_dispatch)
+    run = training.compile_steps(network, optimizer, draw, steps_per_dispatch, scan=scan)
     history = []
     for _ in range(dispatches):
         state, metrics = run(state, cohort, select(0, 1, 2, 3))
@@ -62,10 +62,10 @@ def test_the_loss_falls(cohort):
     assert metrics["loss"][-5:].mean() < 0.8 * metrics["loss"][:3].mean()
 
 
-@pytest.mark.parametrize("stage", [0, 1])
-def test_several_steps_in_one_dispatch_are_the_steps_one_by_one(cohort, stage):
+@pytest.mark.parametrize(("stage", "scan"), [(0, True), (0, False), (1, True)])
+def test_several_steps_in_one_dispatch_are_the_steps_one_by_one(cohort, stage, scan):
     alone, alone_metrics = train(stage, cohort, 4, 1)
-    together, metrics = train(stage, cohort, 2, 2)
+    together, metrics = train(stage, cohort, 2, 2, scan=scan)
     assert int(alone.step) == int(together.step) == 4
     np.testing.assert_array_equal(metrics["case"], alone_metrics["case"])
     np.testing.assert_allclose(metrics["loss"], alone_metrics["loss"], rtol=1e-4)
@@ -148,6 +148,8 @@ def test_a_run_that_stops_goes_on_from_its_checkpoint_to_the_same_bits(cohort, t
     logs = [(tmp_path / run / "metrics.csv").read_text().splitlines() for run in ("whole", "parts")]
     for before, after in zip(*logs, strict=True):
         assert before.split(",")[:4] == after.split(",")[:4]
+    # One compiled step served every run, as it serves every fold.
+    assert fitted.run_steps._cache_size() == 1
     # Once more finds it done.
     again = fit(fitted, tmp_path / "parts", cohort, select(0, 1, 2), select(3), NAMES, 5, "parts")
     jax.tree.map(np.testing.assert_array_equal, whole, again)

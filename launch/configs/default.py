@@ -15,7 +15,7 @@ def stage() -> ConfigDict:
     config.learning_rate = 0.01  # at the start (the paper's)
     config.schedule = "polynomial"  # "polynomial" (the paper's, exponent 0.9), "cosine" or "constant"
     config.clip_norm = 12.0  # largest global norm of a gradient (nnU-Net's)
-    config.steps_per_dispatch = 10  # steps in one compiled program
+    config.steps_per_dispatch = 10  # steps between two looks of the host; one compiled program on an accelerator
     config.validate_every = 2_500  # steps between validations; a multiple of steps_per_dispatch
     config.checkpoint_every = 2_500  # steps between checkpoints; a multiple of steps_per_dispatch
     config.augmentation = ConfigDict(dataclasses.asdict(Augmentation()))  # see cascade_jax/data/augment.py

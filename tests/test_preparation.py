@@ -1,0 +1,51 @@
+"""A cohort is read, checked, planned and kept for the next time."""
+
+import logging as python_logging
+
+import numpy as np
+import pytest
+
+from cascade_jax import preparation
+from cascade_jax.data import emidec, phantom
+from cascade_jax.data.case import Case
+
+OVERRIDES = {"slices": {"features": (4, 8)}, "volumes": {"features": (4, 8)}}
+
+
+def silent(iterable, _):
+    return iterable
+
+
+@pytest.fixture
+def cohort(tmp_path):
+    phantom.write_cohort(tmp_path / "cohort", 3, 0, field_of_view_mm=90)
+    return tmp_path / "cohort"
+
+
+def test_the_second_time_reads_what_the_first_prepared(cohort, tmp_path, monkeypatch):
+    plan, examples = preparation.prepare(cohort, tmp_path / "prepared", OVERRIDES, 2, silent)
+    with monkeypatch.context() as patch:
+        patch.setattr(emidec, "read_case", lambda files: pytest.fail("read again"))
+        again_plan, again = preparation.prepare(cohort, tmp_path / "prepared", OVERRIDES, 2, silent)
+    assert plan == again_plan
+    for before, after in zip(examples, again, strict=True):
+        assert before.grid == after.grid
+        np.testing.assert_array_equal(before.image, after.image)
+
+
+def test_a_changed_file_or_plan_is_prepared_anew(cohort, tmp_path):
+    first, examples = preparation.prepare(cohort, tmp_path / "prepared", OVERRIDES, 2, silent)
+    case = emidec.read_case(emidec.find_cases(cohort)[0])
+    emidec.write_case(cohort, Case(case.name, case.image * 2 + 1, case.labels, case.spacing, case.header))
+    _, changed = preparation.prepare(cohort, tmp_path / "prepared", OVERRIDES, 2, silent)
+    assert not np.array_equal(examples[0].image, changed[0].image)
+    other, _ = preparation.prepare(cohort, tmp_path / "prepared", OVERRIDES | {"spacing": (10.0, 3.0, 3.0)}, 2, silent)
+    assert other.spacing != first.spacing
+
+
+def test_labels_beyond_the_plans_shape_are_told(cohort, tmp_path, caplog):
+    with caplog.at_level(python_logging.WARNING, logger="absl"):
+        preparation.prepare(cohort, tmp_path / "whole", OVERRIDES, 2, silent)
+        assert not caplog.messages
+        preparation.prepare(cohort, tmp_path / "cut", OVERRIDES | {"shape": (10, 24, 24)}, 2, silent)
+    assert any("Case_" in message and "beyond the plan's shape" in message for message in caplog.messages)
