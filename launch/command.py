@@ -24,7 +24,9 @@ def run(main: Callable[[], int | None], required: tuple[str, ...]) -> None:
         flags.mark_flags_as_required(required)
         try:
             rest = flags.FLAGS(arguments)
-        except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        except (AttributeError, KeyError) as error:  # what ml_collections raises for a key that a config lacks
+            _fail(2, f"{_unknown_setting(error, arguments)} (see launch/configs/default.py)")
+        except (flags.Error, TypeError, ValueError, OSError) as error:
             _fail(2, f"{_first_line(error)} (see --help)")
         if len(rest) > 1:
             _fail(2, f"unexpected argument {rest[1]!r} (see --help)")
@@ -42,9 +44,15 @@ def run(main: Callable[[], int | None], required: tuple[str, ...]) -> None:
     app.run(guarded, flags_parser=parse)
 
 
+def _unknown_setting(error: BaseException, arguments: list[str]) -> str:
+    settings = [argument.lstrip("-").split("=")[0] for argument in arguments if "config." in argument]
+    named = [setting for setting in settings if setting.split(".")[-1] in str(error)]
+    return f"there is no setting {', '.join(named or settings)}"
+
+
 def _first_line(error: BaseException) -> str:
-    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    return text.strip().splitlines()[0] if text.strip() else type(error).__name__
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
 
 
 def _fail(status: int, line: str) -> None:

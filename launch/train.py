@@ -9,7 +9,7 @@ from pathlib import Path
 
 import jax
 from absl import flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from cascade_jax import experiment
 from cascade_jax.progress import bar
@@ -24,7 +24,15 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "The working folder: everything 
 def main() -> None:
     # The next start of the same run compiles nothing anew.
     jax.config.update("jax_compilation_cache_dir", str(Path(_WORKDIR.value, "compiled").absolute()))
-    print(experiment.run(_CONFIG.value, Path(_WORKDIR.value), bar))
+    print(experiment.run(_load_config(), Path(_WORKDIR.value), bar))
+
+
+def _load_config() -> ConfigDict:
+    try:
+        return ConfigDict(_CONFIG.value)
+    except OSError:
+        path = config_flags.get_config_filename(flags.FLAGS["config"])
+        raise experiment.ConfigError(f"--config={path}: there is no such file") from None
 
 
 if __name__ == "__main__":

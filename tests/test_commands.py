@@ -259,7 +259,7 @@ def test_every_command_has_help_and_names_what_is_missing(name):
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"stage1.learning_rat": 0.1}, ["learning_rat"]),
+        ({"stage1.learning_rat": 0.1}, ["no setting config.stage1.learning_rat"]),
         ({"stage1.steps": "many"}, ["many"]),
         ({"folds": "0,7"}, ["folds", "7"]),
         ({"stage2.validate_every": 7, "stage2.steps_per_dispatch": 2}, ["stage2", "multiple of steps_per_dispatch"]),
@@ -271,6 +271,11 @@ def test_every_command_has_help_and_names_what_is_missing(name):
 def test_a_setting_that_cannot_be_is_one_line_that_names_it(tmp_path, values, words):
     result = run("train", **train_command(tmp_path / "run", **values))
     fails_with_one_line(result, *words)
+
+
+def test_a_config_file_that_is_not_there_is_named(tmp_path):
+    result = run("train", config="nowhere.py", workdir=tmp_path / "run")
+    fails_with_one_line(result, "nowhere.py", "no such file")
 
 
 def test_importing_the_library_starts_no_device_and_needs_no_launch_scripts(tmp_path):
