@@ -186,9 +186,7 @@ class CrossValidation:
             example = self.examples[position]
             prior = None if cohort.prior is None else cohort.prior[position]
             probabilities = jax.device_get(predict(cohort.image[position], prior))
-            outside = np.ones(example.image.shape, bool)
-            outside[tuple(slice(*limits) for limits in example.grid.extent)] = False
-            labels.append(np.where(outside, 0, probabilities.argmax(-1)).astype(np.uint8))
+            labels.append(np.where(example.valid, probabilities.argmax(-1), 0).astype(np.uint8))
             case = emidec.read_case(self.files[example.name])
             emidec.write_labels(
                 self.workdir / "predictions" / STAGES[stage],
@@ -277,7 +275,7 @@ class CrossValidation:
 
 
 def draw_cases(workdir: Path, root: Path, panels: Mapping[str, str], names: Sequence[str]) -> None:
-    """Draws cases beside the truth into `workdir/figures`, and removes nothing.
+    """Draws cases beside the truth into `workdir/figures`.
 
     Args:
         workdir: the working folder.

@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -222,6 +223,17 @@ def test_predict_over_a_cohort_goes_on_past_bad_cases_and_lists_them(trained, tm
     assert "a_broken.nii.gz" in failed[0]
     assert "c_text.nii" in failed[1]
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["b_good"]
+
+
+def test_the_readmes_ten_lines_run(trained, tmp_path):
+    workdir, _ = trained
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    scan = emidec.find_cases(workdir / "data" / "held_out")[0].image
+    names = {}
+    exec(example.replace("scan.nii.gz", str(scan)).replace("runs/phantom", str(workdir)), names)
+    assert names["labels"].shape == nib.load(scan).shape
+    assert names["scores"]["myocardium"]["dice"] == 1
+    assert names["logits"].shape == (1, 64, 64, 5)
 
 
 @pytest.mark.skipif(not SAMPLE.exists(), reason="the real sample is not beside the project")

@@ -43,6 +43,13 @@ class Example:
     labels: np.ndarray | None
     grid: Grid
 
+    @property
+    def valid(self) -> np.ndarray:
+        """bool (depth, height, width): True in the field of view, False where there is padding."""
+        inside = np.zeros(self.image.shape, bool)
+        inside[tuple(slice(*limits) for limits in self.grid.extent)] = True
+        return inside
+
 
 def field_of_view(image: np.ndarray) -> tuple[tuple[int, int], ...]:
     """The bounding box of tissue (voxels other than exactly 0) in the plane, over all slices; every slice is kept.
