@@ -1,5 +1,6 @@
 """A trained cascade as one object: an image in, labels out."""
 
+import functools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -76,7 +77,7 @@ class Cascade:
     ):
         self.plan, self.networks, self.params = plan, networks, params
         self.rules, self.folds = tuple(rules), tuple(folds)
-        self._segment = compilation.jit(lambda params, image: segment(networks, params, image, mirror=mirror))
+        self._segment = compilation.jit(functools.partial(segment, networks, mirror=mirror))
 
     def example(self, case: Case) -> Example:
         """The case on the networks' grid: the plan's shape, or the next larger one that holds the case."""
@@ -86,7 +87,7 @@ class Cascade:
 
     def vote(self, example: Example) -> Vote:
         """The folds' vote on the networks' grid, as numpy arrays."""
-        return jax.device_get(self._segment(self.params, jnp.asarray(example.image)))
+        return jax.device_get(self._segment(self.params, example.image, example.valid))
 
     def segment_case(self, case: Case) -> np.ndarray:
         """uint8 labels (depth, height, width) in the case's own grid, postprocessed.

@@ -92,13 +92,17 @@ def count_votes(fold_labels: jax.Array, probabilities: jax.Array) -> tuple[jax.A
     return most_probable(jnp.where(leading, probabilities, -1.0)), counts
 
 
-def segment(networks: tuple[UNet, UNet], params: tuple[Any, Any], image: jax.Array, *, mirror: bool = False) -> Vote:
+def segment(
+    networks: tuple[UNet, UNet], params: tuple[Any, Any], image: jax.Array, valid: jax.Array, *, mirror: bool = False
+) -> Vote:
     """The whole method on one preprocessed volume, as one pure function: jit it whole.
 
     Args:
         networks: the 2D and the 3D U-Net.
         params: the parameters of both, each leaf with the folds along its first axis.
         image: float32 (depth, height, width), preprocessed.
+        valid: bool, same shape; the rest is padding. Stage two sees no prior there, as in its training, and all labels
+            there are background.
         mirror: average each network's probabilities over in-plane mirror images.
 
     Returns:
@@ -107,7 +111,10 @@ def segment(networks: tuple[UNet, UNet], params: tuple[Any, Any], image: jax.Arr
 
     def one_fold(params):
         prior = most_probable(segment_slices(networks[0], params[0], image, mirror=mirror))
-        return prior, segment_volume(networks[1], params[1], image, prior, mirror=mirror)
+        prior = jnp.where(valid, prior, 0)
+        probabilities = segment_volume(networks[1], params[1], image, prior, mirror=mirror)
+        background = jax.nn.one_hot(0, probabilities.shape[-1])
+        return prior, jnp.where(valid[..., None], probabilities, background)
 
     fold_priors, fold_probabilities = jax.vmap(one_fold)(params)
     fold_labels, probabilities = most_probable(fold_probabilities), jnp.mean(fold_probabilities, axis=0)
