@@ -274,22 +274,23 @@ class CrossValidation:
         return columns
 
 
-def draw_cases(workdir: Path, root: Path, panels: Mapping[str, str], names: Sequence[str]) -> None:
-    """Draws cases beside the truth into `workdir/figures`.
+def draw_cases(workdir: Path, kind: str, root: Path, panels: Mapping[str, str], names: Sequence[str]) -> None:
+    """Draws cases beside the truth into `workdir/figures/<kind>`.
 
     Args:
         workdir: the working folder.
+        kind: of the cohort, since two cohorts may use the same names.
         root: the cohort.
         panels: {title: folder of `workdir/predictions`}.
         names: which cases.
     """
-    (workdir / "figures").mkdir(exist_ok=True)
+    folder = workdir / "figures" / kind
+    folder.mkdir(parents=True, exist_ok=True)
     files = {file.name: file for file in emidec.find_cases(root, labelled=True)}
     for name in names:
         case = emidec.read_case(files[name])
         drawn = {
-            title: emidec.read_labels(emidec.contour_path(workdir / "predictions" / folder, name))[0]
-            for title, folder in panels.items()
+            title: emidec.read_labels(emidec.contour_path(workdir / "predictions" / source, name))[0]
+            for title, source in panels.items()
         }
-        path = workdir / "figures" / f"{name}.png"
-        draw_case(path, case.image, {"truth": case.labels, **drawn}, spacing=case.spacing, title=name)
+        draw_case(folder / f"{name}.png", case.image, {"truth": case.labels, **drawn}, spacing=case.spacing, title=name)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from cascade_jax import tables
@@ -111,9 +112,10 @@ def _prepare(config: ConfigDict, workdir: Path, root: Path, progress: Progress) 
         raise ConfigError(f"plan: {error}") from error
 
 
-def _draw(config: ConfigDict, workdir: Path, root: Path, panels: dict[str, str], names: Sequence[str]) -> None:
-    chosen = [name for name in names if name in config.figure_cases] or names[: config.figures]
-    draw_cases(workdir, root, panels, chosen)
+def _chosen(config: ConfigDict, names: Sequence[str]) -> list[str]:
+    """Which cases are drawn: those that the config names, or some from the first to the last."""
+    spread = np.unique(np.linspace(0, len(names) - 1, config.figures).astype(int)) if config.figures else []
+    return [name for name in names if name in config.figure_cases] or [names[index] for index in spread]
 
 
 def run(config: ConfigDict, workdir: Path, progress: Progress) -> str:
@@ -164,9 +166,10 @@ def run(config: ConfigDict, workdir: Path, progress: Progress) -> str:
             results["table3"] = crossval.held_out(held_out)
         text = tables.write(workdir, results)
         validated = [name for fold in folds for name in crossval.folds[fold]]
-        _draw(config, workdir, root, {"stage one": "stage1", "prediction": "final"}, validated)
+        panels = {"stage one": "stage1", "prediction": "final"}
+        draw_cases(workdir, "cross_validation", root, panels, _chosen(config, validated))
         if held_out is not None:
             names = [file.name for file in emidec.find_cases(held_out)]
-            _draw(config, workdir, held_out, {"prediction": "held_out"}, names)
+            draw_cases(workdir, "held_out", held_out, {"prediction": "held_out"}, _chosen(config, names))
         write_text(finished, json.dumps(request))
-        return text
+        return f"{text}\nFigures are in {workdir / 'figures'}."

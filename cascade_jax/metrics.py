@@ -20,7 +20,7 @@ TARGETS = {
 def dice(prediction: np.ndarray, truth: np.ndarray) -> float:
     """Dice of two bool masks: 1 if both are empty, 0 if one is."""
     total = np.count_nonzero(prediction) + np.count_nonzero(truth)
-    return 2.0 * np.count_nonzero(prediction & truth) / total if total else 1.0
+    return float(2.0 * np.count_nonzero(prediction & truth) / total) if total else 1.0
 
 
 def hausdorff(prediction: np.ndarray, truth: np.ndarray, spacing: Sequence[float]) -> float:
@@ -81,12 +81,14 @@ def evaluate_case(prediction: np.ndarray, truth: np.ndarray, spacing: Sequence[f
     for target, labels in TARGETS.items():
         predicted, true = np.isin(prediction, labels), np.isin(truth, labels)
         difference = abs(np.count_nonzero(predicted) * voxel_mm3 - np.count_nonzero(true) * voxel_mm3)
-        result = {"dice": dice(predicted, true), "volume_difference_mm3": round(difference, 2)}
+        result = {"dice": dice(predicted, true), "volume_difference_mm3": float(np.round(difference, 2))}
         if target == "myocardium":
             result["hausdorff_mm"] = hausdorff(predicted, true, spacing)
-            result["hausdorff_emidec_mm"] = hausdorff(predicted, true, spacing[::-1])
+            # SimpleITK gives the challenge arrays as (slice, y, x), and it hands over the spacing as (x, y, slice).
+            result["hausdorff_emidec_mm"] = hausdorff(predicted.T, true.T, spacing)
         else:
-            result["volume_ratio_difference"] = difference / true_muscle_mm3 if true_muscle_mm3 else float("nan")
+            ratio = difference / true_muscle_mm3 if true_muscle_mm3 else float("nan")
+            result["volume_ratio_difference"] = float(ratio)
         results[target] = result
     return results
 

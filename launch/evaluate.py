@@ -22,11 +22,12 @@ _OUTPUT = flags.DEFINE_string("output", None, "A JSON file for every case's metr
 
 def main() -> int:
     result = evaluate_folders(Path(_PREDICTION.value), Path(_TRUTH.value), bar)
-    if _OUTPUT.value:
-        write_text(Path(_OUTPUT.value), json.dumps(without_nan(result), indent=1, allow_nan=False))
     print(as_text(result))
     for name, reason in result["failed"].items():
         print(f"failed: {name}: {reason}", file=sys.stderr)
+    # Last, so that a file that cannot be written does not cost the user the table.
+    if _OUTPUT.value:
+        write_text(Path(_OUTPUT.value), json.dumps(without_nan(result), indent=1, allow_nan=False))
     return 1 if result["failed"] else 0
 
 

@@ -93,7 +93,9 @@ def test_training_ends_with_the_papers_tables_and_leaves_everything_in_the_workd
             assert len(rows) == 1 + 12 + 2
             assert list((workdir / stage / fold).glob("events.out.tfevents.*"))
             assert not (workdir / stage / fold / "checkpoints").exists()
-    assert len(list((workdir / "figures").glob("*.png"))) == 2
+    for kind in ("cross_validation", "held_out"):
+        assert len(list((workdir / "figures" / kind).glob("*.png"))) == 1
+    assert f"Figures are in {workdir / 'figures'}." in result.stdout
 
 
 def test_training_again_says_that_it_is_finished(trained):

@@ -34,7 +34,7 @@ def get_config() -> ConfigDict:
     config.stages = (1, 2)  # which stages to run
     config.compute_dtype = "auto"  # "auto" (float32 on a CPU, bfloat16 elsewhere), "float32" or "bfloat16"
     config.mirror = True  # average predictions over in-plane mirror images (nnU-Net's)
-    config.figures = 4  # how many cases of each cohort are drawn, the first ones
+    config.figures = 4  # how many cases of each cohort are drawn, from the first to the last
     config.figure_cases = ()  # or these cases, by name
 
     config.data = ConfigDict()
