@@ -44,11 +44,15 @@ def evaluate_folders(prediction: Path, truth: Path, progress=lambda iterable, de
     Raises:
         CaseError: one of the folders holds no labels at all.
     """
-    predicted, true = emidec.find_contours(prediction), emidec.find_contours(truth)
-    cases, failed = {}, {name: "predicted, but there is no truth" for name in predicted.keys() - true.keys()}
+    failed: dict[str, str] = {}
+    true = emidec.find_contours(truth, faults=failed)
+    predicted = emidec.find_contours(prediction, faults=failed)
+    for name in predicted.keys() - true.keys():
+        failed.setdefault(name, "predicted, but there is no truth")
+    cases = {}
     for name in progress(sorted(true), f"evaluating {len(true)} cases"):
         if name not in predicted:
-            failed[name] = f"{prediction}: holds no labels of this case"
+            failed.setdefault(name, f"{prediction}: holds no labels of this case")
             continue
         try:
             cases[name] = _evaluate_files(predicted[name], true[name])

@@ -26,9 +26,9 @@ def predict_cases(cascade: Cascade, source: Path, output: Path, figures: bool, p
     Raises:
         CaseError: the source holds no case at all.
     """
-    files = emidec.find_inputs(source)
+    failed: dict[str, str] = {}
+    files = emidec.find_inputs(source, faults=failed)
     make_writable_folder(output)
-    failed = {}
     for file in progress(files, f"segmenting {len(files)} case{'s' if len(files) > 1 else ''} of {source}"):
         try:
             case = emidec.read_case(file)

@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -250,6 +251,16 @@ def test_predict_on_a_real_case_overlays_its_image(trained, tmp_path):
     for field in ("pixdim", "srow_x", "srow_y", "srow_z", "sform_code", "qform_code", "xyzt_units"):
         np.testing.assert_array_equal(image.header[field], source.header[field])
     assert (tmp_path / "sampleNegative" / "sampleNegative.png").stat().st_size > 10_000
+
+
+def test_predict_goes_on_past_a_case_folder_without_an_image(trained, tmp_path):
+    workdir, _ = trained
+    shutil.copytree(workdir / "data" / "held_out", tmp_path / "cohort")
+    (tmp_path / "cohort" / "Case_X" / "Images").mkdir(parents=True)
+    result = run("predict", workdir=workdir, input=tmp_path / "cohort", output=tmp_path / "out", figures=False)
+    assert result.returncode == 1
+    fails_with_one_line(result, "Case_X", "holds no NIfTI file")
+    assert len(emidec.find_contours(tmp_path / "out")) == 1
 
 
 def test_predict_without_a_finished_model_says_so(tmp_path):

@@ -551,3 +551,18 @@ def test_labels_of_another_grid_are_never_written_for_a_case(tmp_path):
 def test_the_two_axis_orders_undo_each_other(array):
     assert (emidec.to_file_axes(emidec.from_file_axes(array)) == array).all()
     assert emidec.from_file_axes(array).shape == array.shape[::-1]
+
+
+def test_faults_of_single_cases_can_be_collected_instead_of_raised(tmp_path):
+    for name in ("Case_A", "Case_B"):
+        (tmp_path / name / "Images").mkdir(parents=True)
+        (tmp_path / name / "Contours").mkdir()
+    (tmp_path / "Case_A" / "Images" / "a.nii.gz").touch()
+    (tmp_path / "Case_A" / "Contours" / "a.nii.gz").touch()
+    for find in (emidec.find_cases, emidec.find_inputs, emidec.find_contours):
+        with pytest.raises(CaseError, match="Case_B"):
+            find(tmp_path)
+        faults = {}
+        assert len(find(tmp_path, faults=faults)) == 1
+        assert list(faults) == ["Case_B"]
+        assert "holds no NIfTI file" in faults["Case_B"]

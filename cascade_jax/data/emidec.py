@@ -48,7 +48,7 @@ def to_file_axes(array: np.ndarray) -> np.ndarray:
     return array.transpose(2, 1, 0)
 
 
-def find_cases(root, *, labelled: bool = False) -> list[CaseFiles]:
+def find_cases(root, *, labelled: bool = False, faults: dict[str, str] | None = None) -> list[CaseFiles]:
     """The cases of a cohort in the challenge's layout, sorted by name.
 
     A case is a folder of any name with an `Images` folder in it; the folder's name is the case's. Everything
@@ -57,51 +57,74 @@ def find_cases(root, *, labelled: bool = False) -> list[CaseFiles]:
     Args:
         root: the cohort's folder.
         labelled: whether every case must have labels.
+        faults: where given, takes what is wrong with single cases, by name, and they are left out; else it is raised.
 
     Raises:
         CaseError: the root is missing, no folder or holds no case; a case has no image or several; it has
             several contours, or none although `labelled`; two names differ only in upper and lower case.
     """
     root = Path(root)
-    cases = []
-    for folder in _folders_with(root, IMAGES):
-        contours = _nifti_files(folder / CONTOURS) if os.path.isdir(folder / CONTOURS) else []
-        if len(contours) > 1:
-            raise CaseError(folder / CONTOURS, _several(contours))
-        if labelled and not contours:
-            raise CaseError(folder, f"has no contour: expected a NIfTI file in its {CONTOURS} folder")
-        image = _only_nifti_file(folder / IMAGES)
-        cases.append(CaseFiles(folder.name, image, contours[0] if contours else None))
-    if not cases:
+    folders = _folders_with(root, IMAGES)
+    if not folders:
         raise CaseError(root, f"holds no case: expected <case>/{IMAGES}/*.nii.gz")
+    cases = []
+    for folder in folders:
+        with _collecting(faults, folder.name):
+            cases.append(_case_in(folder, labelled))
     _refuse_duplicates(root, ((case.name, case.image) for case in cases))
     return cases
 
 
-def find_contours(root) -> dict[str, Path]:
+def _case_in(folder: Path, labelled: bool) -> CaseFiles:
+    contours = _nifti_files(folder / CONTOURS) if os.path.isdir(folder / CONTOURS) else []
+    if len(contours) > 1:
+        raise CaseError(folder / CONTOURS, _several(contours))
+    if labelled and not contours:
+        raise CaseError(folder, f"has no contour: expected a NIfTI file in its {CONTOURS} folder")
+    return CaseFiles(folder.name, _only_nifti_file(folder / IMAGES), contours[0] if contours else None)
+
+
+@contextlib.contextmanager
+def _collecting(faults: dict[str, str] | None, name: str):
+    """Puts what is wrong with one case into `faults`, if there is such a thing."""
+    try:
+        yield
+    except CaseError as error:
+        if faults is None:
+            raise
+        faults[name] = str(error)
+
+
+def find_contours(root, *, faults: dict[str, str] | None = None) -> dict[str, Path]:
     """The labels of a cohort by case name, sorted, whether or not its images are there too.
 
     Args:
         root: a folder of `<case>/Contours/*.nii.gz`: predictions, or the challenge's own truth.
+        faults: as for `find_cases`.
 
     Raises:
         CaseError: the root is missing, no folder or holds no contours; a `Contours` folder holds no file or
             several; two names differ only in upper and lower case.
     """
     root = Path(root)
-    contours = {folder.name: _only_nifti_file(folder / CONTOURS) for folder in _folders_with(root, CONTOURS)}
-    if not contours:
+    folders = _folders_with(root, CONTOURS)
+    if not folders:
         raise CaseError(root, f"holds no contours: expected <case>/{CONTOURS}/*.nii.gz")
+    contours = {}
+    for folder in folders:
+        with _collecting(faults, folder.name):
+            contours[folder.name] = _only_nifti_file(folder / CONTOURS)
     _refuse_duplicates(root, contours.items())
     return contours
 
 
-def find_inputs(path) -> list[CaseFiles]:
+def find_inputs(path, *, faults: dict[str, str] | None = None) -> list[CaseFiles]:
     """The images to be segmented, sorted by name.
 
     Args:
         path: one NIfTI file, a folder of NIfTI files (each a case named like its file), or a cohort in the
             challenge's layout.
+        faults: as for `find_cases`.
 
     Raises:
         CaseError: the path is missing or holds nothing to read; a folder holds both files and cases; two
@@ -122,7 +145,7 @@ def find_inputs(path) -> list[CaseFiles]:
             f"holds NIfTI files ({images[0].name}) beside case folders ({folders[0].name}): which are meant?",
         )
     if folders:
-        return find_cases(path)
+        return find_cases(path, faults=faults)
     if not images:
         raise CaseError(path, f"holds neither NIfTI files nor cases as <case>/{IMAGES}/*.nii.gz")
     _refuse_duplicates(path, ((_stem(image), image) for image in images))
