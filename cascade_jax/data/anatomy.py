@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-# Tissues, in the order of `signal.TISSUE_T1`.
+# Tissues, each with its T1 in `phantom.py`.
 LUNG, BLOOD, MUSCLE, SCAR, OBSTRUCTION, FAT, LIVER, STOMACH, SKELETAL_MUSCLE = range(9)
 
 # Centre of each coronary territory around the wall and the range of its share of the long axis (AHA 17-segment model,
