@@ -226,7 +226,7 @@ def compile_steps(
         devices: with more than one, the program is `pmap`ped over them, and state, cohort and cases are those that
             `replicate` made. None means one device.
         scan: whether the steps are one compiled loop; if not, a program of one step is called so many times. None
-            scans anywhere but on a CPU: in its while loops a convolution's kernel gradient runs 150 times slower.
+            scans anywhere but on a CPU: in its while loops a convolution's kernel gradient runs over 30 times slower.
 
     Returns:
         A function (state, cohort, cases) -> (state, metrics), metrics with one entry for each step: `loss`,
