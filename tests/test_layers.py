@@ -2,12 +2,15 @@
 
 import itertools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cascade_jax.models.layers import _DIMENSION_NUMBERS, InstanceNorm, Upsampling, convolve
+from cascade_jax.models.layers import Upsampling, convolve, normalize_and_activate
+
+DIMENSION_NUMBERS = {2: ("NHWC", "HWIO", "NHWC"), 3: ("NDHWC", "DHWIO", "NDHWC")}
 
 CASES = [
     ((2, 12, 10, 3), (3, 3), (1, 1)),
@@ -17,6 +20,13 @@ CASES = [
     ((2, 5, 8, 6, 3), (3, 3, 3), (2, 2, 2)),
     ((2, 4, 8, 6, 3), (1, 3, 3), (1, 2, 2)),
     ((1, 4, 8, 6, 1), (1, 3, 3), (1, 1, 1)),
+    ((2, 12, 10, 9), (3, 3), (1, 1)),  # more channels than features
+    ((2, 4, 8, 6, 9), (3, 3, 3), (1, 1, 1)),
+    ((2, 13, 9, 3), (3, 3), (2, 2)),  # sizes that the strides do not divide
+    ((2, 13, 9, 3), (3, 5), (1, 2)),
+    ((2, 13, 11, 3), (5, 3), (3, 3)),
+    ((2, 12, 10, 3), (1, 1), (2, 2)),
+    ((2, 6, 8, 6, 9), (5, 3, 1), (3, 2, 1)),
 ]
 
 
@@ -26,7 +36,7 @@ def native(inputs, kernel, strides):
         kernel,
         strides,
         [(size // 2, size // 2) for size in kernel.shape[:-2]],
-        dimension_numbers=_DIMENSION_NUMBERS[len(strides)],
+        dimension_numbers=DIMENSION_NUMBERS[len(strides)],
     )
 
 
@@ -79,6 +89,22 @@ def test_mapped_folds_give_what_single_folds_give(shape, kernel_size, strides, m
             assert_close(mapped_result[fold], expected)
 
 
+@pytest.mark.parametrize(("shape", "kernel_size", "strides"), [CASES[1], CASES[3]])
+def test_devices_give_what_one_program_gives(shape, kernel_size, strides):
+    devices = jax.local_device_count()
+    inputs, kernel = draw((devices * shape[0], *shape[1:]), kernel_size)
+
+    def gradients(function, mean):
+        def scalar(inputs, kernel):
+            return jnp.sum(jnp.sin(function(inputs, kernel, strides)))
+
+        return lambda *arguments: mean(jax.grad(scalar, 1)(*arguments))
+
+    pmapped = jax.pmap(gradients(convolve, lambda tree: jax.lax.psum(tree, "devices")), "devices", in_axes=(0, None))
+    actual = pmapped(inputs.reshape(devices, *shape), kernel)
+    assert_close(actual[0], gradients(native, lambda tree: tree)(inputs, kernel))
+
+
 def test_upsampling_is_the_transposed_convolution_whose_kernel_equals_its_stride():
     inputs = jax.random.normal(jax.random.key(1), (2, 3, 4, 5, 6))
     layer = Upsampling(features=7, strides=(1, 2, 2))
@@ -92,8 +118,33 @@ def test_upsampling_is_the_transposed_convolution_whose_kernel_equals_its_stride
     assert_close(layer.apply(variables, inputs), expected)
 
 
-def test_instance_norm_gives_each_channel_of_each_sample_mean_0_and_deviation_1():
+def plain_normalize_and_activate(inputs, scale, bias):
+    mean, variance = inputs.mean((1, 2), keepdims=True), inputs.var((1, 2), keepdims=True)
+    return nn.leaky_relu((inputs - mean) / jnp.sqrt(variance + 1e-5) * scale + bias, 0.01)
+
+
+def test_normalization_and_activation_have_the_values_and_gradients_of_the_formula():
+    keys = jax.random.split(jax.random.key(3), 4)
+    inputs = 1 + 3 * jax.random.normal(keys[0], (2, 9, 8, 4))
+    scale, bias = 1 + 0.5 * jax.random.normal(keys[1], (4,)), jax.random.normal(keys[2], (4,))
+    weights = jax.random.normal(keys[3], inputs.shape)
+
+    def value_and_gradients(function):
+        def scalar(*arguments):
+            outputs = function(*arguments)
+            return jnp.sum(weights * outputs), outputs
+
+        (_, outputs), gradients = jax.value_and_grad(scalar, (0, 1, 2), has_aux=True)(inputs, scale, bias)
+        return outputs, *gradients
+
+    actual, expected = value_and_gradients(normalize_and_activate), value_and_gradients(plain_normalize_and_activate)
+    for one, other in zip(actual, expected, strict=True):
+        assert_close(one, other)
+
+
+def test_normalization_gives_each_channel_of_each_sample_mean_0_and_deviation_1():
     inputs = 5 + 3 * jax.random.normal(jax.random.key(3), (2, 9, 8, 4))
-    outputs = np.asarray(InstanceNorm().init_with_output(jax.random.key(0), inputs)[0])
-    np.testing.assert_allclose(outputs.mean((1, 2)), 0, atol=1e-5)
+    outputs = np.asarray(normalize_and_activate(inputs, jnp.ones(4), jnp.zeros(4)))
+    outputs = np.where(outputs < 0, outputs / 0.01, outputs)
+    np.testing.assert_allclose(outputs.mean((1, 2)), 0, atol=1e-4)
     np.testing.assert_allclose(outputs.std((1, 2)), 1, atol=1e-4)

@@ -1,14 +1,9 @@
 """The layers of the U-Net: a convolution that is fast wherever it runs, instance norm, and upsampling.
 
-XLA's CPU backend runs a 3D convolution several times slower than a 2D one, and a convolution whose weights are mapped
-by `jax.vmap` (an ensemble's folds) up to twenty times slower than the same convolutions one after another.
-`convolve` therefore has one meaning and a lowering per platform, chosen inside the program by
-`jax.lax.platform_dependent`:
-
-* on a CPU, depth is folded into the batch, and the depth-shifted copies of the input stand side by side on the
-  channel axis of one 2D convolution;
-* elsewhere it is the native convolution;
-* mapped folds run one after another on a CPU and as one grouped convolution elsewhere.
+`convolve` has one meaning and a lowering per platform (`cascade_jax.models.lowerings`), chosen inside the program by
+`jax.lax.platform_dependent`. A convolution whose weights are mapped by `jax.vmap` (an ensemble's folds) runs up to
+twenty times slower on a CPU than the same convolutions one after another, so mapping has a rule of its own: mapped
+folds run one after another on a CPU and as one grouped convolution elsewhere.
 
 `jax.custom_batching.custom_vmap` is not reverse-differentiable, so the convolution and its two gradients are each a
 custom-mapped function, joined by `jax.custom_vjp`.
@@ -23,45 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
 
-_DIMENSION_NUMBERS = {2: ("NHWC", "HWIO", "NHWC"), 3: ("NDHWC", "DHWIO", "NDHWC")}
-
-
-def _native(inputs: jax.Array, kernel: jax.Array, strides: tuple[int, ...]) -> jax.Array:
-    return jax.lax.conv_general_dilated(
-        inputs,
-        kernel,
-        strides,
-        [(size // 2, size // 2) for size in kernel.shape[:-2]],
-        dimension_numbers=_DIMENSION_NUMBERS[len(strides)],
-    )
-
-
-def _depth_folded(inputs: jax.Array, kernel: jax.Array, strides: tuple[int, ...]) -> jax.Array:
-    """The 3D convolution as one 2D convolution over `kernel depth * channels` input channels."""
-    batch, depth, *_ = inputs.shape
-    kernel_depth, *plane, _, features = kernel.shape
-    if kernel_depth > 1:
-        margin = kernel_depth // 2
-        padded = jnp.pad(inputs, ((0, 0), (margin, margin), (0, 0), (0, 0), (0, 0)))
-        inputs = jnp.concatenate(
-            [padded[:, shift : shift + depth : strides[0]] for shift in range(kernel_depth)], axis=-1
-        )
-    else:
-        inputs = inputs[:, :: strides[0]]
-    folded_kernel = kernel.transpose(1, 2, 0, 3, 4).reshape(*plane, -1, features)
-    outputs = _native(inputs.reshape(-1, *inputs.shape[2:]), folded_kernel, strides[1:])
-    return outputs.reshape(batch, -1, *outputs.shape[1:])
-
-
-def _lowered(inputs: jax.Array, kernel: jax.Array, strides: tuple[int, ...]) -> jax.Array:
-    if len(strides) == 2:
-        return _native(inputs, kernel, strides)
-    return jax.lax.platform_dependent(
-        inputs,
-        kernel,
-        cpu=functools.partial(_depth_folded, strides=strides),
-        default=functools.partial(_native, strides=strides),
-    )
+from cascade_jax.models import lowerings
 
 
 def _merge_mapped_batch(function: Callable, axis_size: int, mapped: jax.Array, fixed: jax.Array) -> jax.Array:
@@ -93,7 +50,7 @@ def _mapped_one_by_one(function: Callable, in_batched: Sequence[bool], arguments
 def _forward(strides: tuple[int, ...]) -> Callable:
     @custom_vmap
     def forward(inputs, kernel):
-        return _lowered(inputs, kernel, strides)
+        return lowerings.forward(inputs, kernel, strides)
 
     @forward.def_vmap
     def _(axis_size, in_batched, inputs, kernel):
@@ -115,8 +72,7 @@ def _input_gradient(strides: tuple[int, ...], input_shape: tuple[int, ...]) -> C
 
     @custom_vmap
     def input_gradient(gradient, kernel):
-        shape = jax.ShapeDtypeStruct((gradient.shape[0], *input_shape), gradient.dtype)
-        return jax.linear_transpose(lambda inputs: _lowered(inputs, kernel, strides), shape)(gradient)[0]
+        return lowerings.input_gradient(gradient, kernel, strides, input_shape)
 
     @input_gradient.def_vmap
     def _(axis_size, in_batched, gradient, kernel):
@@ -131,8 +87,7 @@ def _input_gradient(strides: tuple[int, ...], input_shape: tuple[int, ...]) -> C
 def _kernel_gradient(strides: tuple[int, ...], kernel_shape: tuple[int, ...]) -> Callable:
     @custom_vmap
     def kernel_gradient(inputs, gradient):
-        shape = jax.ShapeDtypeStruct(kernel_shape, inputs.dtype)
-        return jax.linear_transpose(lambda kernel: _lowered(inputs, kernel, strides), shape)(gradient)[0]
+        return lowerings.kernel_gradient(inputs, gradient, strides, kernel_shape)
 
     @kernel_gradient.def_vmap
     def _(axis_size, in_batched, inputs, gradient):
@@ -191,26 +146,82 @@ class Convolution(nn.Module):
         return convolve(inputs.astype(self.dtype), kernel.astype(self.dtype), tuple(self.strides))
 
 
-class InstanceNorm(nn.Module):
-    """Instance normalisation (Ulyanov et al. 2016) over the spatial axes, with scale and bias for each channel.
+_EPSILON = 1e-5
+_SLOPE = 0.01
 
-    Statistics are computed in float32 whatever the dtype of the input; the result has the input's dtype.
+
+def _spatial_mean(values: jax.Array) -> jax.Array:
+    return jnp.mean(values, tuple(range(1, values.ndim - 1)), keepdims=True)
+
+
+def _statistics(inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """float32 mean and reciprocal standard deviation, (batch, 1, ..., channel), in one pass over memory."""
+    values = inputs.astype(jnp.float32)
+    mean = _spatial_mean(values)
+    # Rounding can take the difference a hair below zero.
+    variance = jnp.maximum(_spatial_mean(values * values) - mean * mean, 0.0)
+    return mean, jax.lax.rsqrt(variance + _EPSILON)
+
+
+@jax.custom_vjp
+def normalize_and_activate(inputs: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
+    """Instance normalisation (Ulyanov et al. 2016) over the spatial axes, then a leaky ReLU of slope 0.01.
+
+    One function, so that the backward pass needs the inputs alone and goes over them twice: once for the sums that
+    the statistics' gradients need, once for the result.
+
+    Args:
+        inputs: (batch, *spatial, channel). Statistics are float32 whatever its dtype.
+        scale: float32 (channel,).
+        bias: float32 (channel,).
+
+    Returns:
+        The inputs' shape and dtype. Differentiable once in reverse mode.
     """
+    return _normalize_and_activate_forward(inputs, scale, bias)[0]
 
-    epsilon: float = 1e-5
+
+def _normalize_and_activate_forward(inputs, scale, bias):
+    mean, deviation_reciprocal = _statistics(inputs)
+    factor = scale * deviation_reciprocal
+    normalized = inputs.astype(jnp.float32) * factor + (bias - mean * factor)
+    outputs = jnp.where(normalized >= 0, normalized, _SLOPE * normalized).astype(inputs.dtype)
+    return outputs, (inputs, scale, bias, mean, deviation_reciprocal)
+
+
+def _normalize_and_activate_backward(residuals, gradient):
+    inputs, scale, bias, mean, deviation_reciprocal = residuals
+    values = inputs.astype(jnp.float32)
+    factor = scale * deviation_reciprocal
+    normalized = values * factor + (bias - mean * factor)
+    gradient = gradient.astype(jnp.float32)
+    gradient = jnp.where(normalized >= 0, gradient, _SLOPE * gradient)
+    mean_gradient = _spatial_mean(gradient)
+    # Of the gradient and the standardized inputs, which are not worth an array of their own.
+    mean_product = (_spatial_mean(gradient * values) - mean_gradient * mean) * deviation_reciprocal
+    slope = mean_product * deviation_reciprocal
+    input_gradient = factor * (gradient - slope * values + (slope * mean - mean_gradient))
+    voxels = math.prod(inputs.shape[1:-1])
+    axes = tuple(range(inputs.ndim - 1))
+    return (
+        input_gradient.astype(inputs.dtype),
+        voxels * jnp.sum(mean_product, axes),
+        voxels * jnp.sum(mean_gradient, axes),
+    )
+
+
+normalize_and_activate.defvjp(_normalize_and_activate_forward, _normalize_and_activate_backward)
+
+
+class NormalizationAndActivation(nn.Module):
+    """`normalize_and_activate` with a scale and a bias for each channel."""
 
     @nn.compact
     def __call__(self, inputs: jax.Array) -> jax.Array:
         channels = inputs.shape[-1]
         scale = self.param("scale", nn.initializers.ones, (channels,))
         bias = self.param("bias", nn.initializers.zeros, (channels,))
-        axes = tuple(range(1, inputs.ndim - 1))
-        values = inputs.astype(jnp.float32)
-        mean = jnp.mean(values, axes, keepdims=True)
-        # One pass over memory; rounding can take the difference a hair below zero.
-        variance = jnp.maximum(jnp.mean(values * values, axes, keepdims=True) - mean * mean, 0.0)
-        factor = scale * jax.lax.rsqrt(variance + self.epsilon)
-        return (values * factor + (bias - mean * factor)).astype(inputs.dtype)
+        return normalize_and_activate(inputs, scale, bias)
 
 
 class Upsampling(nn.Module):

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cascade_jax.models.layers import Convolution, InstanceNorm, Upsampling
+from cascade_jax.models.layers import Convolution, NormalizationAndActivation, Upsampling
 
 
 class ConvolutionBlock(nn.Module):
@@ -21,7 +21,7 @@ class ConvolutionBlock(nn.Module):
     def __call__(self, inputs: jax.Array) -> jax.Array:
         for strides in (self.strides, (1,) * len(self.strides)):
             inputs = Convolution(self.features, self.kernel_size, strides, self.dtype)(inputs)
-            inputs = nn.leaky_relu(InstanceNorm()(inputs), 0.01)
+            inputs = NormalizationAndActivation()(inputs)
         return inputs
 
 
