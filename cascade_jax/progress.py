@@ -82,6 +82,7 @@ class TrainingLog:
             self._shown["loss"] = f"{loss:.3f}"
             if self._bar is not None:
                 self._bar.update(1)
+        self._file.flush()
         if self._bar is not None:
             self._bar.set_postfix(self._shown)
 

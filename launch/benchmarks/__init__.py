@@ -1,0 +1,1 @@
+"""What `python -m launch.benchmark` runs: contestants in processes of their own, in turns."""

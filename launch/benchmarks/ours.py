@@ -1,0 +1,352 @@
+"""This library's contestants; see `worker.py` for what they are."""
+
+import dataclasses
+import functools
+import itertools
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import cascade_jax
+from cascade_jax import checkpoint, compilation, training
+from cascade_jax.data import augment, emidec
+from cascade_jax.inference import MODEL_FILE, STAGES, build_networks, compute_dtype, fold_folder, input_shapes
+from cascade_jax.models import UNet, lowerings, segment
+from cascade_jax.optimizers import make_optimizer
+from cascade_jax.prediction import predict_cases
+from cascade_jax.preparation import prepare
+from cascade_jax.progress import TrainingLog
+from launch.benchmarks import workspace as shared
+
+_NUM_CLASSES = 5
+
+
+def _stage(workspace: str, stage: int, dtype: str = "auto"):
+    """The network, batch size and sample shape of a stage (0 or 1)."""
+    plan = shared.plan(workspace)
+    network = build_networks(plan, compute_dtype(dtype))[stage]
+    return network, (plan.slices, plan.volumes)[stage].batch_size, input_shapes(plan)[stage]
+
+
+def _optimizer():
+    return make_optimizer("sgd", "polynomial", 0.01, 250_000, 12.0)
+
+
+def train_step(workspace: str, stage: int, dtype: str = "auto") -> Callable[[], None]:
+    """One training step on a batch that lies on the device."""
+    network, batch_size, shape = _stage(workspace, stage, dtype)
+    optimizer = _optimizer()
+    key = jax.random.key(0)
+    spatial = (batch_size, *shape[:-1])
+    batch = training.Batch(
+        jax.random.normal(key, (batch_size, *shape)),
+        jax.random.randint(key, spatial, 0, _NUM_CLASSES).astype(jnp.uint8),
+        jnp.ones(spatial, bool),
+        jnp.zeros(batch_size, jnp.int32),
+    )
+    state = training.initial_state(key, network, optimizer, shape)
+    step = compilation.jit(
+        functools.partial(training.train_step, network=network, optimizer=optimizer), donate_argnums=0
+    )
+
+    def work():
+        nonlocal state
+        state, metrics = step(state, batch)
+        jax.block_until_ready((state, metrics))
+
+    return work
+
+
+def forward(workspace: str, stage: int, dtype: str = "auto") -> Callable[[], None]:
+    """The logits of one batch, as in inference."""
+    network, batch_size, shape = _stage(workspace, stage, dtype)
+    inputs = jax.random.normal(jax.random.key(0), (batch_size, *shape))
+    params = jax.jit(lambda key: network.init(key, inputs[:1])["params"])(jax.random.key(1))
+    apply = compilation.jit(lambda params, inputs: network.apply({"params": params}, inputs))
+    return lambda: apply(params, inputs).block_until_ready()
+
+
+def _prepared_cohort(workspace: str, stage: int) -> tuple[training.Cohort, training.CaseSelection, tuple[str, ...]]:
+    with tempfile.TemporaryDirectory() as folder:
+        _, examples = prepare(
+            shared.cohort(workspace), Path(folder), shared.overrides(workspace), 1, lambda iterable, _: iterable
+        )
+    labels = np.stack([example.labels for example in examples])
+    cohort = training.Cohort(
+        np.stack([example.image for example in examples]),
+        labels,
+        labels if stage else None,
+        np.array([example.grid.extent for example in examples], np.int32),
+    )
+    cases = training.CaseSelection(np.arange(len(examples), dtype=np.int32), np.int32(len(examples)))
+    return jax.device_put(cohort), jax.device_put(cases), tuple(example.name for example in examples)
+
+
+def _draw(stage: int, batch_size: int) -> training.Draw:
+    if stage == 0:
+        return training.draw_slices(batch_size, augment.Augmentation())
+    return training.draw_volumes(
+        batch_size, augment.Augmentation(mirror_depth=True), augment.PriorCorruption(), _NUM_CLASSES
+    )
+
+
+def loop(workspace: str, stage: int, dtype: str = "auto", steps_per_dispatch: int = 2) -> Callable[[], int]:
+    """The training loop between two validations: draws, augments, trains, fetches the losses, logs. Units: steps."""
+    network, batch_size, shape = _stage(workspace, stage, dtype)
+    cohort, cases, _ = _prepared_cohort(workspace, stage)
+    optimizer = _optimizer()
+    state = training.initial_state(jax.random.key(0), network, optimizer, shape)
+    run_steps = training.compile_steps(network, optimizer, _draw(stage, batch_size), steps_per_dispatch)
+    log = TrainingLog(Path(tempfile.mkdtemp(dir=workspace)), "benchmark", 0, 1_000_000)
+    step = 0
+
+    def work():
+        nonlocal state, step
+        state, metrics = run_steps(state, cohort, cases)
+        metrics = jax.device_get(metrics)
+        log.steps(step + 1, metrics["loss"].tolist(), metrics["gradient_norm"].tolist())
+        step += steps_per_dispatch
+        return steps_per_dispatch
+
+    return work
+
+
+def augment_samples(workspace: str, stage: int) -> Callable[[], int]:
+    """Draws and augments batches of a resident cohort. Units: samples."""
+    _, batch_size, _ = _stage(workspace, stage)
+    cohort, cases, _ = _prepared_cohort(workspace, stage)
+    draw = compilation.jit(lambda key, cohort, cases: _draw(stage, batch_size)(key, cohort, cases, None))
+    keys = map(functools.partial(jax.random.fold_in, jax.random.key(0)), itertools.count())
+
+    def work():
+        for _ in range(4):
+            jax.block_until_ready(draw(next(keys), cohort, cases))
+        return 4 * batch_size
+
+    return work
+
+
+def _random_params(network: UNet, shape: tuple[int, ...], seed: int):
+    return jax.jit(lambda key: network.init(key, jnp.zeros((1, *shape)), deep_supervision=True)["params"])(
+        jax.random.key(seed)
+    )
+
+
+def _folds(workspace: str, groups: list[tuple[int, int]]) -> Callable[[], None]:
+    """Both stages on one volume: one call for each group of folds (first, beyond last)."""
+    plan = shared.plan(workspace)
+    networks = build_networks(plan, compute_dtype("auto"))
+    params = [
+        [_random_params(network, shape, fold) for fold in range(shared.FOLDS)]
+        for network, shape in zip(networks, input_shapes(plan), strict=True)
+    ]
+
+    def stacked(first, last):
+        return tuple(jax.tree.map(lambda *leaves: jnp.stack(leaves), *stage[first:last]) for stage in params)
+
+    image, valid = jax.random.normal(jax.random.key(9), plan.shape), jnp.ones(plan.shape, bool)
+    run = compilation.jit(functools.partial(segment, networks))
+    calls = [stacked(*group) for group in groups]
+    del params
+
+    def work():
+        for call in calls:
+            jax.block_until_ready(run(call, image, valid))
+
+    return work
+
+
+def five_folds(workspace: str) -> Callable[[], None]:
+    """Five folds mapped in one program."""
+    return _folds(workspace, [(0, shared.FOLDS)])
+
+
+def five_calls(workspace: str) -> Callable[[], None]:
+    """Five calls of one fold each."""
+    return _folds(workspace, [(fold, fold + 1) for fold in range(shared.FOLDS)])
+
+
+def one_fold(workspace: str) -> Callable[[], None]:
+    """One fold."""
+    return _folds(workspace, [(0, 1)])
+
+
+def _trained(workspace: str, mirror: bool) -> Path:
+    """A working folder as training leaves it, with random parameters."""
+    workdir = Path(workspace) / "ours"
+    plan = shared.plan(workspace)
+    networks = build_networks(plan, compute_dtype("auto"))
+    for stage, network, shape in zip(STAGES, networks, input_shapes(plan), strict=True):
+        for fold in range(shared.FOLDS):
+            folder = fold_folder(workdir, stage, fold)
+            if not (folder / "params").exists():
+                folder.mkdir(parents=True, exist_ok=True)
+                checkpoint.save_params(folder / "params", _random_params(network, shape, fold))
+    model = {"plan": plan.to_json(), "folds": list(range(shared.FOLDS)), "compute_dtype": "auto", "rules": []}
+    (workdir / MODEL_FILE).write_text(json.dumps(model | {"mirror": mirror}))
+    return workdir
+
+
+def _first_image(workspace: str) -> Path:
+    return emidec.find_cases(shared.cohort(workspace))[0].image
+
+
+def predict(workspace: str, mirror: bool) -> Callable[[], None]:
+    """One case from file to file, both stages, five folds, the model loaded."""
+    cascade = cascade_jax.load(_trained(workspace, mirror), mirror=mirror)
+    image, output = _first_image(workspace), Path(tempfile.mkdtemp(dir=workspace))
+
+    def work():
+        if failed := predict_cases(cascade, image, output, False, lambda iterable, _: iterable):
+            raise RuntimeError(f"{failed}")
+
+    return work
+
+
+def predict_cold(workspace: str, mirror: bool) -> Callable[[], None]:
+    """The same from the command line: starting Python, loading the model, compiling."""
+    command = [sys.executable, "-m", "launch.predict", "--nofigures", f"--input={_first_image(workspace)}"]
+    command += [f"--workdir={_trained(workspace, mirror)}", f"--output={tempfile.mkdtemp(dir=workspace)}"]
+    return lambda: subprocess.run(command, check=True) and None
+
+
+def prepare_cohort(workspace: str) -> Callable[[], int]:
+    """From the cohort's files to planned and preprocessed examples on disk. Units: cases."""
+
+    def work():
+        with tempfile.TemporaryDirectory(dir=workspace) as folder:
+            prepare(
+                shared.cohort(workspace), Path(folder), shared.overrides(workspace), 1, lambda iterable, _: iterable
+            )
+        return shared.CASES
+
+    return work
+
+
+def second_start(workspace: str, stage: int) -> Callable[[], None]:
+    """From the command of a training run to its first step. The warm-up is the first start, which compiles."""
+    plan = shared.plan(workspace)
+    workdir = Path(workspace) / f"started{stage}"
+    settings = {"data.root": shared.cohort(workspace), "plan.shape": plan.shape, "plan.spacing": plan.spacing}
+    for name, one in (("slices", plan.slices), ("volumes", plan.volumes)):
+        for key, value in dataclasses.asdict(one).items():
+            settings[f"plan.{name}.{key}"] = value
+    for name in STAGES:
+        settings |= {f"{name}.steps_per_dispatch": 1, f"{name}.steps": 1000, f"{name}.validate_every": 1000}
+        settings[f"{name}.checkpoint_every"] = 1000
+    command = [sys.executable, "-m", "launch.train", "--config=launch/configs/default.py", f"--workdir={workdir}"]
+    command += [f"--config.{key}={value}" for key, value in settings.items()]
+    metrics = fold_folder(workdir, STAGES[stage], 0) / "metrics.csv"
+
+    def work():
+        metrics.unlink(missing_ok=True)
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
+        try:
+            while not metrics.exists() or len(metrics.read_text().splitlines()) < 2:
+                if process.poll() is not None:
+                    raise RuntimeError("launch.train ended before its first step")
+                time.sleep(0.02)
+        finally:
+            process.kill()
+            process.wait()
+
+    return work
+
+
+def matrix_product(size: int) -> Callable[[], None]:
+    """A square matrix product in float32; 2 size^3 operations."""
+    matrix = jnp.ones((size, size))
+    multiply = compilation.jit(jnp.matmul)
+    return lambda: multiply(matrix, matrix).block_until_ready()
+
+
+def layers(workspace: str, stage: int) -> list[dict]:
+    """The convolutions of a stage, each shape once: its sizes and its operations in one pass."""
+    plan = shared.plan(workspace)
+    one = (plan.slices, plan.volumes)[stage]
+    spatial, channels = input_shapes(plan)[stage][:-1], input_shapes(plan)[stage][-1]
+    found = []
+    for level, (features, kernel_size, strides) in enumerate(
+        zip(one.features, one.kernel_sizes, one.strides, strict=True)
+    ):
+        unit = (1,) * len(strides)
+        for inputs, step in ((channels, strides), (features, unit), (2 * features, unit)):
+            if inputs == 2 * features and level == len(one.features) - 1:
+                continue  # the bottleneck has no decoder
+            size = [math.ceil(n / s) for n, s in zip(spatial, step, strict=True)]
+            found.append(
+                {
+                    "inputs": (one.batch_size, *spatial, inputs),
+                    "kernel": (*kernel_size, inputs, features),
+                    "strides": step,
+                    "operations": 2 * one.batch_size * math.prod(size) * math.prod(kernel_size) * inputs * features,
+                }
+            )
+            spatial = size
+        channels = features
+    return [json.loads(key) for key in dict.fromkeys(map(json.dumps, found))]
+
+
+def layer(inputs: list[int], kernel: list[int], strides: list[int], operations: int, what: str) -> Callable[[], None]:
+    """One convolution: `what` is "forward", "input gradient" or "kernel gradient"."""
+    del operations
+    keys = jax.random.split(jax.random.key(0))
+    dtype = compute_dtype("auto")
+    x, w = jax.random.normal(keys[0], inputs, dtype), jax.random.normal(keys[1], kernel, dtype)
+    strides = tuple(strides)
+    g = jax.jit(lambda x, w: lowerings.forward(x, w, strides))(x, w)
+    function, arguments = {
+        "forward": (lambda x, w: lowerings.forward(x, w, strides), (x, w)),
+        "input gradient": (lambda g, w: lowerings.input_gradient(g, w, strides, x.shape[1:]), (g, w)),
+        "kernel gradient": (lambda x, g: lowerings.kernel_gradient(x, g, strides, w.shape), (x, g)),
+    }[what]
+    compiled = compilation.jit(function)
+    return lambda: compiled(*arguments).block_until_ready()
+
+
+def all_layers(workspace: str, repeats: int) -> list[dict]:
+    """GFLOP/s of every convolution of both stages, and of a matrix product timed beside each of them."""
+    rows = []
+    size = 2048
+    multiply = matrix_product(size)
+
+    def rate_of(operations, work):
+        return operations / _median(work, repeats) / 1e9
+
+    for stage in (0, 1):
+        for one in layers(workspace, stage):
+            for what in ("forward", "input gradient", "kernel gradient"):
+                work = layer(**one, what=what)
+                rate, matrix = rate_of(one["operations"], work), rate_of(2 * size**3, multiply)
+                rows.append(one | {"stage": stage + 1, "what": what, "gflops": rate, "share": rate / matrix})
+    return rows
+
+
+def _median(work: Callable, repeats: int) -> float:
+    work()
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - start)
+    return float(np.median(seconds))
+
+
+def describe() -> dict:
+    """Versions and device, as the benchmark prints them."""
+    return {
+        "jax": jax.__version__,
+        "platform": jax.default_backend(),
+        "device": jax.devices()[0].device_kind,
+        "cpus": len(os.sched_getaffinity(0)),
+    }

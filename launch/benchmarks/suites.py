@@ -1,0 +1,118 @@
+"""Which contestants each suite lets run against each other, and what this library aims at."""
+
+import dataclasses
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Contest:
+    """Contestants that take turns.
+
+    Attributes:
+        name: of the work.
+        ours: "module.function" of this library's contestant.
+        rivals: what it is measured against: {name: ("module.function", further arguments)}.
+        arguments: of every contestant's function.
+        targets: {rival: the ratio of our time to its time that we aim at on a CPU}.
+        memory_target: the ratio of our peak memory to that of each rival in it.
+        seconds_target: our own time that we aim at.
+        memory: whether the contestants' own processes do the work, so that their memory says something.
+    """
+
+    name: str
+    ours: str
+    rivals: dict[str, tuple[str, dict[str, Any]]] = dataclasses.field(default_factory=dict)
+    arguments: dict[str, Any] = dataclasses.field(default_factory=dict)
+    targets: dict[str, float] = dataclasses.field(default_factory=dict)
+    memory_target: dict[str, float] = dataclasses.field(default_factory=dict)
+    seconds_target: float | None = None
+    memory: bool = True
+
+
+_STAGES = {0: "stage one", 1: "stage two"}
+_MIRRORING = {False: "no mirroring", True: "mirroring"}
+
+SUITES: dict[str, list[Contest]] = {
+    "train": [
+        Contest(
+            f"training step, {name}",
+            "ours.train_step",
+            {"PyTorch": ("peers.eager_step", {}), "nnU-Net": ("peers.nnunet_step", {})},
+            {"stage": stage},
+            {"PyTorch": 0.9, "nnU-Net": 0.9},
+            {"PyTorch": 1.0} if stage else {},
+        )
+        for stage, name in _STAGES.items()
+    ]
+    + [
+        Contest(
+            f"forward pass, {name}",
+            "ours.forward",
+            {"PyTorch": ("peers.eager_forward", {})},
+            {"stage": stage},
+            {"PyTorch": 0.85},
+        )
+        for stage, name in _STAGES.items()
+    ],
+    "loop": [
+        Contest(
+            f"step of the training loop, {name}",
+            "ours.loop",
+            {"our bare step": ("ours.train_step", {}), "nnU-Net": ("peers.nnunet_loop", {})},
+            {"stage": stage},
+            {"our bare step": 1.05},
+        )
+        for stage, name in _STAGES.items()
+    ]
+    + [
+        Contest(
+            f"second start of a training run, {name}",
+            "ours.second_start",
+            arguments={"stage": stage},
+            seconds_target=10.0,
+            memory=False,
+        )
+        for stage, name in list(_STAGES.items())[:1]
+    ],
+    "augment": [
+        Contest(
+            f"augmentation of one sample, {name}",
+            "ours.augment_samples",
+            {"nnU-Net": ("peers.nnunet_augment", {})},
+            {"stage": stage},
+        )
+        for stage, name in _STAGES.items()
+    ],
+    "folds": [
+        Contest(
+            "five folds mapped, both stages",
+            "ours.five_folds",
+            {"five single calls": ("ours.five_calls", {}), "one fold": ("ours.one_fold", {})},
+            targets={"five single calls": 1.0},
+        )
+    ],
+    "predict": [
+        Contest(
+            f"predict, loaded, {name}",
+            "ours.predict",
+            {"nnU-Net": ("peers.nnunet_predict", {})},
+            {"mirror": mirror},
+            {"nnU-Net": 0.5},
+        )
+        for mirror, name in _MIRRORING.items()
+    ]
+    + [
+        Contest(
+            "predict, cold start, no mirroring",
+            "ours.predict_cold",
+            {"nnU-Net": ("peers.nnunet_predict_cold", {})},
+            {"mirror": False},
+            memory=False,
+        )
+    ],
+    "prepare": [
+        Contest(
+            "preparation of one case", "ours.prepare_cohort", {"nnU-Net": ("peers.nnunet_prepare", {})}, memory=False
+        ),
+    ],
+}
