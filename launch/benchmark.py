@@ -128,13 +128,17 @@ _HEAD = [
 
 
 def layer_rows(layers: list[Mapping]) -> list[str]:
-    """The table of the convolutions: one line for each shape."""
-    lines = ["| input | kernel | strides | forward | input gradient | kernel gradient |", "|---|---|---|---|---|---|"]
-    shapes: dict[tuple, list[str]] = {}
+    """The table of the convolutions: a line for each shape, a cell for each pass with a figure for each lowering."""
+    cells: dict[tuple, dict[str, list[str]]] = {}
     for row in layers:
-        key = tuple(" x ".join(map(str, row[name])) for name in ("inputs", "kernel", "strides"))
-        shapes.setdefault(key, []).append(f"{row['gflops']:.0f} ({100 * row['share']:.0f} %)")
-    return lines + ["| " + " | ".join([*key, *cells]) + " |" for key, cells in shapes.items()]
+        shape = tuple(" x ".join(map(str, row[name])) for name in ("inputs", "kernel", "strides"))
+        figure = f"{row['gflops']:.0f} ({100 * row['share']:.0f} %)"
+        cells.setdefault(shape, {}).setdefault(row["what"], []).append(figure)
+    passes = list(dict.fromkeys(row["what"] for row in layers))
+    lines = [f"| input | kernel | strides | {' | '.join(passes)} |", "|---" * (3 + len(passes)) + "|"]
+    for shape, figures in cells.items():
+        lines.append("| " + " | ".join([*shape, *(", ".join(figures[name]) for name in passes)]) + " |")
+    return lines
 
 
 def losses(contests: list[Mapping]) -> list[str]:
@@ -177,7 +181,7 @@ def main() -> int:
             contests.append(_run_contest(contest, workspace, _REPEATS.value, peers))
         if _LAYERS in suites:
             _say("layers")
-            layers = ours.all_layers(folder, _REPEATS.value)
+            layers = ours.all_layers(folder, _REPEATS.value, _say)
 
     print(", ".join(f"{name} {value}" for name, value in about.items()))
     if contests:
@@ -186,7 +190,9 @@ def main() -> int:
         lost = losses(contests)
         print("\n".join(["", "Where this library loses: " + ("; ".join(lost) if lost else "nowhere in these figures")]))
     if layers:
-        print("\n".join(["", "Convolutions in GFLOP/s (share of a matrix product's rate):", "", *layer_rows(layers)]))
+        names = ", ".join(dict.fromkeys(row["lowering"] for row in layers))
+        print(f"\nConvolutions in GFLOP/s (share of a matrix product's rate); lowerings: {names}\n")
+        print("\n".join(layer_rows(layers)))
     if _OUTPUT.value:
         write_text(Path(_OUTPUT.value), json.dumps({"about": about, "contests": contests, "layers": layers}, indent=1))
     return 1 if any(result["failures"] for result in contests) else 0

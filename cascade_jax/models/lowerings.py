@@ -14,6 +14,8 @@ Where the straightforward program is the fast one, it is used: everywhere but on
 """
 
 import functools
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -195,37 +197,45 @@ def _cpu_kernel_gradient(
     return taps.reshape(*plane, channels, depth, features).transpose(3, 0, 1, 2, 4)
 
 
+class Lowering(NamedTuple):
+    """One way to compute a convolution.
+
+    Attributes:
+        forward: (inputs, kernel, strides) -> outputs.
+        input_gradient: (gradient, kernel, strides, input shape without the batch axis) -> gradient to the inputs.
+        kernel_gradient: (inputs, gradient, strides, kernel shape) -> gradient to the kernel.
+    """
+
+    forward: Callable
+    input_gradient: Callable
+    kernel_gradient: Callable
+
+
+LOWERINGS = {
+    "cpu": Lowering(_cpu_forward, _cpu_input_gradient, _cpu_kernel_gradient),
+    "native": Lowering(_native, _native_input_gradient, _native_kernel_gradient),
+}
+
+
+def _chosen(name: str, *arrays: jax.Array, **sizes) -> jax.Array:
+    functions = {key: functools.partial(getattr(lowering, name), **sizes) for key, lowering in LOWERINGS.items()}
+    return jax.lax.platform_dependent(*arrays, cpu=functions["cpu"], default=functions["native"])
+
+
 def forward(inputs: jax.Array, kernel: jax.Array, strides: tuple[int, ...]) -> jax.Array:
     """The convolution: (batch, *spatial, channel), (*kernel size, channel, features) -> (batch, *spatial, features)."""
-    return jax.lax.platform_dependent(
-        inputs,
-        kernel,
-        cpu=functools.partial(_cpu_forward, strides=strides),
-        default=functools.partial(_native, strides=strides),
-    )
+    return _chosen("forward", inputs, kernel, strides=strides)
 
 
 def input_gradient(
     gradient: jax.Array, kernel: jax.Array, strides: tuple[int, ...], input_shape: tuple[int, ...]
 ) -> jax.Array:
     """The gradient to inputs whose shape without the batch axis is `input_shape`."""
-    arguments = {"strides": strides, "input_shape": input_shape}
-    return jax.lax.platform_dependent(
-        gradient,
-        kernel,
-        cpu=functools.partial(_cpu_input_gradient, **arguments),
-        default=functools.partial(_native_input_gradient, **arguments),
-    )
+    return _chosen("input_gradient", gradient, kernel, strides=strides, input_shape=input_shape)
 
 
 def kernel_gradient(
     inputs: jax.Array, gradient: jax.Array, strides: tuple[int, ...], kernel_shape: tuple[int, ...]
 ) -> jax.Array:
     """The gradient to a kernel of shape `kernel_shape`."""
-    arguments = {"strides": strides, "kernel_shape": kernel_shape}
-    return jax.lax.platform_dependent(
-        inputs,
-        gradient,
-        cpu=functools.partial(_cpu_kernel_gradient, **arguments),
-        default=functools.partial(_native_kernel_gradient, **arguments),
-    )
+    return _chosen("kernel_gradient", inputs, gradient, strides=strides, kernel_shape=kernel_shape)

@@ -157,7 +157,6 @@ def _folds(workspace: str, groups: list[tuple[int, int]]) -> Callable[[], None]:
     image, valid = jax.random.normal(jax.random.key(9), plan.shape), jnp.ones(plan.shape, bool)
     run = compilation.jit(functools.partial(segment, networks))
     calls = [stacked(*group) for group in groups]
-    del params
 
     def work():
         for call in calls:
@@ -297,45 +296,45 @@ def layers(workspace: str, stage: int) -> list[dict]:
     return [json.loads(key) for key in dict.fromkeys(map(json.dumps, found))]
 
 
-def layer(inputs: list[int], kernel: list[int], strides: list[int], operations: int, what: str) -> Callable[[], None]:
-    """One convolution: `what` is "forward", "input gradient" or "kernel gradient"."""
-    del operations
+def _convolution(one: dict, lowering: lowerings.Lowering, what: str) -> Callable[[], None]:
+    """A layer's "forward", "input gradient" or "kernel gradient", in one lowering."""
     keys = jax.random.split(jax.random.key(0))
     dtype = compute_dtype("auto")
-    x, w = jax.random.normal(keys[0], inputs, dtype), jax.random.normal(keys[1], kernel, dtype)
-    strides = tuple(strides)
-    g = jax.jit(lambda x, w: lowerings.forward(x, w, strides))(x, w)
+    x = jax.random.normal(keys[0], one["inputs"], dtype)
+    w = jax.random.normal(keys[1], one["kernel"], dtype)
+    strides = tuple(one["strides"])
+    g = jax.jit(lambda x, w: lowering.forward(x, w, strides))(x, w)
     function, arguments = {
-        "forward": (lambda x, w: lowerings.forward(x, w, strides), (x, w)),
-        "input gradient": (lambda g, w: lowerings.input_gradient(g, w, strides, x.shape[1:]), (g, w)),
-        "kernel gradient": (lambda x, g: lowerings.kernel_gradient(x, g, strides, w.shape), (x, g)),
+        "forward": (lambda x, w: lowering.forward(x, w, strides), (x, w)),
+        "input gradient": (lambda g, w: lowering.input_gradient(g, w, strides, x.shape[1:]), (g, w)),
+        "kernel gradient": (lambda x, g: lowering.kernel_gradient(x, g, strides, w.shape), (x, g)),
     }[what]
     compiled = compilation.jit(function)
     return lambda: compiled(*arguments).block_until_ready()
 
 
-def all_layers(workspace: str, repeats: int) -> list[dict]:
-    """GFLOP/s of every convolution of both stages, and of a matrix product timed beside each of them."""
-    rows = []
+def all_layers(workspace: str, repeats: int, say: Callable[[str], None]) -> list[dict]:
+    """GFLOP/s of every convolution of both stages in every lowering, beside a matrix product timed just before."""
     size = 2048
     multiply = matrix_product(size)
-
-    def rate_of(operations, work):
-        return operations / _median(work, repeats) / 1e9
-
+    rows = []
     for stage in (0, 1):
         for one in layers(workspace, stage):
+            say(f"layers of stage {('one', 'two')[stage]}: {one['inputs']} by {one['kernel']}")
+            matrix = 2 * size**3 / _median(multiply, repeats) / 1e9
             for what in ("forward", "input gradient", "kernel gradient"):
-                work = layer(**one, what=what)
-                rate, matrix = rate_of(one["operations"], work), rate_of(2 * size**3, multiply)
-                rows.append(one | {"stage": stage + 1, "what": what, "gflops": rate, "share": rate / matrix})
+                for name, lowering in lowerings.LOWERINGS.items():
+                    rate = one["operations"] / _median(_convolution(one, lowering, what), repeats) / 1e9
+                    row = {"stage": stage + 1, "what": what, "lowering": name, "gflops": rate, "share": rate / matrix}
+                    rows.append(one | row)
     return rows
 
 
 def _median(work: Callable, repeats: int) -> float:
+    """Seconds; slow work is repeated less often."""
     work()
     seconds = []
-    for _ in range(repeats):
+    while len(seconds) < repeats and sum(seconds) < 1:
         start = time.perf_counter()
         work()
         seconds.append(time.perf_counter() - start)

@@ -1,0 +1,120 @@
+"""The benchmark runs, says what it measured, and says where this library loses."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+
+import pytest
+
+from launch.benchmark import contest_rows, layer_rows, losses
+from launch.benchmarks import workspace
+from launch.benchmarks.suites import SUITES
+from launch.benchmarks.worker import Contestant
+
+RESULT = {
+    "name": "training step",
+    "seconds": {"ours": [1.0, 1.2, 1.1], "PyTorch": [2.0, 2.4, 2.2], "nnU-Net": [0.5, 0.6, 0.55]},
+    "peak_bytes": {"ours": 3_000_000_000, "PyTorch": 4_000_000_000, "nnU-Net": 2_000_000_000},
+    "ratios": {
+        "PyTorch": {"median": 0.5, "lowest": 0.5, "highest": 0.5},
+        "nnU-Net": {"median": 2.0, "lowest": 2.0, "highest": 2.0},
+    },
+    "targets": {"PyTorch": 0.9, "nnU-Net": 0.9},
+    "memory_target": {"PyTorch": 1.0},
+    "seconds_target": None,
+    "failures": {},
+}
+
+
+def test_table_says_which_targets_are_met():
+    ours, torch, nnunet = contest_rows(RESULT, with_targets=True)
+    assert "1.1 (1 to 1.2)" in ours and "3.00" in ours
+    assert "**0.50**" in torch and "0.9: met" in torch and "0.75 (1: met)" in torch
+    assert "**2.00**" in nnunet and "0.9: missed" in nnunet and "1.50" in nnunet
+    assert not any("met" in row or "missed" in row for row in contest_rows(RESULT, with_targets=False))
+
+
+def test_table_says_what_failed():
+    failed = RESULT | {"failures": {"nnU-Net": "no memory"}}
+    assert any("failed: no memory" in row for row in contest_rows(failed, with_targets=True))
+
+
+def test_losses_are_named():
+    assert losses([RESULT]) == ["training step: 2.00 times the time of nnU-Net"]
+
+
+def test_layers_have_a_line_for_each_shape():
+    shape = {"inputs": [1, 8, 8, 2], "kernel": [3, 3, 2, 4], "strides": [1, 1]}
+    rows = [
+        shape | {"what": what, "lowering": lowering, "gflops": 12.0, "share": 0.25}
+        for what in ("forward", "kernel gradient")
+        for lowering in ("cpu", "native")
+    ]
+    table = layer_rows(rows)
+    assert table[0] == "| input | kernel | strides | forward | kernel gradient |"
+    assert table[2:] == ["| 1 x 8 x 8 x 2 | 3 x 3 x 2 x 4 | 1 x 1 | 12 (25 %), 12 (25 %) | 12 (25 %), 12 (25 %) |"]
+
+
+def test_every_contestant_exists():
+    modules = {}
+    for name in ("ours", "peers"):
+        modules[name] = importlib.import_module(f"launch.benchmarks.{name}")
+    for contest in (contest for contests in SUITES.values() for contest in contests):
+        for target in (contest.ours, *(rival for rival, _ in contest.rivals.values())):
+            module, function = target.split(".")
+            assert callable(getattr(modules[module], function))
+        assert set(contest.targets) | set(contest.memory_target) <= set(contest.rivals)
+
+
+def test_a_contestant_that_fails_says_why(tmp_path):
+    with pytest.raises(RuntimeError, match="plan.json"):
+        Contestant("ours.forward", {"workspace": str(tmp_path), "stage": 0}, {}, tmp_path / "log")
+
+
+def run_benchmark(*arguments):
+    command = [sys.executable, "-m", "launch.benchmark", "--trial", "--nopeers", "--repeats=1", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=600)
+
+
+def test_the_command_measures_this_library_alone(tmp_path):
+    output = tmp_path / "figures.json"
+    result = run_benchmark("--suites=augment,prepare", f"--output={output}")
+    assert result.returncode == 0, result.stderr
+    assert "augmentation of one sample, stage two" in result.stdout and "preparation of one case" in result.stdout
+    assert "platform" in result.stdout
+    figures = json.loads(output.read_text())
+    assert [len(contest["seconds"]["ours"]) for contest in figures["contests"]] == [1, 1, 1]
+    assert all(seconds > 0 for contest in figures["contests"] for seconds in contest["seconds"]["ours"])
+
+
+def test_an_unknown_suite_is_refused_in_one_line():
+    result = run_benchmark("--suites=train,nothing")
+    assert result.returncode == 1
+    assert result.stderr.strip().splitlines()[-1] == "error: --suites=train,nothing: has no suite 'nothing'"
+
+
+@pytest.mark.parametrize("stage", [0, 1])
+def test_the_rival_network_is_the_same_network(tmp_path, stage):
+    pytest.importorskip("torch")
+    pytest.importorskip("dynamic_network_architectures")
+    import jax
+
+    from cascade_jax.inference import build_networks, input_shapes, params_like
+    from launch.benchmarks import peers
+
+    workspace.make(tmp_path, trial=True)
+    plan = workspace.plan(tmp_path)
+    params = params_like(build_networks(plan, "float32")[stage], input_shapes(plan)[stage])
+    ours = sum(leaf.size for leaf in jax.tree.leaves(params))
+    theirs = peers._network(str(tmp_path), stage, input_shapes(plan)[stage][-1])
+    # Theirs has a bias in every convolution before a norm, which removes it again.
+    biases = sum(
+        parameter.numel()
+        for name, parameter in theirs.named_parameters()
+        if name.endswith("conv.bias")
+        and "all_modules" not in name
+        and "seg_layers" not in name
+        and "decoder.encoder" not in name
+    )
+    assert sum(parameter.numel() for parameter in theirs.parameters()) - biases == ours
