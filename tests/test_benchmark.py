@@ -68,7 +68,7 @@ def test_every_contestant_exists():
 
 
 def test_a_contestant_that_fails_says_why(tmp_path):
-    with pytest.raises(RuntimeError, match="plan.json"):
+    with pytest.raises(RuntimeError, match=r"plan\.json"):
         Contestant("ours.forward", {"workspace": str(tmp_path), "stage": 0}, {}, tmp_path / "log")
 
 

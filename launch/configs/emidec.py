@@ -3,8 +3,8 @@
     python -m launch.train --config=launch/configs/emidec.py --workdir=runs/emidec \
         --config.data.root=.../emidec-dataset-1.0.1
 
-On two cores of a Xeon a step of stage two alone takes more than ten seconds (`python -m launch.benchmark --suites=train`): the
-schedule is for accelerators. It has not been run to its end, so there is no figure to quote.
+On two cores of a Xeon a step of stage two alone takes more than ten seconds (`python -m launch.benchmark
+--suites=train`): the schedule is for accelerators. It has not been run to its end, so there is no figure to quote.
 """
 
 from ml_collections import ConfigDict
