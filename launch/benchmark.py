@@ -12,6 +12,7 @@ import os
 import statistics
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from launch.benchmarks.suites import SUITES, Contest
 from launch.benchmarks.worker import Contestant
 
 _LAYERS = "layers"
+_PAUSE_SECONDS = 1.0  # the threads of the contestant before spin on for a while
 _SUITES = flags.DEFINE_list("suites", [*SUITES, _LAYERS], f"Which to run, of {', '.join([*SUITES, _LAYERS])}.")
 _OUTPUT = flags.DEFINE_string("output", None, "A file for all figures, as JSON.")
 _REPEATS = flags.DEFINE_integer("repeats", 5, "How often each contestant runs, after a warm-up.", lower_bound=1)
@@ -65,6 +67,7 @@ def _run_contest(contest: Contest, workspace: Path, repeats: int, peers: bool) -
     for turn in range(repeats):
         for name in list(contestants):
             _say(f"{contest.name}: {name}, {turn + 1} of {repeats}")
+            time.sleep(_PAUSE_SECONDS)
             try:
                 seconds[name].append(contestants[name].run())
             except RuntimeError as error:

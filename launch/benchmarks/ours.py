@@ -73,7 +73,11 @@ def forward(workspace: str, stage: int, dtype: str = "auto") -> Callable[[], Non
     inputs = jax.random.normal(jax.random.key(0), (batch_size, *shape))
     params = jax.jit(lambda key: network.init(key, inputs[:1])["params"])(jax.random.key(1))
     apply = compilation.jit(lambda params, inputs: network.apply({"params": params}, inputs))
-    return lambda: apply(params, inputs).block_until_ready()
+
+    def work():
+        apply(params, inputs).block_until_ready()
+
+    return work
 
 
 def _prepared_cohort(workspace: str, stage: int) -> tuple[training.Cohort, training.CaseSelection, tuple[str, ...]]:
@@ -266,7 +270,11 @@ def matrix_product(size: int) -> Callable[[], None]:
     """A square matrix product in float32; 2 size^3 operations."""
     matrix = jnp.ones((size, size))
     multiply = compilation.jit(jnp.matmul)
-    return lambda: multiply(matrix, matrix).block_until_ready()
+
+    def work():
+        multiply(matrix, matrix).block_until_ready()
+
+    return work
 
 
 def layers(workspace: str, stage: int) -> list[dict]:
