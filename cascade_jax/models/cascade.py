@@ -1,5 +1,6 @@
 """The inference graph: slices -> coarse labels -> volume -> labels, for every fold at once, and the folds' vote."""
 
+import functools
 import itertools
 from typing import Any, NamedTuple
 
@@ -116,7 +117,10 @@ def segment(
         background = jax.nn.one_hot(0, probabilities.shape[-1])
         return prior, jnp.where(valid[..., None], probabilities, background)
 
-    fold_priors, fold_probabilities = jax.vmap(one_fold)(params)
+    # On a CPU one after another: nothing is gained by doing all at once but the memory of all.
+    fold_priors, fold_probabilities = jax.lax.platform_dependent(
+        params, cpu=functools.partial(jax.lax.map, one_fold), default=jax.vmap(one_fold)
+    )
     fold_labels, probabilities = most_probable(fold_probabilities), jnp.mean(fold_probabilities, axis=0)
     labels, counts = count_votes(fold_labels, probabilities)
     return Vote(labels, counts, probabilities, fold_priors, fold_labels)
