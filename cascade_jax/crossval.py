@@ -1,14 +1,13 @@
 """The paper's experiment: both stages on every fold, out-of-fold priors between them, and its three tables."""
 
 import dataclasses
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from absl import logging
 
 from cascade_jax import compilation, postprocess, training
 from cascade_jax.data import augment, emidec, store
@@ -17,20 +16,20 @@ from cascade_jax.data.files import write_text
 from cascade_jax.data.preprocess import Example, restore_labels
 from cascade_jax.evaluation import evaluate_labels
 from cascade_jax.figures import draw_case
-from cascade_jax.fitting import Trainer, fit
+from cascade_jax.fitting import Trainer, fit, make_trainer
 from cascade_jax.inference import (
     MODEL_FILE,
     STAGES,
+    Cascade,
     build_networks,
     compute_dtype,
     fold_folder,
     input_shapes,
     load,
 )
-from cascade_jax.models.cascade import most_probable, segment_slices, segment_volume
-from cascade_jax.optimizers import make_optimizer
 from cascade_jax.plan import Plan
 from cascade_jax.preparation import Progress
+from cascade_jax.validation import dice_over_voxels, predict_one
 
 
 def make_folds(names: Sequence[str], count: int, seed: int) -> list[list[str]]:
@@ -49,6 +48,8 @@ class CrossValidation:
         examples: the cohort, preprocessed.
         files: where each example's case lies, in the same order.
         progress: wraps loops with a bar.
+        initial: the cascade whose parameters training starts from, with the plan's networks; None starts from random
+            ones.
     """
 
     def __init__(
@@ -59,7 +60,9 @@ class CrossValidation:
         examples: Sequence[Example],
         files: Sequence[emidec.CaseFiles],
         progress: Progress,
+        initial: Cascade | None = None,
     ):
+        self._initial = initial
         self.config, self.workdir, self.plan, self.progress = config, workdir, plan, progress
         self.examples, self.files = examples, {file.name: file for file in files}
         self.names = [example.name for example in examples]
@@ -109,55 +112,11 @@ class CrossValidation:
         else:
             corruption = augment.PriorCorruption(**settings.prior)
             draw = training.draw_volumes(stage_plan.batch_size, augmentation, corruption, len(LABEL_NAMES))
-        optimizer = make_optimizer(
-            settings.optimizer, settings.schedule, settings.learning_rate, settings.steps, settings.clip_norm
-        )
-        devices = jax.local_devices()
-        used = max(n for n in range(1, len(devices) + 1) if stage_plan.batch_size % n == 0)
-        if used < len(devices):
-            logging.warning(
-                "a batch of %d uses %d of %d devices; --config.plan.%s.batch_size sets it",
-                stage_plan.batch_size,
-                used,
-                len(devices),
-                ("slices", "volumes")[stage],
-            )
         network = self.networks[stage]
-        return Trainer(
-            network=network,
-            optimizer=optimizer,
-            input_shape=input_shapes(self.plan)[stage],
-            run_steps=training.compile_steps(network, optimizer, draw, settings.steps_per_dispatch, devices[:used]),
-            validate=self._validation(stage),
-            steps=settings.steps,
-            steps_per_dispatch=settings.steps_per_dispatch,
-            validate_every=settings.validate_every,
-            checkpoint_every=settings.checkpoint_every,
-            devices=devices[:used],
+        validate = compilation.jit(dice_over_voxels(stage, network))
+        return make_trainer(
+            STAGES[stage], settings, stage_plan, network, input_shapes(self.plan)[stage], draw, validate
         )
-
-    def _predict_one(self, stage: int, params, image: jax.Array, prior: jax.Array | None, mirror: bool) -> jax.Array:
-        if stage == 0:
-            return segment_slices(self.networks[0], params, image, mirror=mirror)
-        return segment_volume(self.networks[1], params, image, prior, mirror=mirror)
-
-    def _validation(self, stage: int):
-        """The compiled Dice over all voxels of a selection of cases, for the log."""
-
-        def validate(params, cohort, cases):
-            def sums(position):
-                case = cases.index[position]
-                prior = None if cohort.prior is None else cohort.prior[case]
-                predicted = most_probable(self._predict_one(stage, params, cohort.image[case], prior, False))
-                valid = augment.field_of_view(predicted.shape, cohort.extent[case]) & (position < cases.count)
-                labels = jnp.arange(1, len(LABEL_NAMES))[:, None, None, None]
-                predicted, truth = (predicted == labels) & valid, (cohort.labels[case] == labels) & valid
-                return (predicted & truth).sum((1, 2, 3)), predicted.sum((1, 2, 3)) + truth.sum((1, 2, 3))
-
-            overlap, total = jax.tree.map(lambda s: s.sum(0), jax.lax.map(sums, jnp.arange(cases.index.size)))
-            return jnp.where(total > 0, 2 * overlap / jnp.maximum(total, 1), 1.0)
-
-        return compilation.jit(validate)
 
     def train(self, stage: int, folds: Sequence[int]) -> None:
         """Trains one stage (0 or 1) on some folds and predicts each fold's validation cases."""
@@ -166,14 +125,15 @@ class CrossValidation:
             cohort = cohort.replace(prior=jax.device_put(self._read_priors()))
         trainer = self._trainer(stage)
         predict = compilation.jit(
-            lambda params, image, prior: self._predict_one(stage, params, image, prior, self.config.mirror)
+            functools.partial(predict_one, stage, self.networks[stage], mirror=self.config.mirror)
         )
         for fold in folds:
             folder = fold_folder(self.workdir, STAGES[stage], fold)
             selections = self._selections(fold)
             seed = int(np.random.default_rng([self.config.seed, stage, fold]).integers(2**31))
             description = f"stage {stage + 1}, fold {fold}"
-            params = fit(trainer, folder, cohort, *selections, self.names, seed, description)
+            initial = None if self._initial is None else self._initial.fold_params(stage, fold)
+            params = fit(trainer, folder, cohort, *selections, self.names, seed, description, initial)
             self._predict_validation(stage, fold, folder, cohort, lambda *arrays, p=params: predict(p, *arrays))
 
     def _predict_validation(self, stage: int, fold: int, folder: Path, cohort: training.Cohort, predict) -> None:

@@ -16,10 +16,11 @@ from cascade_jax.data.case import CaseError
 from cascade_jax.data.files import make_writable_folder, write_text
 from cascade_jax.data.preprocess import Example
 from cascade_jax.fitting import check_steps
-from cascade_jax.inference import STAGES
+from cascade_jax.inference import STAGES, Cascade, load
 from cascade_jax.optimizers import make_optimizer
-from cascade_jax.plan import Plan
+from cascade_jax.plan import Plan, with_networks_of
 from cascade_jax.preparation import Progress, prepare
+from cascade_jax.pretraining import Pretraining
 
 # What may differ between two starts of the same run: which part of it is done this time, and what is drawn.
 _PER_START = ("folds", "stages", "figures", "figure_cases")
@@ -37,6 +38,10 @@ def check_config(config: ConfigDict) -> None:
         values = config[name]
         if not values or any(value not in allowed for value in values) or len(set(values)) < len(values):
             raise ConfigError(f"{name} is {values}; choose from {', '.join(map(str, allowed))}, each once")
+    _check_stages(config)
+
+
+def _check_stages(config: ConfigDict) -> None:
     if config.compute_dtype not in ("auto", "float32", "bfloat16"):
         raise ConfigError(f"compute_dtype is {config.compute_dtype!r}; known: auto, float32, bfloat16")
     for stage in STAGES:
@@ -103,9 +108,14 @@ def _make_phantoms(config: ConfigDict, workdir: Path, progress: Progress) -> tup
     return training, held_out if settings.held_out_cases else None
 
 
-def _prepare(config: ConfigDict, workdir: Path, root: Path, progress: Progress) -> tuple[Plan, list[Example]]:
+def _prepare(
+    config: ConfigDict, workdir: Path, root: Path, initial: Cascade | None, progress: Progress
+) -> tuple[Plan, list[Example]]:
+    overrides = config.plan.to_dict()
+    if initial is not None:
+        overrides = with_networks_of(initial.plan, overrides)
     try:
-        return prepare(root, workdir / "prepared", config.plan.to_dict(), config.num_folds, progress)
+        return prepare(root, workdir / "prepared", overrides, config.num_folds, progress)
     except CaseError:
         raise
     except ValueError as error:
@@ -118,11 +128,27 @@ def _chosen(config: ConfigDict, names: Sequence[str]) -> list[str]:
     return [name for name in names if name in config.figure_cases] or [names[index] for index in spread]
 
 
+def _pretrain(config: ConfigDict, workdir: Path, progress: Progress) -> str:
+    _check_stages(config)
+    with claim(workdir):
+        check_same_config(workdir, config)
+        tables_file = workdir / "tables.md"
+        if tables_file.exists():
+            return f"{tables_file.read_text()}\n{workdir} is finished; nothing was left to do."
+        try:
+            pretraining = Pretraining(config, workdir, progress)
+        except ValueError as error:
+            raise ConfigError(f"plan: {error}") from error
+        write_text(workdir / "config.json", json.dumps(_lasting(config), indent=1))
+        pretraining.train()
+        return pretraining.finish()
+
+
 def run(config: ConfigDict, workdir: Path, progress: Progress) -> str:
     """Does what `config` asks for in `workdir`, going on where an earlier run stopped.
 
     Args:
-        config: as `launch/configs/default.py` describes it.
+        config: as `launch/configs/default.py` describes it, or `launch/configs/pretrain.py`.
         workdir: the working folder.
         progress: wraps loops with a bar.
 
@@ -132,6 +158,8 @@ def run(config: ConfigDict, workdir: Path, progress: Progress) -> str:
     Raises:
         ConfigError, CaseError, TrainingError: one line each.
     """
+    if "pretraining" in config:
+        return _pretrain(config, workdir, progress)
     check_config(config)
     with claim(workdir):
         check_same_config(workdir, config)
@@ -149,11 +177,13 @@ def run(config: ConfigDict, workdir: Path, progress: Progress) -> str:
         if held_out is not None:
             for file in progress(emidec.find_cases(held_out, labelled=True), f"checking the cases of {held_out}"):
                 emidec.read_case(file)
-        plan, examples = _prepare(config, workdir, root, progress)
+        initial = load(config.init_from) if config.init_from else None
+        plan, examples = _prepare(config, workdir, root, initial, progress)
         # Only now: a folder in which nothing was done yet belongs to no config.
         write_text(workdir / "config.json", record)
 
-        crossval = CrossValidation(config, workdir, plan, examples, emidec.find_cases(root, labelled=True), progress)
+        files = emidec.find_cases(root, labelled=True)
+        crossval = CrossValidation(config, workdir, plan, examples, files, progress, initial)
         if 1 in stages:
             # Stage two trains on out-of-fold results of stage one, so it needs that stage's every fold.
             crossval.train(0, range(config.num_folds) if 2 in stages else folds)

@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
+from absl import logging
 
 from cascade_jax import checkpoint, training
 from cascade_jax.data.case import LABEL_NAMES
 from cascade_jax.models.unet import UNet
+from cascade_jax.optimizers import make_optimizer
+from cascade_jax.plan import StagePlan
 from cascade_jax.progress import TrainingLog
 
 
@@ -59,6 +63,54 @@ def check_steps(settings) -> None:
             )
 
 
+def make_trainer(
+    stage: str,
+    settings,
+    stage_plan: StagePlan,
+    network: UNet,
+    input_shape: tuple[int, ...],
+    draw: training.Draw,
+    validate: Callable,
+) -> Trainer:
+    """Compiles one stage's training for as many of this machine's devices as divide its batch.
+
+    Args:
+        stage: "stage1" or "stage2".
+        settings: of the stage, as `launch/configs/default.py` describes them.
+        stage_plan: of the stage.
+        network: of the stage.
+        input_shape: (*spatial, channel) of one sample.
+        draw: draws a batch.
+        validate: as `Trainer` has it.
+    """
+    optimizer = make_optimizer(
+        settings.optimizer, settings.schedule, settings.learning_rate, settings.steps, settings.clip_norm
+    )
+    devices = jax.local_devices()
+    used = max(n for n in range(1, len(devices) + 1) if stage_plan.batch_size % n == 0)
+    if used < len(devices):
+        logging.warning(
+            "%s: a batch of %d uses %d of %d devices; --config.plan.%s.batch_size sets it",
+            stage,
+            stage_plan.batch_size,
+            used,
+            len(devices),
+            {"stage1": "slices", "stage2": "volumes"}[stage],
+        )
+    return Trainer(
+        network=network,
+        optimizer=optimizer,
+        input_shape=input_shape,
+        run_steps=training.compile_steps(network, optimizer, draw, settings.steps_per_dispatch, devices[:used]),
+        validate=validate,
+        steps=settings.steps,
+        steps_per_dispatch=settings.steps_per_dispatch,
+        validate_every=settings.validate_every,
+        checkpoint_every=settings.checkpoint_every,
+        devices=devices[:used],
+    )
+
+
 def _check_finite(metrics: dict[str, np.ndarray], first_step: int, names: Sequence[str]) -> None:
     for offset, (loss, cases) in enumerate(zip(metrics["loss"], metrics["case"], strict=True)):
         if not np.isfinite(loss):
@@ -69,23 +121,25 @@ def _check_finite(metrics: dict[str, np.ndarray], first_step: int, names: Sequen
 def fit(
     trainer: Trainer,
     folder: Path,
-    cohort: training.Cohort,
+    cohort: Any,
     training_cases: training.CaseSelection,
     validation_cases: training.CaseSelection,
     names: Sequence[str],
     seed: int,
     description: str,
+    initial_params: Any | None = None,
 ) -> Any:
     """Trains one network, or goes on where an earlier run stopped.
 
     Args:
         trainer: the stage's programs.
         folder: for checkpoints, log and, at the end, `params`.
-        cohort: on the device.
+        cohort: on the device; whatever the trainer's draws and validation take for one.
         training_cases, validation_cases: the fold.
         names: of the cohort's cases.
         seed: of this fold's initialisation and of every draw.
         description: what the log calls it.
+        initial_params: where to start from; None draws them.
 
     Returns:
         The parameters after the last step, on the default device.
@@ -96,6 +150,9 @@ def fit(
     state = training.initial_state(jax.random.key(seed), trainer.network, trainer.optimizer, trainer.input_shape)
     if (folder / "params").exists():
         return checkpoint.restore_params(folder / "params", state.params)
+    if initial_params is not None:
+        # A copy: the first step consumes its state.
+        state = state.replace(params=jax.tree.map(jnp.copy, initial_params))
     state = _with_key_data(state)
     state = checkpoint.restore_state(folder / "checkpoints", state) or state
     # A restored state is committed to its device and a fresh one is not: made alike, they share a compiled step.

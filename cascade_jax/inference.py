@@ -4,22 +4,49 @@ import functools
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cascade_jax import checkpoint, compilation, postprocess
+from cascade_jax import checkpoint, compilation, postprocess, weights
+from cascade_jax.confidence import expected_dice
 from cascade_jax.data.case import LABEL_NAMES, Case, CaseError
 from cascade_jax.data.emidec import from_file_axes, to_file_axes
-from cascade_jax.data.preprocess import Example, field_of_view, preprocess, resampled_shape, restore_labels
+from cascade_jax.data.files import make_writable_folder, write_text
+from cascade_jax.data.preprocess import (
+    Example,
+    field_of_view,
+    preprocess,
+    resampled_shape,
+    restore_labels,
+    restore_scores,
+)
 from cascade_jax.models.cascade import Vote, segment
 from cascade_jax.models.unet import UNet
 from cascade_jax.plan import Plan, StagePlan, smallest_shape
 
 MODEL_FILE = "model.json"
 STAGES = ("stage1", "stage2")
+PRETRAINED = "pretrained"
+_IN_THE_BOX = Path(__file__).parent / PRETRAINED
+
+
+class Segmentation(NamedTuple):
+    """What a cascade says about one case.
+
+    Attributes:
+        labels: uint8, postprocessed.
+        probabilities: float32, with the classes along a last axis: the mean over folds and mirror images, before
+            postprocessing.
+        expected_dice: of each of `metrics.TARGETS`, by the cascade's own account (`confidence.expected_dice`); below
+            `confidence.DOUBTFUL` for the myocardium, look at the case yourself.
+    """
+
+    labels: np.ndarray
+    probabilities: np.ndarray | None
+    expected_dice: dict[str, float]
 
 
 def compute_dtype(name: str) -> jnp.dtype:
@@ -89,37 +116,59 @@ class Cascade:
         """The folds' vote on the networks' grid, as numpy arrays."""
         return jax.device_get(self._segment(self.params, example.image, example.valid))
 
-    def segment_case(self, case: Case) -> np.ndarray:
-        """uint8 labels (depth, height, width) in the case's own grid, postprocessed.
+    def segment_case(self, case: Case, *, probabilities: bool = False) -> Segmentation:
+        """Segments a case; arrays are (depth, height, width) in the case's own grid.
+
+        Args:
+            case: the case.
+            probabilities: whether to bring those to the case's grid too; otherwise they are None.
 
         Raises:
             CaseError: the image has no contrast.
         """
         example = self.example(case)
         vote = self.vote(example)
-        return self.finish(restore_labels(vote.counts + vote.probabilities, example.grid), case)
+        labels = self.finish(restore_labels(vote.counts + vote.probabilities, example.grid), case)
+        expected = expected_dice(vote.probabilities, vote.labels)
+        restored = restore_scores(vote.probabilities, example.grid) if probabilities else None
+        return Segmentation(labels, restored, expected)
+
+    def fold_params(self, stage: int, fold: int) -> Any:
+        """One fold's parameters of one stage (0 or 1); folds beyond the last begin anew with the first."""
+        return jax.tree.map(lambda leaf: leaf[fold % len(self.folds)], self.params[stage])
 
     def finish(self, labels: np.ndarray, case: Case) -> np.ndarray:
         """Labels in the case's own grid after the rules that the cross-validation kept."""
         return postprocess.apply(self.rules, labels, case.spacing)
 
-    def segment(self, image: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
+    def segment(
+        self, image: np.ndarray, spacing: Sequence[float], *, details: bool = False
+    ) -> np.ndarray | Segmentation:
         """Segments one short-axis stack.
 
         Args:
-            image: (x, y, slice), as nibabel gives it; exactly 0 means outside the field of view.
-            spacing: mm along (x, y, slice), as `header.get_zooms()` gives it.
+            image: (x, y, slice), as nibabel gives it, or one slice (x, y); exactly 0 means outside the field of view.
+            spacing: mm along (x, y, slice), as `header.get_zooms()` gives it; for one slice (x, y) will do.
+            details: also return the probabilities, and the Dice that the cascade expects to have.
 
         Returns:
-            uint8 labels (x, y, slice): 0 background, 1 cavity, 2 normal myocardium, 3 infarction, 4 no-reflow.
+            uint8 labels of the image's shape: 0 background, 1 cavity, 2 normal myocardium, 3 infarction, 4 no-reflow;
+            with `details`, a `Segmentation` whose arrays are (x, y, slice) or (x, y), and class.
 
         Raises:
-            CaseError: the image is not three-dimensional and finite, is constant, or the spacing is not positive.
+            CaseError: the image is not two- or three-dimensional and finite, is constant, or the spacing is not
+                positive.
         """
         image = np.asarray(image)
+        if image.ndim == 2 and image.size:
+            flat = self.segment(image[..., None], (*spacing[:2], *(spacing[2:] or (1.0,))), details=True)
+            flat = flat._replace(labels=flat.labels[:, :, 0], probabilities=flat.probabilities[:, :, 0])
+            return flat if details else flat.labels
         spacing = tuple(float(value) for value in spacing)
         if image.ndim != 3 or not image.size:
-            raise CaseError("image", f"has shape {image.shape}; a stack has three dimensions (x, y, slice)")
+            raise CaseError(
+                "image", f"has shape {image.shape}; a stack has three dimensions (x, y, slice), a slice two"
+            )
         if not np.isfinite(image).all():
             raise CaseError("image", "has voxels that are NaN or infinite")
         if image.min() == image.max():
@@ -127,38 +176,69 @@ class Cascade:
         if len(spacing) != 3 or not all(np.isfinite(value) and value > 0 for value in spacing):
             raise CaseError("spacing", f"is {spacing}; three positive numbers (mm) are needed")
         case = Case("image", from_file_axes(image).astype(np.float32), None, spacing[::-1])
-        return to_file_axes(self.segment_case(case))
+        result = self.segment_case(case, probabilities=details)
+        labels = to_file_axes(result.labels)
+        if not details:
+            return labels
+        probabilities = np.stack([to_file_axes(volume) for volume in np.moveaxis(result.probabilities, -1, 0)], axis=-1)
+        return Segmentation(labels, probabilities, result.expected_dice)
 
 
 def load(workdir, *, mirror: bool | None = None) -> Cascade:
-    """The cascade that `python -m launch.train` left in a working folder.
+    """A trained cascade.
 
     Args:
-        workdir: the folder.
+        workdir: the folder that `python -m launch.train` or `python -m launch.release` left; "pretrained" is the
+            cascade in the box, which was trained on random phantoms (a folder of that name is "./pretrained").
         mirror: average over in-plane mirror images; None does as the training's config said.
 
     Raises:
-        CaseError: there is no finished model.
+        CaseError: there is no finished model, or it cannot be read.
     """
-    workdir = Path(workdir)
-    path = workdir / MODEL_FILE
+    folder = _IN_THE_BOX if workdir == PRETRAINED else Path(workdir)
+    path = folder / MODEL_FILE
     if not path.exists():
         raise CaseError(workdir, f"has no trained model ({MODEL_FILE} is missing); run or finish launch.train first")
     model = json.loads(path.read_text())
     plan = Plan.from_json(model["plan"])
     networks = build_networks(plan, compute_dtype(model["compute_dtype"]))
-    params = []
-    for stage, network, shape in zip(STAGES, networks, input_shapes(plan), strict=True):
-        like = params_like(network, shape)
-        folds = [
-            checkpoint.restore_params(fold_folder(workdir, stage, fold) / "params", like) for fold in model["folds"]
-        ]
-        params.append(jax.tree.map(lambda *leaves: jnp.stack(leaves), *folds))
+    if (folder / weights.WEIGHTS_FILE).exists():
+        params = weights.read_weights(folder / weights.WEIGHTS_FILE)
+    else:
+        params = {
+            stage: _restore_folds(folder, stage, model["folds"], params_like(network, shape))
+            for stage, network, shape in zip(STAGES, networks, input_shapes(plan), strict=True)
+        }
     rules = [postprocess.Rule(**rule) for rule in model["rules"]]
     mirror = model["mirror"] if mirror is None else mirror
-    return Cascade(plan, networks, tuple(params), rules, model["folds"], mirror)
+    return Cascade(plan, networks, tuple(params[stage] for stage in STAGES), rules, model["folds"], mirror)
+
+
+def _restore_folds(folder: Path, stage: str, folds: Sequence[int], like: Any) -> Any:
+    """One stage's parameters, each leaf with the folds along its first axis."""
+    restored = [checkpoint.restore_params(fold_folder(folder, stage, fold) / "params", like) for fold in folds]
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *restored)
 
 
 def fold_folder(workdir: Path, stage: str, fold: int) -> Path:
     """Where one fold of one stage keeps what it makes."""
     return Path(workdir) / stage / f"fold{fold}"
+
+
+def release(workdir, output: Path) -> Path:
+    """Packs a trained cascade into two files that `load` takes: the model and its weights as float16.
+
+    Args:
+        workdir: what `load` takes.
+        output: the folder to write.
+
+    Returns:
+        The file of weights.
+    """
+    cascade = load(workdir)
+    output = Path(output)
+    make_writable_folder(output)
+    weights.write_weights(output / weights.WEIGHTS_FILE, dict(zip(STAGES, cascade.params, strict=True)))
+    source = _IN_THE_BOX if workdir == PRETRAINED else Path(workdir)
+    write_text(output / MODEL_FILE, (source / MODEL_FILE).read_text())
+    return output / weights.WEIGHTS_FILE

@@ -171,3 +171,22 @@ def make_plan(
     spacing = tuple(float(value) for value in spacing)
     shape = smallest_shape(Plan(spacing, shape, slices, volumes), shape)
     return Plan(spacing, shape, slices, volumes)
+
+
+def with_networks_of(plan: Plan, overrides: Mapping) -> dict:
+    """Overrides for `make_plan` that give a cohort another plan's spacing and networks, to take their weights.
+
+    Args:
+        plan: of the trained cascade.
+        overrides: what else is set; only their `shape` and `batch_size` stay.
+    """
+    stages = {}
+    for name, stage in (("slices", plan.slices), ("volumes", plan.volumes)):
+        batch_size = (overrides.get(name) or {}).get("batch_size")
+        stages[name] = {
+            "features": stage.features,
+            "kernel_sizes": stage.kernel_sizes,
+            "strides": stage.strides,
+            "batch_size": batch_size,
+        }
+    return {"spacing": plan.spacing, "shape": overrides.get("shape")} | stages

@@ -1,17 +1,26 @@
 """From files to files: every case of a folder through a trained cascade."""
 
+import csv
 from pathlib import Path
 
+import numpy as np
+
+from cascade_jax import metrics
+from cascade_jax.confidence import DOUBTFUL
 from cascade_jax.data import emidec
 from cascade_jax.data.case import CaseError
-from cascade_jax.data.files import make_writable_folder
+from cascade_jax.data.files import make_writable_folder, replacing
 from cascade_jax.figures import draw_case
 from cascade_jax.inference import Cascade
 from cascade_jax.preparation import Progress
 
 
-def predict_cases(cascade: Cascade, source: Path, output: Path, figures: bool, progress: Progress) -> dict[str, str]:
+def predict_cases(
+    cascade: Cascade, source: Path, output: Path, figures: bool, progress: Progress
+) -> tuple[dict[str, float], dict[str, str]]:
     """Segments every case of `source` and writes its labels; a bad case does not keep the others from it.
+
+    `output/expected_dice.csv` has the Dice that the cascade expects of each case, the most doubtful first.
 
     Args:
         cascade: the trained cascade.
@@ -21,18 +30,19 @@ def predict_cases(cascade: Cascade, source: Path, output: Path, figures: bool, p
         progress: wraps the loop with a bar.
 
     Returns:
-        {case: reason} of the cases that failed.
+        {case: expected Dice of the myocardium} of the doubtful cases, and {case: reason} of those that failed.
 
     Raises:
         CaseError: the source holds no case at all.
     """
     failed: dict[str, str] = {}
+    expected: dict[str, dict[str, float]] = {}
     files = emidec.find_inputs(source, faults=failed)
     make_writable_folder(output)
     for file in progress(files, f"segmenting {len(files)} case{'s' if len(files) > 1 else ''} of {source}"):
         try:
             case = emidec.read_case(file)
-            labels = cascade.segment_case(case)
+            labels, _, expected[case.name] = cascade.segment_case(case)
             emidec.write_labels(output, labels, case)
             if figures:
                 truth = {} if case.labels is None else {"truth": case.labels}
@@ -45,4 +55,16 @@ def predict_cases(cascade: Cascade, source: Path, output: Path, figures: bool, p
                 )
         except CaseError as error:
             failed[file.name] = str(error)
-    return failed
+    ranked = dict(sorted(expected.items(), key=lambda item: item[1]["myocardium"]))
+    _write_expected_dice(output / "expected_dice.csv", ranked)
+    doubtful = {name: dice["myocardium"] for name, dice in ranked.items() if dice["myocardium"] < DOUBTFUL}
+    return doubtful, failed
+
+
+def _write_expected_dice(path: Path, expected: dict[str, dict[str, float]]) -> None:
+    with replacing(path) as partial, partial.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["case", *metrics.TARGETS, "doubtful"])
+        for name, dice in expected.items():
+            values = ["" if np.isnan(dice[target]) else f"{dice[target]:.3f}" for target in metrics.TARGETS]
+            rows.writerow([name, *values, "yes" if dice["myocardium"] < DOUBTFUL else "no"])

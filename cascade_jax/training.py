@@ -91,7 +91,7 @@ class Draw(Protocol):
     def __call__(self, key: jax.Array, cohort: Cohort, cases: CaseSelection, axis_name: str | None) -> Batch: ...
 
 
-def _sample_keys(key: jax.Array, batch_size: int, axis_name: str | None) -> jax.Array:
+def sample_keys(key: jax.Array, batch_size: int, axis_name: str | None) -> jax.Array:
     """One key for each sample of the global batch; under `pmap`, those of this device's share."""
     keys = jax.random.split(key, batch_size)
     if axis_name is None:
@@ -123,7 +123,7 @@ def draw_slices(batch_size: int, augmentation: augment.Augmentation) -> Draw:
             )
             return Batch(image[0, ..., None], labels[0], valid[0], case)
 
-        return jax.vmap(sample)(_sample_keys(key, batch_size, axis_name))
+        return jax.vmap(sample)(sample_keys(key, batch_size, axis_name))
 
     return draw
 
@@ -152,7 +152,7 @@ def draw_volumes(
             inputs = jnp.concatenate([image[..., None], one_hot_prior(prior, num_classes)], axis=-1)
             return Batch(inputs, labels, valid, case)
 
-        return jax.vmap(sample)(_sample_keys(key, batch_size, axis_name))
+        return jax.vmap(sample)(sample_keys(key, batch_size, axis_name))
 
     return draw
 

@@ -1,9 +1,10 @@
-"""Segments images with a trained cascade.
+"""Segments images: with the cascade in the box, or with one that `launch.train` has trained.
 
-    python -m launch.predict --workdir=DIR --input=FILE_OR_COHORT --output=DIR
+    python -m launch.predict [--workdir=DIR] --input=FILE_OR_COHORT --output=DIR
 
 The input is a NIfTI file, a folder of them, or a cohort in the challenge's layout. Labels go to
-OUT/<case>/Contours/<case>.nii.gz, in the input's own grid, and a picture beside them.
+OUT/<case>/Contours/<case>.nii.gz, in the input's own grid, and a picture beside them; OUT/expected_dice.csv ranks the
+cases by how well the cascade thinks it did.
 """
 
 import sys
@@ -12,11 +13,14 @@ from pathlib import Path
 from absl import flags
 
 import cascade_jax
+from cascade_jax.inference import PRETRAINED
 from cascade_jax.prediction import predict_cases
 from cascade_jax.progress import bar
 from launch import command
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "The working folder of a finished training.")
+_WORKDIR = flags.DEFINE_string(
+    "workdir", PRETRAINED, "The working folder of a finished training; without it, the cascade in the box."
+)
 _INPUT = flags.DEFINE_string("input", None, "A NIfTI file, a folder of them, or a cohort in the challenge's layout.")
 _OUTPUT = flags.DEFINE_string("output", None, "The folder for the labels.")
 _MIRROR = flags.DEFINE_bool(
@@ -27,11 +31,13 @@ _FIGURES = flags.DEFINE_bool("figures", True, "Draw each case: the image and the
 
 def main() -> int:
     cascade = cascade_jax.load(_WORKDIR.value, mirror=_MIRROR.value)
-    failed = predict_cases(cascade, Path(_INPUT.value), Path(_OUTPUT.value), _FIGURES.value, bar)
+    doubtful, failed = predict_cases(cascade, Path(_INPUT.value), Path(_OUTPUT.value), _FIGURES.value, bar)
+    for name, dice in doubtful.items():
+        print(f"doubtful, look at it: {name} (expected Dice of the myocardium {dice:.2f})")
     for reason in failed.values():
         print(f"failed: {reason}", file=sys.stderr)
     return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    command.run(main, required=("workdir", "input", "output"))
+    command.run(main, required=("input", "output"))

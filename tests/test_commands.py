@@ -425,7 +425,7 @@ def test_an_output_that_cannot_be_written_stops_predict(trained, tmp_path):
 @pytest.mark.parametrize(
     ("image", "spacing", "fault"),
     [
-        (np.ones((8, 8)), (1, 1, 10), "three dimensions"),
+        (np.ones(8), (1, 1, 10), "dimensions"),
         (np.full((8, 8, 2), np.nan), (1, 1, 10), "NaN or infinite"),
         (np.ones((8, 8, 2)), (1, 1, 10), "constant"),
         (np.arange(128.0).reshape(8, 8, 2), (1, 0, 10), "positive"),

@@ -272,7 +272,7 @@ def with_voxel(value):
 
 
 BAD_GRIDS = {
-    "two-dimensional": (voxels((6, 5)), {}, "has 2 dimensions"),
+    "one-dimensional": (voxels((6,)), {}, "has 1 dimensions"),
     "four-dimensional": (voxels((6, 5, 3, 2)), {}, "has 4 dimensions"),
     "no slice": (voxels((6, 5, 0)), {}, "empty dimension: 6 x 5 x 0"),
     "negative length": (voxels(), {"dim": [3, 6, -5, 3, 1, 1, 1, 1]}, "empty dimension: 6 x -5 x 3"),
@@ -287,6 +287,21 @@ BAD_GRIDS = {
     "infinite offset of the voxels": (voxels(), {"vox_offset": np.inf}, "vox_offset is inf"),
     "fewer voxels than promised": (voxels(), {"dim": [3, 6, 5, 4, 1, 1, 1, 1]}, "truncated: 720 bytes"),
 }
+
+
+@pytest.mark.parametrize(("shape", "spacing"), [((6, 5), (1.0, 1.5, 1.4)), ((6, 5, 3, 1), (10.0, 1.5, 1.4))])
+def test_a_single_slice_in_two_dimensions_or_one_point_in_time_is_a_stack_too(tmp_path, shape, spacing):
+    array = voxels(shape)
+    pixdim = (*spacing[:0:-1], 10.0 if len(shape) > 2 else 0.0)
+    path = save(tmp_path / "scan.nii", array, pixdim=pixdim)
+    case = read_case(CaseFiles("scan", path, None))
+    np.testing.assert_array_equal(case.image, array.reshape(6, 5, -1).T)
+    assert case.spacing == pytest.approx(spacing)
+    labels = np.zeros(case.image.shape, np.uint8)
+    labels[0, 2, 3] = 4
+    written = emidec.write_labels(tmp_path, labels, case)
+    assert nib.load(written).shape == shape
+    np.testing.assert_array_equal(read_labels(written)[0], labels)
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])

@@ -161,7 +161,7 @@ def _within(positions: jax.Array, extent: jax.Array) -> jax.Array:
     return inside
 
 
-def _blurring(size: int, deviation: jax.Array) -> jax.Array:
+def blurring_matrix(size: int, deviation: jax.Array) -> jax.Array:
     """The (size, size) matrix that blurs a line by a Gaussian; the identity for a deviation of 0."""
     distance = jnp.arange(size)[:, None] - jnp.arange(size)[None, :]
     weights = jnp.exp(-0.5 * (distance / jnp.maximum(deviation, 1e-3)) ** 2)
@@ -206,8 +206,8 @@ def change_intensities(key: jax.Array, image: jax.Array, valid: jax.Array, setti
     # Blurring and lowering the resolution are linear along each axis: one matrix for each.
     blur = _drawn(keys[2], settings.blur_probability, settings.blur_pixels, 0.0)
     resolution = _drawn(keys[3], settings.low_resolution_probability, settings.low_resolution, 1.0)
-    along_height = _lowering(height, resolution) @ _blurring(height, blur)
-    along_width = _lowering(width, resolution) @ _blurring(width, blur)
+    along_height = _lowering(height, resolution) @ blurring_matrix(height, blur)
+    along_width = _lowering(width, resolution) @ blurring_matrix(width, blur)
     image = jnp.einsum("ij,djk,lk->dil", along_height, image, along_width)
 
     image *= _drawn(keys[4], settings.brightness_probability, settings.brightness, 1.0)

@@ -271,8 +271,9 @@ def read_labels(path) -> tuple[np.ndarray, tuple[float, float, float]]:
 
 
 def _spacing(header: nib.Nifti1Header) -> tuple[float, float, float]:
-    x, y, slice_distance = (float(zoom) for zoom in header.get_zooms())
-    return slice_distance, y, x
+    x, y, slice_distance = (float(zoom) for zoom in header["pixdim"][1:4])
+    # A single slice in two dimensions has no distance to another.
+    return slice_distance if header["dim"][0] > 2 else 1.0, y, x
 
 
 def _size(shape: tuple[int, ...]) -> str:
@@ -324,12 +325,14 @@ def _parse_header(path: Path, content: bytes) -> nib.Nifti1Header:
 def _check_header(path: Path, header: nib.Nifti1Header) -> tuple[tuple[int, ...], np.dtype, int]:
     """The shape, data type and offset in the file of what the header says is a stack of slices."""
     dimensions = int(header["dim"][0])
-    if dimensions != 3:
+    # One slice may come in two dimensions, one point in time in four.
+    if not 2 <= dimensions <= 7 or (header["dim"][4 : dimensions + 1] != 1).any():
         raise CaseError(path, f"has {dimensions} dimensions where 3 are expected (x, y, slice)")
-    shape = tuple(int(length) for length in header["dim"][1:4])
+    shape = tuple(int(length) for length in header["dim"][1 : min(dimensions, 3) + 1])
+    shape += (1,) * (3 - len(shape))
     if min(shape) < 1:
         raise CaseError(path, f"has an empty dimension: {_size(shape)} voxels")
-    size = header["pixdim"][1:4]
+    size = header["pixdim"][1 : min(dimensions, 3) + 1]
     if not (np.isfinite(size).all() and (size > 0).all()):
         raise CaseError(path, f"has no valid voxel size: {' x '.join(f'{length:g}' for length in size)} mm in pixdim")
     try:

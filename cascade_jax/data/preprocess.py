@@ -148,18 +148,19 @@ def preprocess(case: Case, target_spacing: tuple[float, float], shape: tuple[int
     return Example(case.name, padded_image, padded_labels, grid)
 
 
-def restore_labels(scores: np.ndarray, grid: Grid) -> np.ndarray:
+def restore_scores(scores: np.ndarray, grid: Grid) -> np.ndarray:
     """Brings the networks' result back to the case's own grid.
 
     Args:
         scores: float (depth, height, width, class) on the example's grid: probabilities, or votes with the mean
-            probabilities as fractions. They are resampled linearly and the largest wins.
+            probabilities as fractions. They are resampled linearly.
         grid: the example's.
 
     Returns:
-        uint8 labels in the case's own shape, background wherever the networks did not look.
+        float32 (*case's own shape, class); 1 for background wherever the networks did not look.
     """
-    labels = np.zeros(grid.case_shape, np.uint8)
+    restored = np.zeros((*grid.case_shape, scores.shape[-1]), np.float32)
+    restored[..., 0] = 1.0
     _, height, width = grid.resampled_shape
     box_shape = [stop - start for start, stop in grid.box[1:]]
     (first, _), rows, columns = grid.extent
@@ -168,6 +169,13 @@ def restore_labels(scores: np.ndarray, grid: Grid) -> np.ndarray:
         full[..., 0] = 1.0
         here = scores[first + index, slice(*rows), slice(*columns)]
         full[grid.offset[1] : grid.offset[1] + here.shape[0], grid.offset[2] : grid.offset[2] + here.shape[1]] = here
-        resampled = [_resample_plane(full[..., label], box_shape, order=1) for label in range(scores.shape[-1])]
-        labels[grid.offset[0] + index, slice(*grid.box[1]), slice(*grid.box[2])] = np.argmax(resampled, axis=0)
-    return labels
+        for label in range(scores.shape[-1]):
+            restored[grid.offset[0] + index, slice(*grid.box[1]), slice(*grid.box[2]), label] = _resample_plane(
+                full[..., label], box_shape, order=1
+            )
+    return restored
+
+
+def restore_labels(scores: np.ndarray, grid: Grid) -> np.ndarray:
+    """uint8 labels in the case's own shape: the largest of `restore_scores`."""
+    return np.argmax(restore_scores(scores, grid), axis=-1).astype(np.uint8)

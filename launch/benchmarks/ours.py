@@ -210,7 +210,8 @@ def predict(workspace: str, mirror: bool) -> Callable[[], None]:
     image, output = _first_image(workspace), Path(tempfile.mkdtemp(dir=workspace))
 
     def work():
-        if failed := predict_cases(cascade, image, output, False, lambda iterable, _: iterable):
+        _, failed = predict_cases(cascade, image, output, False, lambda iterable, _: iterable)
+        if failed:
             raise RuntimeError(f"{failed}")
 
     return work

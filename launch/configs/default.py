@@ -33,6 +33,9 @@ def get_config() -> ConfigDict:
     config.folds = (0, 1, 2, 3, 4)  # which of them to run; stage two needs stage one of every fold
     config.stages = (1, 2)  # which stages to run
     config.compute_dtype = "auto"  # "auto" (float32 on a CPU, bfloat16 elsewhere), "float32" or "bfloat16"
+    # "" starts from random weights; "pretrained", or the working folder of another run, from its weights, with its
+    # networks and its spacing in the place of the plan's. Fine-tuning wants a lower learning rate than training.
+    config.init_from = ""
     config.mirror = True  # average predictions over in-plane mirror images (nnU-Net's)
     config.figures = 4  # how many cases of each cohort are drawn, from the first to the last
     config.figure_cases = ()  # or these cases, by name

@@ -1,0 +1,192 @@
+"""Training both stages on random phantoms alone: no file is read, no image is seen twice, nothing real is looked at."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from cascade_jax import compilation, training
+from cascade_jax.data import augment
+from cascade_jax.data.case import LABEL_NAMES
+from cascade_jax.data.files import write_text
+from cascade_jax.data.random_phantom import draw_phantom
+from cascade_jax.fitting import fit, make_trainer
+from cascade_jax.inference import (
+    MODEL_FILE,
+    STAGES,
+    build_networks,
+    compute_dtype,
+    fold_folder,
+    input_shapes,
+    load,
+    params_like,
+)
+from cascade_jax.models.cascade import most_probable, one_hot_prior, segment_slices
+from cascade_jax.models.inflation import inflate
+from cascade_jax.models.unet import UNet
+from cascade_jax.phantom_evaluation import as_markdown, choose_rules, draw_phantoms, evaluate
+from cascade_jax.plan import Plan, make_plan
+from cascade_jax.preparation import Progress
+from cascade_jax.tables import without_nan
+from cascade_jax.validation import dice_over_voxels
+
+RESULTS_FILE = "phantoms.json"
+_SLICE_BRIGHTNESS = 0.15  # how far one slice's mean and standard deviation differ from its stack's
+
+
+@flax.struct.dataclass
+class Source:
+    """What pretraining has in the place of a cohort.
+
+    Attributes:
+        held_out: phantoms for the validation.
+        slice_params: stage one's parameters, which stage two's priors come from; None in stage one.
+    """
+
+    held_out: training.Cohort
+    slice_params: Any | None
+
+
+def draw_slices(batch_size: int, plan: Plan) -> training.Draw:
+    """Stage one's batches: `batch_size` slices of as many hearts. Inputs are (batch, height, width, 1)."""
+
+    def draw(key, source, cases, axis_name):
+        del source, cases
+
+        def sample(key):
+            phantom_key, factor_key, shift_key = jax.random.split(key, 3)
+            phantom = draw_phantom(phantom_key, (1, *plan.shape[1:]), plan.spacing[1])
+            valid = augment.field_of_view(phantom.image.shape, phantom.extent)
+            # A case is normalised as a whole, so that its slices are not.
+            factor = 1 + jax.random.uniform(factor_key, minval=-_SLICE_BRIGHTNESS, maxval=_SLICE_BRIGHTNESS)
+            shift = jax.random.uniform(shift_key, minval=-_SLICE_BRIGHTNESS, maxval=_SLICE_BRIGHTNESS)
+            image = jnp.where(valid & (phantom.image != 0), phantom.image * factor + shift, 0.0)
+            return training.Batch(image[0, ..., None], phantom.labels[0], valid[0], jnp.int32(0))
+
+        return jax.vmap(sample)(training.sample_keys(key, batch_size, axis_name))
+
+    return draw
+
+
+def draw_volumes(
+    batch_size: int, plan: Plan, slice_network: UNet, corruption: augment.PriorCorruption
+) -> training.Draw:
+    """Stage two's batches, with stage one's own results. Inputs are (batch, depth, height, width, 1 + foreground)."""
+
+    def draw(key, source, cases, axis_name):
+        del cases
+        keys = training.sample_keys(key, batch_size, axis_name)
+        phantoms = jax.vmap(lambda key: draw_phantom(key, plan.shape, plan.spacing[1]))(keys)
+        valid = jax.vmap(lambda extent: augment.field_of_view(plan.shape, extent))(phantoms.extent)
+        slices = phantoms.image.reshape(-1, *plan.shape[1:])
+        prior = most_probable(segment_slices(slice_network, source.slice_params, slices)).reshape(valid.shape)
+        prior = jnp.where(valid, prior, 0)
+        corruption_keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)
+        prior = jax.vmap(lambda key, prior: augment.corrupt_prior(key, prior, corruption))(corruption_keys, prior)
+        inputs = jnp.concatenate([phantoms.image[..., None], one_hot_prior(prior, len(LABEL_NAMES))], axis=-1)
+        return training.Batch(inputs, phantoms.labels, valid, jnp.zeros(keys.shape, jnp.int32))
+
+    return draw
+
+
+def plan_of(config: ConfigDict) -> Plan:
+    """The plan that the config spells out.
+
+    Raises:
+        ValueError: it cannot be.
+    """
+    plan = make_plan([config.plan.shape], [config.plan.spacing], config.plan.to_dict())
+    if plan.spacing[1] != plan.spacing[2]:
+        raise ValueError(f"plan.spacing is {plan.spacing}; phantoms are drawn on square pixels")
+    return plan
+
+
+class Pretraining:
+    """One run in one working folder; what an earlier start finished is not done again.
+
+    Args:
+        config: as `launch/configs/pretrain.py` describes it.
+        workdir: the working folder, which afterwards is one that `cascade_jax.load` takes.
+        progress: wraps loops with a bar.
+
+    Raises:
+        ValueError: the plan cannot be.
+    """
+
+    def __init__(self, config: ConfigDict, workdir: Path, progress: Progress):
+        self.config, self.workdir, self.progress = config, workdir, progress
+        self.plan = plan_of(config)
+        self.networks = build_networks(self.plan, compute_dtype(config.compute_dtype))
+        self._validation = draw_phantoms((config.seed, 0), config.validation_phantoms, self.plan)
+
+    def _fit(self, stage: int, draw: training.Draw, source: Source, initial_params: Any | None) -> Any:
+        stage_plan = (self.plan.slices, self.plan.volumes)[stage]
+        dice = dice_over_voxels(stage, self.networks[stage])
+        validate = compilation.jit(lambda params, source, cases: dice(params, source.held_out, cases))
+        settings, input_shape = self.config[STAGES[stage]], input_shapes(self.plan)[stage]
+        trainer = make_trainer(STAGES[stage], settings, stage_plan, self.networks[stage], input_shape, draw, validate)
+        count = len(self._validation.image)
+        cases = jax.device_put(training.CaseSelection(np.arange(count, dtype=np.int32), np.int32(count)))
+        return fit(
+            trainer,
+            fold_folder(self.workdir, STAGES[stage], 0),
+            source,
+            cases,
+            cases,
+            ("a random phantom",),
+            int(np.random.default_rng([self.config.seed, 1, stage]).integers(2**31)),
+            f"stage {stage + 1}",
+            initial_params,
+        )
+
+    def train(self) -> None:
+        """Trains both stages."""
+        held_out = training.Cohort(self._validation.image, self._validation.labels, None, self._validation.extent)
+        source = jax.device_put(Source(held_out, None))
+        draw = draw_slices(self.plan.slices.batch_size, self.plan)
+        slice_params = self._fit(0, draw, source, None)
+
+        prior = _slice_labels(self.networks[0], slice_params, source.held_out)
+        source = Source(source.held_out.replace(prior=prior), slice_params)
+        corruption = augment.PriorCorruption(**self.config.stage2.prior)
+        draw = draw_volumes(self.plan.volumes.batch_size, self.plan, self.networks[0], corruption)
+        like = params_like(self.networks[1], input_shapes(self.plan)[1])
+        self._fit(1, draw, source, inflate(slice_params, like))
+
+    def finish(self) -> str:
+        """Chooses the postprocessing, writes the model file, and evaluates on phantoms that nothing was chosen on."""
+        model = {
+            "plan": self.plan.to_json(),
+            "folds": [0],
+            "compute_dtype": self.config.compute_dtype,
+            "mirror": self.config.mirror,
+            "rules": [],
+        }
+        write_text(self.workdir / MODEL_FILE, json.dumps(model, indent=1))
+        rules = choose_rules(load(self.workdir), self._validation, self.progress)
+        model["rules"] = [dataclasses.asdict(rule) for rule in rules]
+        write_text(self.workdir / MODEL_FILE, json.dumps(model, indent=1))
+
+        held_out = draw_phantoms((self.config.seed, 1), self.config.held_out_phantoms, self.plan)
+        results = evaluate(load(self.workdir), held_out, self.progress)
+        write_text(self.workdir / RESULTS_FILE, json.dumps(without_nan(results), indent=1, allow_nan=False))
+        text = as_markdown(results)
+        write_text(self.workdir / "tables.md", text)
+        return text
+
+
+def _slice_labels(network: UNet, params: Any, cohort: training.Cohort) -> jax.Array:
+    """Stage one's labels of every case of a cohort: uint8 (case, depth, height, width)."""
+
+    def one(arrays):
+        image, extent = arrays
+        labels = most_probable(segment_slices(network, params, image))
+        return jnp.where(augment.field_of_view(image.shape, extent), labels, 0).astype(jnp.uint8)
+
+    return compilation.jit(lambda arrays: jax.lax.map(one, arrays))((cohort.image, cohort.extent))

@@ -1,0 +1,130 @@
+"""Random phantoms: what every one of them must be, and what enough of them must cover."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from cascade_jax.data.random_field import smooth_fields
+from cascade_jax.data.random_phantom import draw_phantom
+
+SHAPE = (6, 64, 80)
+PIXEL = 3.0
+COUNT = 96
+
+
+@pytest.fixture(scope="module")
+def phantoms():
+    draw = jax.jit(jax.vmap(lambda key: draw_phantom(key, SHAPE, PIXEL)))
+    return jax.device_get(draw(jax.random.split(jax.random.key(3), COUNT)))
+
+
+def valid(phantoms, index):
+    inside = np.zeros(SHAPE, bool)
+    inside[tuple(slice(*limits) for limits in phantoms.extent[index])] = True
+    return inside
+
+
+def test_a_phantom_is_a_function_of_its_key(phantoms):
+    keys = jax.random.split(jax.random.key(3), COUNT)
+    again = jax.device_get(jax.jit(lambda key: draw_phantom(key, SHAPE, PIXEL))(keys[5]))
+    np.testing.assert_allclose(again.image, phantoms.image[5], atol=1e-3)
+    assert np.mean(again.labels != phantoms.labels[5]) < 1e-4
+    assert len({image.tobytes() for image in phantoms.image}) == COUNT
+
+
+def test_a_phantom_looks_like_a_preprocessed_case(phantoms):
+    assert phantoms.image.dtype == np.float32
+    assert phantoms.labels.dtype == np.uint8
+    assert np.isfinite(phantoms.image).all()
+    for index in range(COUNT):
+        image, inside = phantoms.image[index], valid(phantoms, index)
+        assert not image[~inside].any()
+        assert not phantoms.labels[index][~inside].any()
+        tissue = image[image != 0]
+        assert abs(tissue.mean()) < 1e-3
+        assert abs(tissue.std() - 1) < 1e-2
+        # The extent is centred, as `preprocess` places a case.
+        for (start, stop), size in zip(phantoms.extent[index], SHAPE, strict=True):
+            assert start == (size - (stop - start)) // 2
+
+
+def test_phantoms_cover_hearts_with_and_without_disease_and_stacks_of_all_depths(phantoms):
+    present = np.array([[np.any(labels == label) for label in range(5)] for labels in phantoms.labels])
+    share = present.mean(axis=0)
+    assert share[1] > 0.8
+    assert share[2] > 0.9
+    assert 0.3 < share[3] < 0.8
+    assert 0.1 < share[4] < share[3]
+    slices = phantoms.extent[:, 0, 1] - phantoms.extent[:, 0, 0]
+    assert set(slices) == set(range(1, SHAPE[0] + 1))
+    assert phantoms.slice_distance.min() >= 5
+    assert phantoms.slice_distance.max() <= 14
+    assert np.ptp(phantoms.slice_distance) > 7
+    # From hardly a cavity to a large one, mm.
+    cavity = [2 * np.sqrt((labels == 1).sum((1, 2)).max() * PIXEL**2 / np.pi) for labels in phantoms.labels]
+    assert min(cavity) < 12
+    assert max(cavity) > 45
+
+
+def test_no_reflow_lies_in_infarction_and_that_in_the_wall(phantoms):
+    for labels in phantoms.labels:
+        for label, around in ((4, (3, 4)), (3, (1, 2, 3, 4))):
+            components, count = ndimage.label(labels == label, np.ones((3, 3, 3)))
+            for component in range(1, count + 1):
+                grown = ndimage.binary_dilation(components == component, np.ones((3, 3, 3)))
+                if (components == component).sum() > 3:
+                    assert np.isin(labels[grown], around).any()
+
+
+def test_a_stack_is_coherent_through_its_slices(phantoms):
+    """Neighbouring slices of one heart overlap, those of two hearts do so by chance only."""
+
+    def overlap(first, second):
+        both = np.logical_and(first > 0, second > 0).sum()
+        return 2 * both / max((first > 0).sum() + (second > 0).sum(), 1)
+
+    own, other = [], []
+    for index in range(COUNT - 1):
+        for depth in range(SHAPE[0] - 1):
+            first, second = phantoms.labels[index][depth : depth + 2]
+            if (first > 0).sum() > 20 and (second > 0).sum() > 20:
+                own.append(overlap(first, second))
+                other.append(overlap(first, phantoms.labels[index + 1][depth]))
+    assert np.mean(own) > 0.7
+    assert np.mean(other) < 0.3
+
+
+def test_scar_is_mostly_brighter_than_muscle_and_by_all_sorts_of_amounts(phantoms):
+    differences = []
+    for image, labels in zip(phantoms.image, phantoms.labels, strict=True):
+        if (labels == 3).sum() > 20 and (labels == 2).sum() > 20:
+            differences.append(image[labels == 3].mean() - image[labels == 2].mean())
+    assert len(differences) > 20
+    assert np.mean(np.array(differences) > 0) > 0.85
+    assert np.ptp(differences) > 1
+
+
+def test_a_single_slice_is_a_stack_of_one():
+    draw = jax.jit(jax.vmap(lambda key: draw_phantom(key, (1, 48, 48), 4.0)))
+    phantoms = jax.device_get(draw(jax.random.split(jax.random.key(0), 64)))
+    assert phantoms.image.shape == (64, 1, 48, 48)
+    with_heart = np.mean([labels.any() for labels in phantoms.labels])
+    assert 0.6 < with_heart < 0.99
+    assert {1, 2, 3} <= set(np.unique(phantoms.labels))
+
+
+@pytest.mark.parametrize("depth", [1, 12])
+def test_smooth_fields_have_mean_0_variance_1_and_the_scale_that_was_asked_for(depth):
+    axes = (jnp.arange(depth) * 10.0, jnp.arange(120) * 2.0, jnp.arange(100) * 2.0)
+    fields = np.asarray(jax.jit(lambda scale: smooth_fields(jax.random.key(1), axes, scale, 64))(20.0))
+    assert fields.shape == (64, depth, 120, 100)
+    assert abs(fields.mean()) < 0.1
+    assert 0.8 < fields.var() < 1.2
+
+    def correlation(pixels):
+        return np.corrcoef(fields[:, :, :-pixels].ravel(), fields[:, :, pixels:].ravel())[0, 1]
+
+    assert correlation(2) > 0.9  # 4 mm
+    assert abs(correlation(45)) < 0.15  # 90 mm
