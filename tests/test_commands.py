@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import cascade_jax
-from cascade_jax import experiment, tables
+from cascade_jax import checkpoint, experiment, tables
 from cascade_jax.data import emidec, phantom
 from cascade_jax.data.case import CaseError
 from launch.configs import default
@@ -225,7 +225,13 @@ def test_predict_over_a_cohort_goes_on_past_bad_cases_and_lists_them(trained, tm
     assert len(failed) == 2
     assert "a_broken.nii.gz" in failed[0]
     assert "c_text.nii" in failed[1]
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["b_good"]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"b_good", "expected_dice.csv"}
+    header, row = (tmp_path / "out" / "expected_dice.csv").read_text().splitlines()
+    assert header == "case,myocardium,infarction,no_reflow,doubtful"
+    # A network of twelve steps is sure of nothing, and is told from a good one by that.
+    assert row.startswith("b_good,")
+    assert row.endswith(",yes")
+    assert "doubtful, look at it: b_good" in result.stdout
 
 
 def test_the_readmes_ten_lines_run(trained, tmp_path):
@@ -274,7 +280,7 @@ def test_the_phantom_command_writes_a_cohort(tmp_path):
     assert len(emidec.find_cases(tmp_path / "cohort", labelled=True)) == 3
 
 
-@pytest.mark.parametrize("name", ["train", "predict", "evaluate", "phantom"])
+@pytest.mark.parametrize("name", ["train", "predict", "evaluate", "phantom", "release"])
 def test_every_command_has_help_and_names_what_is_missing(name):
     shown = run(name, help="true")
     assert f"python -m launch.{name}" in shown.stdout
@@ -328,6 +334,33 @@ def good_cohort(tmp_path_factory):
     root = tmp_path_factory.mktemp("good")
     phantom.write_cohort(root, 3, 0, field_of_view_mm=90)
     return root
+
+
+def test_training_starts_from_a_trained_cascade_with_its_networks(trained, good_cohort, tmp_path):
+    workdir, _ = trained
+    config = tiny_config(good_cohort)
+    config.init_from = str(workdir)
+    config.stages = (1,)
+    config.plan.slices.features = (16, 32, 64)  # those of the trained cascade take their place
+    config.plan.slices.batch_size = 2
+    with config.stage1.unlocked():
+        # Nothing is learnt, so what comes out is what went in.
+        config.stage1.update(learning_rate=0.0, steps=1, steps_per_dispatch=1, validate_every=1, checkpoint_every=1)
+    experiment.run(config, tmp_path, lambda iterable, _: iterable)
+    source = cascade_jax.load(workdir)
+    like = source.fold_params(0, 1)
+    restored = checkpoint.restore_params(tmp_path / "stage1" / "fold1" / "params", like)
+    jax.tree.map(np.testing.assert_array_equal, restored, like)
+    plan = json.loads((tmp_path / "prepared" / "plan.json").read_text())
+    assert plan["slices"]["features"] == [4, 8]
+    assert plan["spacing"][1:] == [4.0, 4.0]
+
+
+def test_training_from_a_folder_without_a_model_says_so(good_cohort, tmp_path):
+    config = tiny_config(good_cohort)
+    config.init_from = str(tmp_path / "nothing")
+    with pytest.raises(CaseError, match="has no trained model"):
+        experiment.run(config, tmp_path / "run", lambda iterable, _: iterable)
 
 
 def image_file(root, name="Case_N003"):
