@@ -1,0 +1,163 @@
+"""The segments of the American Heart Association's 17-segment model (Cerqueira et al. 2002) in a short-axis stack.
+
+Conventions are those of `cascade_jax.wall`.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import ndimage
+
+from cascade_jax.data.case import CAVITY, MYOCARDIUM
+from cascade_jax.wall import SPOKES, centre_of, spoke_angles, spokes
+
+_RINGS = ("base", "middle", "apex")
+# Counter-clockwise from the anterior insertion of the right ventricle (Cerqueira et al. 2002, figure 4): the numbers of
+# the segments and how far the first begins behind the insertion.
+_SEGMENTS = {
+    "base": ((2, 3, 4, 5, 6, 1), 0.0),
+    "middle": ((8, 9, 10, 11, 12, 7), 0.0),
+    "apex": ((14, 15, 16, 13), 15.0),
+}
+SEGMENT_NAMES = {
+    1: "basal anterior",
+    2: "basal anteroseptal",
+    3: "basal inferoseptal",
+    4: "basal inferior",
+    5: "basal inferolateral",
+    6: "basal anterolateral",
+    7: "mid anterior",
+    8: "mid anteroseptal",
+    9: "mid inferoseptal",
+    10: "mid inferior",
+    11: "mid inferolateral",
+    12: "mid anterolateral",
+    13: "apical anterior",
+    14: "apical septal",
+    15: "apical inferior",
+    16: "apical lateral",
+    17: "apical cap",
+}
+
+
+def base_comes_first(labels: np.ndarray) -> bool:
+    """Whether the stack runs from the base to the apex: the end with the larger ventricle is the base."""
+    areas = (labels > 0).sum(axis=(0, 1))
+    present = areas[areas > 0]
+    third = max(1, len(present) // 3)
+    return bool(present[:third].sum() >= present[-third:].sum()) if len(present) else True
+
+
+def rings(labels: np.ndarray, *, base_first: bool | None = None) -> list[str | None]:
+    """The ring of each slice: "base", "middle" or "apex" by thirds of the slices with a cavity, "cap" for those beyond
+    the cavity's apical end that still have muscle, None without muscle.
+
+    Args:
+        labels: (x, y, slice).
+        base_first: the stack's direction; None finds it by `base_comes_first`.
+    """
+    muscle = (labels >= MYOCARDIUM).any(axis=(0, 1))
+    cavity = np.flatnonzero(muscle & (labels == CAVITY).any(axis=(0, 1)))
+    result: list[str | None] = [None] * labels.shape[2]
+    if not cavity.size:
+        return ["cap" if present else None for present in muscle]
+    base_first = base_comes_first(labels) if base_first is None else base_first
+    ordered = cavity if base_first else cavity[::-1]
+    for ring, part in zip(_RINGS, np.array_split(ordered, 3), strict=True):
+        for index in part:
+            result[index] = ring
+    for index in np.flatnonzero(muscle):
+        beyond = index > ordered[-1] if base_first else index < ordered[-1]
+        if result[index] is None:
+            result[index] = "cap" if beyond else "base"
+    return result
+
+
+def find_insertion(image: np.ndarray, labels: np.ndarray, spacing: Sequence[float]) -> float | None:
+    """The angle of the anterior insertion of the right ventricle, found by the blood beside the septum.
+
+    In the slices of the base and the middle, the ring from 2 to 14 mm outside the muscle is searched for spokes that
+    look like the cavity. The longest run of them, if it covers 50 to 170 degrees, is the septum; going
+    counter-clockwise it begins at the anterior insertion, provided that the slice is not shown mirrored.
+
+    Args:
+        image: (x, y, slice).
+        labels: same shape.
+        spacing: mm along (x, y, slice).
+
+    Returns:
+        Degrees, or None where no such run is found.
+    """
+    ring = rings(labels)
+    chosen = [index for index, name in enumerate(ring) if name in ("base", "middle")]
+    if not chosen:
+        return None
+    angles = np.deg2rad(spoke_angles())
+    measured = spokes(labels, spacing)
+    bloody = []
+    for index in chosen:
+        plane, signal = labels[:, :, index], image[:, :, index].astype(np.float64)
+        blood, muscle = signal[plane == CAVITY], signal[plane == MYOCARDIUM]
+        if not blood.size or not muscle.size:
+            continue
+        level, contrast = np.median(blood), np.median(blood) - np.median(muscle)
+        x, y = centre_of(plane)
+        outside = measured.endocardium[index] + measured.thickness[index]
+        distances = np.nan_to_num(outside)[:, None] + np.arange(2.0, 14.0, 1.0)
+        columns = x + np.cos(angles)[:, None] * distances / spacing[0]
+        rows = y - np.sin(angles)[:, None] * distances / spacing[1]
+        values = ndimage.map_coordinates(signal, [columns, rows], order=1, mode="nearest")
+        alike = np.abs(values - level) < 0.5 * abs(contrast)
+        bloody.append((alike.mean(axis=1) > 0.6) & np.isfinite(outside))
+    if not bloody:
+        return None
+    septum = np.mean(bloody, axis=0) >= 0.5
+    septum = ndimage.binary_closing(np.tile(septum, 3), np.ones(9))[SPOKES : 2 * SPOKES]
+    start, length = _longest_run(septum)
+    degrees = length * 360 / SPOKES
+    return float(start * 360 / SPOKES) if 50 <= degrees <= 170 else None
+
+
+def _longest_run(circle: np.ndarray) -> tuple[int, int]:
+    """Where on a closed circle the longest run of True begins, and how long it is."""
+    if circle.all():
+        return 0, len(circle)
+    best = 0, 0
+    for start in np.flatnonzero(circle & ~np.roll(circle, 1)):
+        length = int(np.argmin(np.roll(circle, -start)))
+        if length > best[1]:
+            best = int(start), length
+    return best
+
+
+def segment_of(labels: np.ndarray, ring: Sequence[str | None], insertion: float) -> np.ndarray:
+    """The AHA segment of every muscle voxel.
+
+    Args:
+        labels: (x, y, slice).
+        ring: of each slice, as `rings` gives them.
+        insertion: angle of the right ventricle's anterior insertion, degrees.
+
+    Returns:
+        uint8 (x, y, slice), 1 to 17, and 0 outside the muscle.
+    """
+    result = np.zeros(labels.shape, np.uint8)
+    x, y = np.indices(labels.shape[:2])
+    for index, name in enumerate(ring):
+        plane = labels[:, :, index]
+        if name is None:
+            continue
+        centre = centre_of(plane)
+        # In voxels: the slice's pixels are square, or nearly so.
+        angle = np.rad2deg(np.arctan2(-(y - centre[1]), x - centre[0]))
+        result[:, :, index] = np.where(plane >= MYOCARDIUM, segment_at(angle, name, insertion), 0)
+    return result
+
+
+def segment_at(angle: np.ndarray, ring: str, insertion: float) -> np.ndarray:
+    """uint8 AHA segments of angles (degrees) in one ring."""
+    if ring == "cap":
+        return np.full(np.shape(angle), 17, np.uint8)
+    numbers, offset = _SEGMENTS[ring]
+    sector = ((np.asarray(angle) - insertion - offset) % 360 // (360 / len(numbers))).astype(int)
+    return np.asarray(numbers, np.uint8)[sector.clip(0, len(numbers) - 1)]

@@ -1,0 +1,169 @@
+"""What a segmentation says about a heart: volumes, mass, infarct share, transmurality, by slice and by AHA segment.
+
+Functions of masks, whoever made them: labels (x, y, slice), 0 background, 1 cavity, 2 normal myocardium, 3 infarction,
+4 no-reflow, and the spacing (mm) in the same order, as nibabel's `header.get_zooms()` gives it. "Muscle" is 2, 3 and 4
+together, "infarct" 3 and 4: no-reflow is dead too.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from cascade_jax import aha, thresholds
+from cascade_jax.data.case import CAVITY, INFARCTION, MYOCARDIUM, NO_REFLOW
+from cascade_jax.wall import SPOKES, Spokes, spoke_angles, spokes
+
+MUSCLE_DENSITY_G_PER_ML = 1.05
+DEVIATIONS = (2, 3, 4, 5, 6)
+
+
+def volumes(labels: np.ndarray, spacing: Sequence[float]) -> dict[str, float]:
+    """Volumes, masses and shares of a stack or of a part of one.
+
+    Args:
+        labels: (x, y, slice).
+        spacing: mm along (x, y, slice).
+
+    Returns:
+        `cavity_ml`, `muscle_ml`, `infarct_ml`, `no_reflow_ml`; `muscle_g`, `infarct_g`, `no_reflow_g` at 1.05 g/ml;
+        `infarct_percent` and `no_reflow_percent` of the muscle (NaN where there is none).
+    """
+    voxel_ml = float(np.prod(np.asarray(spacing, np.float64))) / 1000
+    counts = np.bincount(np.asarray(labels, np.int64).ravel(), minlength=5) * voxel_ml
+    muscle, infarct = counts[MYOCARDIUM:].sum(), counts[INFARCTION:].sum()
+    result = {"cavity_ml": counts[CAVITY], "muscle_ml": muscle}
+    result |= {"infarct_ml": infarct, "no_reflow_ml": counts[NO_REFLOW]}
+    for name in ("muscle", "infarct", "no_reflow"):
+        result[f"{name}_g"] = result[f"{name}_ml"] * MUSCLE_DENSITY_G_PER_ML
+    for name in ("infarct", "no_reflow"):
+        result[f"{name}_percent"] = 100 * result[f"{name}_ml"] / muscle if muscle else np.nan
+    return {name: float(value) for name, value in result.items()}
+
+
+def endocardial_extent(measured: Spokes, slice_distance: float) -> dict[str, float]:
+    """The endocardium's area, and that of it which the infarct touches (infarct-endocardium surface area).
+
+    The sum over spokes of arc length times slice distance.
+
+    Returns:
+        `endocardium_cm2`, `infarct_endocardium_cm2`, and `infarct_endocardium_percent` (NaN without endocardium).
+    """
+    areas = np.nan_to_num(measured.endocardium) * np.deg2rad(360 / SPOKES) * slice_distance / 100
+    total, infarcted = areas.sum(), areas[measured.at_endocardium].sum()
+    share = 100 * infarcted / total if total else np.nan
+    return {
+        "endocardium_cm2": float(total),
+        "infarct_endocardium_cm2": float(infarcted),
+        "infarct_endocardium_percent": float(share),
+    }
+
+
+def wall_figures(measured: Spokes, chosen: np.ndarray | None = None) -> dict[str, float]:
+    """Wall thickness and transmurality of some spokes.
+
+    Args:
+        measured: of a stack.
+        chosen: bool (slice, spoke); None means all.
+
+    Returns:
+        `wall_thickness_mm` (mean), `transmurality_mean_percent` (over the spokes that meet infarct; 0 if none does) and
+        `transmurality_max_percent`; NaN where no spoke meets muscle.
+    """
+    chosen = np.isfinite(measured.thickness) & (True if chosen is None else chosen)
+    if not chosen.any():
+        return dict.fromkeys(("wall_thickness_mm", "transmurality_mean_percent", "transmurality_max_percent"), np.nan)
+    transmurality = measured.transmurality[chosen]
+    infarcted = transmurality[transmurality > 0]
+    return {
+        "wall_thickness_mm": float(measured.thickness[chosen].mean()),
+        "transmurality_mean_percent": float(infarcted.mean()) if infarcted.size else 0.0,
+        "transmurality_max_percent": float(transmurality.max()),
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class Quantities:
+    """One case in figures; names carry their units.
+
+    Attributes:
+        case: of the whole heart.
+        slices: one dict for each slice with muscle.
+        segments: one dict for each AHA segment that the stack reaches.
+    """
+
+    case: dict
+    slices: list[dict]
+    segments: list[dict]
+
+
+def quantify(
+    labels: np.ndarray,
+    spacing: Sequence[float],
+    image: np.ndarray | None = None,
+    *,
+    insertion: float | None = None,
+    base_first: bool | None = None,
+) -> Quantities:
+    """Everything this module measures.
+
+    Args:
+        labels: (x, y, slice).
+        spacing: mm along (x, y, slice).
+        image: same shape: for the threshold methods, and to find the right ventricle.
+        insertion: angle of the right ventricle's anterior insertion, degrees; None looks for it in the image. Where
+            that fails, segments are counted from the stack's x axis, and `segments_from` of the case says so.
+        base_first: whether the first slice is the most basal one; None takes the end with the larger ventricle.
+
+    Returns:
+        The figures.
+
+    Raises:
+        ValueError: labels are not three-dimensional, or the image has another shape.
+    """
+    labels = np.asarray(labels)
+    if labels.ndim != 3 or (image is not None and np.shape(image) != labels.shape):
+        raise ValueError(f"labels of shape {labels.shape}, image of shape {np.shape(image)}: both are (x, y, slice)")
+    spacing = tuple(float(value) for value in spacing)
+    measured = spokes(labels, spacing)
+    ring = aha.rings(labels, base_first=base_first)
+    source = "given"
+    if insertion is None:
+        insertion = None if image is None else aha.find_insertion(np.asarray(image), labels, spacing)
+        source = "right ventricle" if insertion is not None else "x axis"
+    segment = aha.segment_of(labels, ring, insertion or 0.0)
+    spoke_segment = np.zeros((labels.shape[2], SPOKES), np.uint8)
+    for index, name in enumerate(ring):
+        if name is not None:
+            spoke_segment[index] = aha.segment_at(spoke_angles(), name, insertion or 0.0)
+
+    case = volumes(labels, spacing) | wall_figures(measured) | endocardial_extent(measured, spacing[2])
+    if image is not None:
+        case |= _threshold_figures(np.asarray(image), labels, spacing)
+    case |= {"segments_from": source, "insertion_degrees": np.nan if insertion is None else insertion}
+
+    slices = []
+    for index in np.flatnonzero((labels >= MYOCARDIUM).any(axis=(0, 1))):
+        here = np.zeros_like(spoke_segment, bool)
+        here[index] = True
+        figures = volumes(labels[:, :, index : index + 1], spacing) | wall_figures(measured, here)
+        slices.append({"slice": int(index), "ring": ring[index]} | figures)
+    segments = []
+    for number in np.unique(segment[segment > 0]):
+        figures = volumes(np.where(segment == number, labels, 0), spacing)
+        figures = {name: value for name, value in figures.items() if name != "cavity_ml"}
+        figures |= wall_figures(measured, spoke_segment == number)
+        segments.append({"segment": int(number), "name": aha.SEGMENT_NAMES[int(number)]} | figures)
+    return Quantities(case, slices, segments)
+
+
+def _threshold_figures(image: np.ndarray, labels: np.ndarray, spacing: Sequence[float]) -> dict[str, float]:
+    """The infarct's volume by each threshold method, ml; NaN without a remote region."""
+    voxel_ml = float(np.prod(spacing)) / 1000
+    remote = thresholds.remote_muscle(image, labels)
+    names = [f"infarct_{count}sd_ml" for count in DEVIATIONS] + ["infarct_fwhm_ml"]
+    if not remote.any():
+        return dict.fromkeys(names, np.nan)
+    masks = [thresholds.above_deviations(image, labels, remote, count) for count in DEVIATIONS]
+    masks.append(thresholds.above_half_maximum(image, labels, remote))
+    return {name: float(mask.sum() * voxel_ml) for name, mask in zip(names, masks, strict=True)}

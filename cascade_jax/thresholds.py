@@ -1,0 +1,83 @@
+"""The threshold methods that readers compare with: infarct by the image's intensities within a given muscle contour."""
+
+import numpy as np
+
+from cascade_jax.data.case import CAVITY, MYOCARDIUM
+from cascade_jax.wall import centre_of
+
+_REMOTE_DEGREES = 60
+
+
+def remote_muscle(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The remote region: of all 60 degree sectors of the muscle through the whole stack, the one with the lowest mean.
+
+    Args:
+        image: (x, y, slice), muscle dark and infarct bright.
+        labels: same shape; everything from 2 on is muscle.
+
+    Returns:
+        bool, same shape; empty without muscle.
+    """
+    muscle = labels >= MYOCARDIUM
+    angle = np.full(labels.shape, np.nan)
+    x, y = np.indices(labels.shape[:2])
+    # Sectors mean something where the wall is a ring.
+    for index in np.flatnonzero(muscle.any(axis=(0, 1))):
+        centre = centre_of(labels[:, :, index])
+        if (labels[:, :, index] == CAVITY).any():
+            angle[:, :, index] = np.rad2deg(np.arctan2(-(y - centre[1]), x - centre[0])) % 360
+    best = np.zeros(labels.shape, bool)
+    lowest = np.inf
+    for start in range(0, 360, 10):
+        sector = muscle & ((angle - start) % 360 < _REMOTE_DEGREES)
+        if sector.any() and image[sector].mean() < lowest:
+            best, lowest = sector, image[sector].mean()
+    return best
+
+
+def above_deviations(image: np.ndarray, labels: np.ndarray, remote: np.ndarray, count: float) -> np.ndarray:
+    """Muscle brighter than the remote region's mean by more than `count` of its standard deviations (n-SD).
+
+    Args:
+        image: (x, y, slice).
+        labels: same shape.
+        remote: bool, same shape, e.g. `remote_muscle`.
+        count: 2 to 6 in the literature; 5 is usual (Bondarenko et al. 2005).
+
+    Returns:
+        bool, same shape.
+
+    Raises:
+        ValueError: the remote region is empty.
+    """
+    if not remote.any():
+        raise ValueError("the remote region is empty")
+    reference = image[remote].astype(np.float64)
+    return (labels >= MYOCARDIUM) & (image > reference.mean() + count * reference.std())
+
+
+def above_half_maximum(image: np.ndarray, labels: np.ndarray, remote: np.ndarray) -> np.ndarray:
+    """Muscle brighter than half way between the remote region's mean and the muscle's maximum (full width at half
+    maximum, Amado et al. 2004).
+
+    The maximum is the 99.5th percentile, so that a single voxel of blood in the contour does not set it. Unless it lies
+    more than five remote standard deviations above the remote mean, nothing is infarct.
+
+    Args:
+        image: (x, y, slice).
+        labels: same shape.
+        remote: bool, same shape.
+
+    Returns:
+        bool, same shape.
+
+    Raises:
+        ValueError: the remote region is empty.
+    """
+    if not remote.any():
+        raise ValueError("the remote region is empty")
+    muscle, reference = labels >= MYOCARDIUM, image[remote].astype(np.float64)
+    highest = np.percentile(image[muscle], 99.5)
+    if highest <= reference.mean() + 5 * reference.std():
+        return np.zeros(labels.shape, bool)
+    return muscle & (image > (reference.mean() + highest) / 2)

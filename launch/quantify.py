@@ -1,0 +1,40 @@
+"""Measures segmented hearts: volumes, infarct size, transmurality, AHA segments, threshold methods.
+
+    python -m launch.quantify --labels=DIR [--images=DIR] --output=DIR
+
+Labels are those of `launch.predict`, or a reader's, in the challenge's layout. OUT/cases.csv has a row for each case,
+slices.csv and segments.csv one for each slice and AHA segment; the columns' names carry their units. With the images
+come the threshold methods (2 to 6 standard deviations, full width at half maximum), and the segments' orientation is
+looked for in them.
+"""
+
+import sys
+from pathlib import Path
+
+from absl import flags
+
+from cascade_jax.progress import bar
+from cascade_jax.quantification import quantify_folder
+from launch import command
+
+_LABELS = flags.DEFINE_string("labels", None, "The folder of labels.")
+_IMAGES = flags.DEFINE_string("images", None, "The images of the same cases: a file, a folder of them, or a cohort.")
+_OUTPUT = flags.DEFINE_string("output", None, "The folder for the tables.")
+_INSERTION = flags.DEFINE_float(
+    "insertion",
+    None,
+    "Angle of the right ventricle's anterior insertion, degrees counter-clockwise from the right of a slice as it is "
+    "looked at, for all cases.",
+)
+
+
+def main() -> int:
+    images = Path(_IMAGES.value) if _IMAGES.value else None
+    failed = quantify_folder(Path(_LABELS.value), images, Path(_OUTPUT.value), _INSERTION.value, bar)
+    for reason in failed.values():
+        print(f"failed: {reason}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    command.run(main, required=("labels", "output"))
