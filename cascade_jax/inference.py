@@ -91,6 +91,7 @@ class Cascade:
         params: their parameters, each leaf with the folds along its first axis.
         rules: the postprocessing that the cross-validation kept.
         folds: which folds vote.
+        mirror: whether probabilities are averaged over in-plane mirror images.
     """
 
     def __init__(
@@ -103,7 +104,7 @@ class Cascade:
         mirror: bool = False,
     ):
         self.plan, self.networks, self.params = plan, networks, params
-        self.rules, self.folds = tuple(rules), tuple(folds)
+        self.rules, self.folds, self.mirror = tuple(rules), tuple(folds), mirror
         self._segment = compilation.jit(functools.partial(segment, networks, mirror=mirror))
 
     def example(self, case: Case) -> Example:
