@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from cascade_jax import compilation, postprocess, training
-from cascade_jax.data import augment, emidec, store
+from cascade_jax.data import augment, emidec, nnunet, store
 from cascade_jax.data.case import LABEL_NAMES, CaseError
 from cascade_jax.data.files import write_text
 from cascade_jax.data.preprocess import Example, restore_labels
@@ -69,7 +69,7 @@ class CrossValidation:
         self.networks = build_networks(plan, compute_dtype(config.compute_dtype))
         path = workdir / "folds.json"
         if not path.exists():
-            write_text(path, json.dumps(make_folds(self.names, config.num_folds, config.seed), indent=1))
+            write_text(path, json.dumps(self._choose_folds(), indent=1))
         self.folds = json.loads(path.read_text())
         if sorted(name for fold in self.folds for name in fold) != self.names:
             raise CaseError(path, "names other cases than the cohort has now; use another working folder for those")
@@ -84,6 +84,15 @@ class CrossValidation:
         )
 
     # Which cases
+
+    def _choose_folds(self) -> list[list[str]]:
+        if not self.config.data.splits:
+            return make_folds(self.names, self.config.num_folds, self.config.seed)
+        path = Path(self.config.data.splits)
+        folds = nnunet.read_splits(path, self.names)
+        if len(folds) != self.config.num_folds:
+            raise CaseError(path, f"has {len(folds)} folds where num_folds is {self.config.num_folds}")
+        return folds
 
     def positions(self, fold: int) -> list[int]:
         """The positions in the cohort of a fold's validation cases."""

@@ -270,6 +270,15 @@ def read_labels(path) -> tuple[np.ndarray, tuple[float, float, float]]:
     return np.ascontiguousarray(labels, np.uint8), _spacing(header)
 
 
+def read_voxels(path) -> np.ndarray:
+    """A file's voxels as they are, (depth, height, width).
+
+    Raises:
+        CaseError: it is no stack of real numbers.
+    """
+    return from_file_axes(_read_nifti(Path(path))[1])
+
+
 def _spacing(header: nib.Nifti1Header) -> tuple[float, float, float]:
     x, y, slice_distance = (float(zoom) for zoom in header["pixdim"][1:4])
     # A single slice in two dimensions has no distance to another.

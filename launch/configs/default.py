@@ -43,6 +43,7 @@ def get_config() -> ConfigDict:
     config.data = ConfigDict()
     config.data.root = ""  # folder of the labelled cohort in the challenge's layout; "" makes a phantom cohort
     config.data.held_out = ""  # folder of labelled cases for the five folds' vote (Table 3); "" leaves that out
+    config.data.splits = ""  # nnU-Net's splits_final.json, to have its folds; "" deals the cases at random
     config.data.phantom = ConfigDict()
     config.data.phantom.cases = 25  # for the cross-validation
     config.data.phantom.held_out_cases = 10  # for the vote

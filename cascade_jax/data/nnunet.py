@@ -1,0 +1,166 @@
+"""nnU-Net's raw datasets, read into the challenge's layout and written from it, and its splits.
+
+A raw dataset is a folder with `dataset.json`, `imagesTr/<case>_0000.nii.gz` and `labelsTr/<case>.nii.gz`.
+"""
+
+import dataclasses
+import gzip
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from cascade_jax.data import emidec
+from cascade_jax.data.case import LABEL_NAMES, Case, CaseError
+from cascade_jax.data.files import make_writable_folder, replacing, write_text
+
+_CHANNEL = "_0000"
+
+
+def _read_json(path: Path):
+    try:
+        return json.loads(path.read_text())
+    except OSError as error:
+        raise CaseError(path, f"cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise CaseError(path, f"is not JSON: {error}") from None
+
+
+def label_table(raw: Path, names: Mapping[str, str]) -> dict[int, int]:
+    """What each of a raw dataset's label values is here.
+
+    Args:
+        raw: the dataset's folder.
+        names: {its label's name: ours}; names that are ours already need not be given.
+
+    Returns:
+        {its value: ours}.
+
+    Raises:
+        CaseError: `dataset.json` is unusable, or a label has no counterpart.
+    """
+    path = raw / "dataset.json"
+    dataset = _read_json(path)
+    labels = dataset.get("labels") if isinstance(dataset, dict) else None
+    if not isinstance(labels, dict) or not labels:
+        raise CaseError(path, "has no labels")
+    table = {}
+    for name, value in labels.items():
+        ours = names.get(name, name.strip().lower().replace("-", "_").replace(" ", "_"))
+        if ours not in LABEL_NAMES:
+            raise CaseError(path, f"has the label {name!r}, which is none of {', '.join(LABEL_NAMES)}; map it")
+        if not isinstance(value, int):
+            raise CaseError(path, f"has the label {name!r} with the value {value}; regions cannot be read")
+        table[value] = LABEL_NAMES.index(ours)
+    return table
+
+
+def import_dataset(raw: Path, output: Path, names: Mapping[str, str], progress: Callable) -> int:
+    """Writes a raw dataset's training cases as a cohort in the challenge's layout.
+
+    Args:
+        raw: the dataset's folder.
+        output: the cohort's folder.
+        names: as for `label_table`.
+        progress: wraps the loop with a bar.
+
+    Returns:
+        How many cases.
+
+    Raises:
+        CaseError: a file is missing or unusable; one line says which.
+    """
+    table = label_table(raw, names)
+    ending = _read_json(raw / "dataset.json").get("file_ending", ".nii.gz")
+    if ending not in emidec.SUFFIXES:
+        raise CaseError(raw / "dataset.json", f"has files that end in {ending!r}; NIfTI is needed")
+    images = sorted((raw / "imagesTr").glob(f"*{_CHANNEL}{ending}"))
+    if not images:
+        raise CaseError(raw / "imagesTr", f"holds no image <case>{_CHANNEL}{ending}")
+    make_writable_folder(output)
+    for image in progress(images, f"importing {len(images)} cases of {raw}"):
+        name = image.name.removesuffix(f"{_CHANNEL}{ending}")
+        if image.with_name(f"{name}_0001{ending}").exists():
+            raise CaseError(image, "is one channel of several; one is needed")
+        labels = raw / "labelsTr" / f"{name}{ending}"
+        if not labels.exists():
+            raise CaseError(labels, "is missing")
+        case = emidec.read_case(emidec.CaseFiles(name, image, None))
+        emidec.write_case(output, dataclasses.replace(case, labels=_mapped(labels, case, table)))
+    return len(images)
+
+
+def _mapped(path: Path, case: Case, table: Mapping[int, int]) -> np.ndarray:
+    """The labels of a file, by our values: uint8 (depth, height, width)."""
+    values = emidec.read_voxels(path)
+    if values.shape != case.image.shape:
+        raise CaseError(path, "is not of its image's shape")
+    labels = np.full(values.shape, 255, np.uint8)
+    for theirs, ours in table.items():
+        labels[values == theirs] = ours
+    if (labels == 255).any():
+        raise CaseError(path, f"holds the value {values[labels == 255][0]:g}, which dataset.json does not name")
+    return labels
+
+
+def export_dataset(root: Path, raw: Path, progress: Callable) -> int:
+    """Writes a labelled cohort in the challenge's layout as a raw dataset for nnU-Net.
+
+    Files get an affine with the true voxel size: nnU-Net reads that, and the challenge's say 1 mm.
+
+    Args:
+        root: the cohort.
+        raw: the dataset's folder, such as `nnUNet_raw/Dataset001_Infarct`.
+        progress: wraps the loop with a bar.
+
+    Returns:
+        How many cases.
+
+    Raises:
+        CaseError: a case is unusable, or the folder cannot be written.
+    """
+    files = emidec.find_cases(root, labelled=True)
+    for folder in ("imagesTr", "labelsTr"):
+        make_writable_folder(raw / folder)
+    for file in progress(files, f"exporting {len(files)} cases of {root}"):
+        case = emidec.read_case(file)
+        affine = np.diag([*case.spacing[::-1], 1.0])
+        for array, path in (
+            (case.image, raw / "imagesTr" / f"{case.name}{_CHANNEL}.nii.gz"),
+            (case.labels, raw / "labelsTr" / f"{case.name}.nii.gz"),
+        ):
+            content = nib.Nifti1Image(emidec.to_file_axes(array), affine).to_bytes()
+            with replacing(path) as partial:
+                partial.write_bytes(gzip.compress(content, 1, mtime=0))
+    dataset = {
+        "channel_names": {"0": "LGE"},
+        "labels": {name: value for value, name in enumerate(LABEL_NAMES)},
+        "numTraining": len(files),
+        "file_ending": ".nii.gz",
+    }
+    write_text(raw / "dataset.json", json.dumps(dataset, indent=1))
+    return len(files)
+
+
+def read_splits(path: Path, names: list[str]) -> list[list[str]]:
+    """The validation cases of each fold in nnU-Net's `splits_final.json`.
+
+    Args:
+        path: the file.
+        names: of the cohort's cases.
+
+    Raises:
+        CaseError: the file is unusable, or its folds do not have each case of the cohort once.
+    """
+    splits = _read_json(path)
+    try:
+        folds = [sorted(map(str, split["val"])) for split in splits]
+    except (TypeError, KeyError):
+        raise CaseError(path, "is not a list of folds with train and val") from None
+    listed = sorted(name for fold in folds for name in fold)
+    if listed != sorted(names):
+        odd = sorted(set(listed) ^ set(names)) or [name for name in set(listed) if listed.count(name) > 1]
+        raise CaseError(path, f"does not have each case of the cohort in one fold's val: see {odd[0]}")
+    return folds

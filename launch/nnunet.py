@@ -1,0 +1,43 @@
+"""Takes a raw dataset over from nnU-Net, or makes one for it.
+
+    python -m launch.nnunet --raw=nnUNet_raw/Dataset001_Infarct --to_cohort=DIR [--label="LV blood=cavity"]
+    python -m launch.nnunet --cohort=DIR --to_raw=nnUNet_raw/Dataset001_Infarct
+
+Cohorts are in the challenge's layout, which every other command takes. `--config.data.splits=.../splits_final.json`
+then gives a training nnU-Net's folds.
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from cascade_jax.data.nnunet import export_dataset, import_dataset
+from cascade_jax.experiment import ConfigError
+from cascade_jax.progress import bar
+from launch import command
+
+_RAW = flags.DEFINE_string("raw", None, "A raw dataset of nnU-Net.")
+_TO_COHORT = flags.DEFINE_string("to_cohort", None, "The folder for its cases in the challenge's layout.")
+_COHORT = flags.DEFINE_string("cohort", None, "A labelled cohort in the challenge's layout.")
+_TO_RAW = flags.DEFINE_string("to_raw", None, "The folder for the raw dataset.")
+_LABEL = flags.DEFINE_multi_string("label", [], "THEIRS=OURS: what one of the dataset's labels is; may be repeated.")
+
+
+def main() -> None:
+    if _RAW.value and _TO_COHORT.value:
+        pairs = [label.rpartition("=") for label in _LABEL.value]
+        if wrong := [
+            label for label, (theirs, _, ours) in zip(_LABEL.value, pairs, strict=True) if not theirs or not ours
+        ]:
+            raise ConfigError(f"--label={wrong[0]}: expected THEIRS=OURS")
+        names = {theirs: ours for theirs, _, ours in pairs}
+        count, where = import_dataset(Path(_RAW.value), Path(_TO_COHORT.value), names, bar), _TO_COHORT.value
+    elif _COHORT.value and _TO_RAW.value:
+        count, where = export_dataset(Path(_COHORT.value), Path(_TO_RAW.value), bar), _TO_RAW.value
+    else:
+        raise ConfigError("give --raw and --to_cohort, or --cohort and --to_raw (see --help)")
+    print(f"{where}: {count} cases")
+
+
+if __name__ == "__main__":
+    command.run(main, required=())

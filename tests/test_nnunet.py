@@ -1,0 +1,124 @@
+"""nnU-Net's raw datasets and splits."""
+
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from cascade_jax import experiment
+from cascade_jax.data import emidec, nnunet, phantom
+from cascade_jax.data.case import CaseError
+from launch.configs import default
+
+
+def silent(iterable, _):
+    return iterable
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    root = tmp_path_factory.mktemp("cohort")
+    phantom.write_cohort(root, 4, 0, field_of_view_mm=90)
+    return root
+
+
+@pytest.fixture
+def raw(cohort, tmp_path):
+    folder = tmp_path / "Dataset001_Infarct"
+    assert nnunet.export_dataset(cohort, folder, silent) == 4
+    return folder
+
+
+def test_there_and_back_again_nothing_is_lost(cohort, raw, tmp_path):
+    assert nnunet.import_dataset(raw, tmp_path / "back", {}, silent) == 4
+    for one, other in zip(emidec.find_cases(cohort), emidec.find_cases(tmp_path / "back", labelled=True), strict=True):
+        one, other = emidec.read_case(one), emidec.read_case(other)
+        assert one.name == other.name
+        np.testing.assert_array_equal(one.image, other.image)
+        np.testing.assert_array_equal(one.labels, other.labels)
+        assert other.spacing == pytest.approx(one.spacing)
+
+
+def test_what_is_exported_tells_the_true_spacing_in_its_affine(cohort, raw):
+    name = emidec.find_cases(cohort)[0].name
+    image = nib.load(raw / "imagesTr" / f"{name}_0000.nii.gz")
+    spacing = emidec.read_case(emidec.find_cases(cohort)[0]).spacing
+    np.testing.assert_allclose(nib.affines.voxel_sizes(image.affine), spacing[::-1], rtol=1e-6)
+    dataset = json.loads((raw / "dataset.json").read_text())
+    assert dataset["numTraining"] == 4
+    assert dataset["labels"]["no_reflow"] == 4
+
+
+def change_labels(raw, labels):
+    path = raw / "dataset.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"labels": labels}))
+
+
+def test_other_names_and_values_are_mapped(cohort, raw, tmp_path):
+    change_labels(raw, {"background": 0, "LV blood": 2, "Myocardium": 1, "infarction": 3, "No-reflow": 4})
+    nnunet.import_dataset(raw, tmp_path / "back", {"LV blood": "cavity"}, silent)
+    for one, other in zip(emidec.find_cases(cohort), emidec.find_cases(tmp_path / "back"), strict=True):
+        expected = np.array([0, 2, 1, 3, 4], np.uint8)[emidec.read_case(one).labels]
+        np.testing.assert_array_equal(emidec.read_case(other).labels, expected)
+
+
+@pytest.mark.parametrize(
+    ("labels", "fault"),
+    [
+        ({"background": 0, "ventricle": 1}, "'ventricle'"),
+        ({"background": 0, "cavity": [1, 2]}, "regions"),
+        ({"background": 0, "cavity": 1}, "does not name"),
+        ({}, "has no labels"),
+    ],
+)
+def test_labels_without_a_counterpart_are_refused(raw, tmp_path, labels, fault):
+    change_labels(raw, labels)
+    with pytest.raises(CaseError, match=fault):
+        nnunet.import_dataset(raw, tmp_path / "back", {}, silent)
+
+
+def test_a_dataset_that_lacks_a_file_or_has_two_channels_is_refused(raw, tmp_path):
+    first = next((raw / "labelsTr").iterdir())
+    image = raw / "imagesTr" / first.name.replace(".nii.gz", "_0000.nii.gz")
+    image.with_name(image.name.replace("_0000", "_0001")).write_bytes(image.read_bytes())
+    with pytest.raises(CaseError, match="one channel of several"):
+        nnunet.import_dataset(raw, tmp_path / "back", {}, silent)
+    image.with_name(image.name.replace("_0000", "_0001")).unlink()
+    first.unlink()
+    with pytest.raises(CaseError, match="is missing"):
+        nnunet.import_dataset(raw, tmp_path / "other", {}, silent)
+    (raw / "dataset.json").write_text("{")
+    with pytest.raises(CaseError, match="is not JSON"):
+        nnunet.import_dataset(raw, tmp_path / "third", {}, silent)
+
+
+def splits_file(tmp_path, folds):
+    path = tmp_path / "splits_final.json"
+    names = [name for fold in folds for name in fold]
+    path.write_text(json.dumps([{"train": [n for n in names if n not in fold], "val": fold} for fold in folds]))
+    return path
+
+
+def test_a_training_takes_nnunets_folds(cohort, tmp_path):
+    names = [file.name for file in emidec.find_cases(cohort)]
+    folds = [[names[0], names[3]], [names[1], names[2]]]
+    config = default.get_config()
+    config.data.root, config.data.splits = str(cohort), str(splits_file(tmp_path, folds))
+    config.num_folds, config.folds, config.stages = 2, (0,), (1,)
+    config.plan.spacing = (10.0, 4.0, 4.0)
+    config.plan.slices.features, config.plan.slices.batch_size = (4, 8), 2
+    config.stage1.update({"steps": 1, "steps_per_dispatch": 1, "validate_every": 1, "checkpoint_every": 1})
+    experiment.run(config, tmp_path / "run", silent)
+    assert json.loads((tmp_path / "run" / "folds.json").read_text()) == folds
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [("{", "is not JSON"), ('{"a": 1}', "not a list of folds"), ('[{"val": ["x"]}]', "each case")],
+)
+def test_unusable_splits_are_refused(tmp_path, content, fault):
+    path = tmp_path / "splits_final.json"
+    path.write_text(content)
+    with pytest.raises(CaseError, match=fault):
+        nnunet.read_splits(path, ["a", "b"])
