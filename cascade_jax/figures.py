@@ -9,7 +9,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from cascade_jax.data.case import BACKGROUND, CAVITY, INFARCTION, MYOCARDIUM, NO_REFLOW
+from cascade_jax.data.case import BACKGROUND, CAVITY, INFARCTION, LABEL_NAMES, MYOCARDIUM, NO_REFLOW
 from cascade_jax.data.files import replacing
 
 LABEL_COLOURS = {CAVITY: "#ff2020", MYOCARDIUM: "#20d020", INFARCTION: "#3060ff", NO_REFLOW: "#ffe600"}
@@ -134,3 +134,17 @@ def _save(canvas: FigureCanvasAgg, path: Path) -> None:
     with replacing(path) as partial:
         # Without matplotlib's version in it, the same figure gives the same file.
         canvas.print_png(partial, metadata={"Software": None})
+
+
+def colour_tables() -> dict[str, str]:
+    """The labels' names and colours as other programs read them: {file name: text}.
+
+    `labels.ctbl` is 3D Slicer's colour table, `labels.tsv` the look-up table of a segmentation in BIDS derivatives.
+    """
+    slicer = ["# Color table of cascade_jax: number, name, red, green, blue, opacity", "0 background 0 0 0 0"]
+    bids = ["index\tname\tcolor", "0\tbackground\t#000000"]
+    for label, colour in LABEL_COLOURS.items():
+        levels = " ".join(str(round(255 * part)) for part in to_rgb(colour))
+        slicer.append(f"{label} {LABEL_NAMES[label]} {levels} 255")
+        bids.append(f"{label}\t{LABEL_NAMES[label]}\t{colour}")
+    return {"labels.ctbl": "\n".join(slicer) + "\n", "labels.tsv": "\n".join(bids) + "\n"}

@@ -9,8 +9,8 @@ from cascade_jax import metrics
 from cascade_jax.confidence import DOUBTFUL
 from cascade_jax.data import emidec
 from cascade_jax.data.case import CaseError
-from cascade_jax.data.files import make_writable_folder, replacing
-from cascade_jax.figures import draw_case
+from cascade_jax.data.files import make_writable_folder, replacing, write_text
+from cascade_jax.figures import colour_tables, draw_case
 from cascade_jax.inference import Cascade
 from cascade_jax.preparation import Progress
 
@@ -20,7 +20,8 @@ def predict_cases(
 ) -> tuple[dict[str, float], dict[str, str]]:
     """Segments every case of `source` and writes its labels; a bad case does not keep the others from it.
 
-    `output/expected_dice.csv` has the Dice that the cascade expects of each case, the most doubtful first.
+    `output/expected_dice.csv` has the Dice that the cascade expects of each case, the most doubtful first;
+    `output/labels.ctbl` and `.tsv` tell viewers the labels' names and colours.
 
     Args:
         cascade: the trained cascade.
@@ -56,6 +57,8 @@ def predict_cases(
         except CaseError as error:
             failed[file.name] = str(error)
     ranked = dict(sorted(expected.items(), key=lambda item: item[1]["myocardium"]))
+    for name, table in colour_tables().items():
+        write_text(output / name, table)
     _write_expected_dice(output / "expected_dice.csv", ranked)
     doubtful = {name: dice["myocardium"] for name, dice in ranked.items() if dice["myocardium"] < DOUBTFUL}
     return doubtful, failed

@@ -25,18 +25,20 @@ _LABEL = flags.DEFINE_multi_string("label", [], "THEIRS=OURS: what one of the da
 
 def main() -> None:
     if _RAW.value and _TO_COHORT.value:
-        pairs = [label.rpartition("=") for label in _LABEL.value]
-        if wrong := [
-            label for label, (theirs, _, ours) in zip(_LABEL.value, pairs, strict=True) if not theirs or not ours
-        ]:
-            raise ConfigError(f"--label={wrong[0]}: expected THEIRS=OURS")
-        names = {theirs: ours for theirs, _, ours in pairs}
+        names = dict(_mapping(label) for label in _LABEL.value)
         count, where = import_dataset(Path(_RAW.value), Path(_TO_COHORT.value), names, bar), _TO_COHORT.value
     elif _COHORT.value and _TO_RAW.value:
         count, where = export_dataset(Path(_COHORT.value), Path(_TO_RAW.value), bar), _TO_RAW.value
     else:
         raise ConfigError("give --raw and --to_cohort, or --cohort and --to_raw (see --help)")
     print(f"{where}: {count} cases")
+
+
+def _mapping(label: str) -> tuple[str, str]:
+    theirs, _, ours = label.rpartition("=")
+    if not (theirs and ours):
+        raise ConfigError(f"--label={label}: expected THEIRS=OURS")
+    return theirs, ours
 
 
 if __name__ == "__main__":

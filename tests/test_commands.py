@@ -225,7 +225,12 @@ def test_predict_over_a_cohort_goes_on_past_bad_cases_and_lists_them(trained, tm
     assert len(failed) == 2
     assert "a_broken.nii.gz" in failed[0]
     assert "c_text.nii" in failed[1]
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"b_good", "expected_dice.csv"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "b_good",
+        "expected_dice.csv",
+        "labels.ctbl",
+        "labels.tsv",
+    }
     header, row = (tmp_path / "out" / "expected_dice.csv").read_text().splitlines()
     assert header == "case,myocardium,infarction,no_reflow,doubtful"
     # A network of twelve steps is sure of nothing, and is told from a good one by that.
