@@ -13,4 +13,6 @@ from cascade_jax.data.case import LABEL_NAMES, CaseError
 from cascade_jax.inference import Cascade, load
 from cascade_jax.models import UNet, segment
 
+__version__ = "0.1.0"
+
 __all__ = ["LABEL_NAMES", "Cascade", "CaseError", "UNet", "load", "losses", "metrics", "models", "segment"]

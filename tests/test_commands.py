@@ -285,7 +285,7 @@ def test_the_phantom_command_writes_a_cohort(tmp_path):
     assert len(emidec.find_cases(tmp_path / "cohort", labelled=True)) == 3
 
 
-@pytest.mark.parametrize("name", ["train", "predict", "evaluate", "phantom", "quantify", "export", "release"])
+@pytest.mark.parametrize("name", ["train", "predict", "evaluate", "phantom", "quantify", "dicom", "export", "release"])
 def test_every_command_has_help_and_names_what_is_missing(name):
     shown = run(name, help="true")
     assert f"python -m launch.{name}" in shown.stdout

@@ -1,0 +1,42 @@
+"""From a DICOM series to labels as NIfTI and as a DICOM segmentation."""
+
+from pathlib import Path
+
+from cascade_jax.confidence import DOUBTFUL
+from cascade_jax.data import dicom, emidec
+from cascade_jax.data.dicom_segmentation import write_segmentation
+from cascade_jax.data.files import make_writable_folder
+from cascade_jax.figures import draw_case
+from cascade_jax.inference import Cascade
+
+
+def predict_series(cascade: Cascade, source: Path, output: Path, name: str, number: int | None) -> str:
+    """Segments one series.
+
+    Args:
+        cascade: the trained cascade.
+        source: a folder or a zip archive of DICOM files.
+        output: image and labels go to `output/<name>/Images` and `Contours`, beside `<name>.png` and `<name>.seg.dcm`.
+        name: the case's.
+        number: the series' number, or None.
+
+    Returns:
+        A line for the user.
+
+    Raises:
+        CaseError: there is no such series, or it cannot be used.
+    """
+    series = dicom.choose_series(source, number)
+    case = dicom.read_series(source, series, name)
+    make_writable_folder(output)
+    labels, _, expected = cascade.segment_case(case)
+    emidec.write_case(output, case)
+    emidec.write_labels(output, labels, case)
+    folder = output / name
+    draw_case(folder / f"{name}.png", case.image, {"prediction": labels}, spacing=case.spacing, title=name)
+    write_segmentation(folder / f"{name}.seg.dcm", series, labels)
+    doubt = ", doubtful, look at it" if expected["myocardium"] < DOUBTFUL else ""
+    return (
+        f"{folder}: {series.description}, {len(series.slices)} slices, "
+        f"expected Dice of the myocardium {expected['myocardium']:.2f}{doubt}"
+    )
