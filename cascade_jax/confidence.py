@@ -7,6 +7,18 @@ from cascade_jax import metrics
 DOUBTFUL = 0.8  # a case whose expected Dice of the myocardium is below this wants a reader's eye
 
 
+def disagreement(probabilities: np.ndarray) -> np.ndarray:
+    """The share of doubt in every voxel: 1 minus the highest mean probability over folds and mirror images.
+
+    Args:
+        probabilities: float (*spatial, class).
+
+    Returns:
+        float (*spatial), 0 where all are sure of the same label.
+    """
+    return 1.0 - probabilities.max(axis=-1)
+
+
 def expected_dice(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """The Dice that labels would have on average, were truth drawn from the probabilities voxel by voxel.
 

@@ -10,10 +10,11 @@ import jax
 import numpy as np
 
 from cascade_jax import compilation, postprocess, training
+from cascade_jax.confidence import disagreement
 from cascade_jax.data import augment, emidec, nnunet, store
 from cascade_jax.data.case import LABEL_NAMES, CaseError
 from cascade_jax.data.files import write_text
-from cascade_jax.data.preprocess import Example, restore_labels
+from cascade_jax.data.preprocess import Example, restore_labels, restore_scores
 from cascade_jax.evaluation import evaluate_labels
 from cascade_jax.figures import draw_case
 from cascade_jax.fitting import Trainer, fit, make_trainer
@@ -230,7 +231,9 @@ class CrossValidation:
             example = cascade.example(case)
             vote = cascade.vote(example)
             labels = cascade.finish(restore_labels(vote.counts + vote.probabilities, example.grid), case)
-            emidec.write_labels(self.workdir / "predictions" / "held_out", labels, case)
+            folder = self.workdir / "predictions" / "held_out"
+            emidec.write_labels(folder, labels, case)
+            emidec.write_disagreement(folder, disagreement(restore_scores(vote.probabilities, example.grid)), case)
             columns["ensemble"][case.name] = evaluate_labels(labels, case.labels, case.spacing)
             for fold, prior, final in zip(cascade.folds, vote.fold_priors, vote.fold_labels, strict=True):
                 for column, result in (("stage 1", prior), ("final", final)):

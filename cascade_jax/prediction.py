@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from cascade_jax import metrics
-from cascade_jax.confidence import DOUBTFUL
+from cascade_jax.confidence import DOUBTFUL, disagreement
 from cascade_jax.data import emidec
 from cascade_jax.data.case import CaseError
 from cascade_jax.data.files import make_writable_folder, replacing, write_text
@@ -27,7 +27,8 @@ def predict_cases(
         cascade: the trained cascade.
         source: a NIfTI file, a folder of them, or a cohort in the challenge's layout.
         output: labels go to `output/<case>/Contours/<case>.nii.gz`.
-        figures: also draw `output/<case>/<case>.png`, beside the truth where there is one.
+        figures: also draw `output/<case>/<case>.png`, beside the truth where there is one, and write
+            `output/<case>/Disagreement/<case>.nii.gz`, the share of doubt in every voxel.
         progress: wraps the loop with a bar.
 
     Returns:
@@ -43,9 +44,10 @@ def predict_cases(
     for file in progress(files, f"segmenting {len(files)} case{'s' if len(files) > 1 else ''} of {source}"):
         try:
             case = emidec.read_case(file)
-            labels, _, expected[case.name] = cascade.segment_case(case)
+            labels, probabilities, expected[case.name] = cascade.segment_case(case, probabilities=figures)
             emidec.write_labels(output, labels, case)
             if figures:
+                emidec.write_disagreement(output, disagreement(probabilities), case)
                 truth = {} if case.labels is None else {"truth": case.labels}
                 draw_case(
                     output / case.name / f"{case.name}.png",

@@ -25,7 +25,7 @@ from nibabel.volumeutils import apply_read_scaling
 from cascade_jax.data.case import LABEL_NAMES, Case, CaseError
 from cascade_jax.data.files import replacing
 
-IMAGES, CONTOURS = "Images", "Contours"
+IMAGES, CONTOURS, DISAGREEMENT = "Images", "Contours", "Disagreement"
 SUFFIXES = (".nii", ".nii.gz")
 
 
@@ -395,6 +395,20 @@ def write_labels(root, labels: np.ndarray, case: Case) -> Path:
     path = _path(root, CONTOURS, case.name)
     _write_nifti(path, labels, case, np.uint8)
     return path
+
+
+def write_disagreement(root, disagreement: np.ndarray, case: Case) -> None:
+    """Writes a map, float (depth, height, width) in the case's own grid, as float32 where `disagreement_path` says.
+
+    Raises:
+        CaseError: the folder cannot be written to.
+    """
+    _write_nifti(disagreement_path(root, case.name), disagreement, case, np.float32)
+
+
+def disagreement_path(root, name: str) -> Path:
+    """Where `write_disagreement` puts the map of the case of that name."""
+    return _path(root, DISAGREEMENT, name)
 
 
 def contour_path(root, name: str) -> Path:

@@ -1,0 +1,5 @@
+"""One HTML file about a run, or about any folders of predictions and truth."""
+
+from cascade_jax.report.page import Sources, write_report
+
+__all__ = ["Sources", "write_report"]

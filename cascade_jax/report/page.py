@@ -1,0 +1,290 @@
+"""Gathers what is known about a cohort's predictions and sets it into one self-contained HTML file."""
+
+import csv
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+
+import jinja2
+import numpy as np
+
+from cascade_jax import metrics, tables
+from cascade_jax.confidence import DOUBTFUL
+from cascade_jax.data import emidec
+from cascade_jax.data.case import CaseError
+from cascade_jax.data.files import write_text
+from cascade_jax.evaluation import evaluate_labels
+from cascade_jax.preparation import Progress
+from cascade_jax.quantify import Quantities, quantify
+from cascade_jax.report import charts, slices
+from cascade_jax.report.warnings import stack_warnings
+
+_WORST = 10
+_QUANTITIES = (
+    ("cavity", "cavity_ml", "ml"),
+    ("muscle", "muscle_g", "g"),
+    ("infarct", "infarct_g", "g"),
+    ("infarct, share of the muscle", "infarct_percent", "%"),
+    ("no-reflow", "no_reflow_g", "g"),
+    ("no-reflow, share of the muscle", "no_reflow_percent", "%"),
+    ("transmurality, mean where there is infarct", "transmurality_mean_percent", "%"),
+    ("transmurality, maximum", "transmurality_max_percent", "%"),
+    ("endocardium over infarct", "infarct_endocardium_cm2", "cm²"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sources:
+    """Where things lie; only the prediction is needed.
+
+    Attributes:
+        title: of the page.
+        prediction: labels in the challenge's layout, such as `launch.predict` writes.
+        images: images of the same cases: a file, a folder of files or a cohort.
+        truth: true labels in the challenge's layout.
+        stage_one: stage one's labels, to be shown beside the prediction.
+        workdir: of the training, for its tables and learning curves.
+    """
+
+    title: str
+    prediction: Path
+    images: Path | None = None
+    truth: Path | None = None
+    stage_one: Path | None = None
+    workdir: Path | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Case:
+    name: str
+    spacing: tuple[float, float, float]
+    image: np.ndarray
+    layers: dict[str, np.ndarray]  # "prediction", "truth", "stage one" -> labels
+    disagreement: np.ndarray | None
+    quantities: dict[str, Quantities]  # of "prediction" and "truth"
+    dice: dict[str, dict]  # of "prediction" and "stage one" against the truth
+    warnings: list[str]
+
+    @property
+    def worst_dice(self) -> float:
+        """The myocardium's Dice, by which cases are sorted; those without truth come last."""
+        return self.dice["prediction"]["myocardium"]["dice"] if self.dice else 2.0
+
+
+def _expected_dice(folder: Path) -> dict[str, float]:
+    path = folder / "expected_dice.csv"
+    if not path.exists():
+        return {}
+    with path.open(newline="") as file:
+        return {row["case"]: float(row["myocardium"]) for row in csv.DictReader(file)}
+
+
+def _labels(folder: Path | None, name: str, shape: tuple[int, ...]) -> np.ndarray | None:
+    """A case's labels in a folder, or None if it has none."""
+    if folder is None or not (path := emidec.contour_path(folder, name)).exists():
+        return None
+    labels = emidec.read_labels(path)[0]
+    if labels.shape != shape:
+        raise CaseError(path, "is not of the prediction's shape")
+    return labels
+
+
+def _read_case(
+    sources: Sources, name: str, contour: Path, truths: Mapping[str, Path], images: Mapping, expected: Mapping
+) -> _Case:
+    prediction, spacing = emidec.read_labels(contour)
+    layers = {"prediction": prediction}
+    if name in truths:
+        layers["truth"] = emidec.read_labels(truths[name])[0]
+        if layers["truth"].shape != prediction.shape:
+            raise CaseError(truths[name], "is not of the prediction's shape")
+    if (stage_one := _labels(sources.stage_one, name, prediction.shape)) is not None:
+        layers["stage one"] = stage_one
+    image = np.zeros(prediction.shape, np.float32)
+    if name in images:
+        image = emidec.read_case(dataclasses.replace(images[name], contour=None)).image
+        if image.shape != prediction.shape:
+            raise CaseError(images[name].image, "is not of the prediction's shape")
+    path = emidec.disagreement_path(sources.prediction, name)
+    disagreement = emidec.read_voxels(path) if path.exists() else None
+
+    quantities = {
+        layer: quantify(emidec.to_file_axes(layers[layer]), spacing[::-1], emidec.to_file_axes(image))
+        for layer in ("prediction", "truth")
+        if layer in layers
+    }
+    dice = {}
+    if "truth" in layers:
+        dice = {
+            layer: evaluate_labels(labels, layers["truth"], spacing)
+            for layer, labels in layers.items()
+            if layer != "truth"
+        }
+    warnings = stack_warnings(prediction, spacing)
+    if expected.get(name, 1.0) < DOUBTFUL:
+        warnings.insert(0, f"doubtful: the cascade expects a Dice of {expected[name]:.2f} for the myocardium")
+    return _Case(name, spacing, image, layers, disagreement, quantities, dice, warnings)
+
+
+def _case_data(case: _Case) -> dict:
+    """What the page's script needs to draw a case."""
+    rows, columns = slices.window(list(case.layers.values()), case.spacing)
+    cut = (slice(None), rows, columns)
+    data = {
+        "width": (columns.stop - columns.start) * case.spacing[2],
+        "height": (rows.stop - rows.start) * case.spacing[1],
+        "images": slices.grey_images(case.image[cut]),
+        "layers": {
+            layer: [slices.outlines(plane, case.spacing[1:]) for plane in labels[cut]]
+            for layer, labels in case.layers.items()
+        },
+    }
+    if case.disagreement is not None:
+        data["disagreement"] = slices.heat_images(case.disagreement[cut])
+    return data
+
+
+def _format(value) -> str:
+    return "-" if value is None or np.isnan(value) else f"{value:.3g}"
+
+
+def _case_view(case: _Case, data: dict) -> dict:
+    """What the template needs of a case."""
+    figures = {layer: quantities.case for layer, quantities in case.quantities.items()}
+    middle = int(np.argmax((case.layers["prediction"] >= 2).sum((1, 2))))
+    origin = figures["prediction"]["segments_from"]
+    bullseyes = [
+        charts.bullseye(
+            {row["segment"]: row["transmurality_max_percent"] for row in quantities.segments},
+            f"{layer}: maximum transmurality, %",
+        )
+        for layer, quantities in case.quantities.items()
+    ]
+    return {
+        "name": case.name,
+        "warnings": case.warnings,
+        "thumbnail": data["images"][middle],
+        "aspect": data["height"] / data["width"],
+        "dice": {
+            layer: {target: f"{values[target]['dice']:.2f}" for target in metrics.TARGETS}
+            for layer, values in case.dice.items()
+        },
+        "quantities": [
+            (title, unit, [_format(values[key]) for values in figures.values()]) for title, key, unit in _QUANTITIES
+        ],
+        "layers": list(case.layers),
+        "measured": list(figures),
+        "bullseyes": bullseyes,
+        "segments_from": {
+            "x axis": "No right ventricle was found: segments are counted from the stack's x axis.",
+            "right ventricle": "Segments are counted from the right ventricle's insertion, found in the image.",
+        }.get(origin, ""),
+        "disagreement": case.disagreement is not None,
+    }
+
+
+def _curves(workdir: Path | None) -> dict[str, dict[str, list]]:
+    """The learning curves of a training, by stage and fold."""
+    curves: dict[str, dict[str, list]] = {}
+    for path in sorted((workdir or Path("/nonexistent")).glob("stage*/fold*/metrics.csv")):
+        values: dict[str, list] = {"loss": [], "validation_dice": []}
+        with path.open(newline="") as file:
+            for row in csv.DictReader(file):
+                for name, points in values.items():
+                    if row[name]:
+                        points.append((int(row["step"]), float(row[name])))
+        stage, fold = path.parent.parent.name[-1], path.parent.name[4:]
+        curves[f"stage {stage}, fold {fold}"] = values
+    return curves
+
+
+def _paper_tables(workdir: Path | None) -> list[dict]:
+    """The tables that the training wrote, as rows of text."""
+    if workdir is None or not (workdir / "tables.json").exists():
+        return []
+    shown = []
+    for table, content in json.loads((workdir / "tables.json").read_text()).items():
+        columns = content["mean"]
+        rows = [
+            (title, ["-" if mean[target][metric] is None else form(mean[target][metric]) for mean in columns.values()])
+            for title, target, metric, form in tables.ROWS[table]
+        ]
+        shown.append({"title": tables.TITLES[table], "columns": list(columns), "rows": rows})
+    return shown
+
+
+def _cohort_charts(cases: Sequence[_Case]) -> list[tuple[str, str]]:
+    """Titles and charts that need the truth."""
+    known = [case for case in cases if case.dice]
+    if not known:
+        return []
+    layers = [layer for layer in ("stage one", "prediction") if all(layer in case.dice for case in known)]
+    boxes = {
+        title: {layer: [case.dice[layer][target][metric] for case in known] for layer in layers}
+        for title, target, metric in (
+            ("myocardium Dice", "myocardium", "dice"),
+            ("infarction Dice", "infarction", "dice"),
+            ("no-reflow Dice", "no_reflow", "dice"),
+            ("myocardium HSD, mm", "myocardium", "hausdorff_mm"),
+        )
+    }
+    pairs = {
+        title: tuple([case.quantities[layer].case[key] for case in known] for layer in ("prediction", "truth"))
+        for title, key in (("infarct, ml", "infarct_ml"), ("infarct, % of muscle", "infarct_percent"))
+    }
+    pairs = {
+        title: tuple(zip(*both, strict=True))
+        for title, sides in pairs.items()
+        if (both := [pair for pair in zip(*sides, strict=True) if not np.isnan(pair).any()])
+    }
+    result = [("Every case", charts.box_plots(boxes))]
+    if pairs:
+        result.append(("Infarct against the truth (Bland-Altman)", charts.bland_altman(pairs)))
+    return result
+
+
+def write_report(sources: Sources, output: Path, progress: Progress) -> dict[str, str]:
+    """Writes the page.
+
+    Args:
+        sources: where things lie.
+        output: the HTML file.
+        progress: wraps the loop over cases with a bar.
+
+    Returns:
+        {case: reason} of those that could not be shown.
+
+    Raises:
+        CaseError: there are no predictions, or the file cannot be written.
+    """
+    failed: dict[str, str] = {}
+    contours = emidec.find_contours(sources.prediction, faults=failed)
+    truths = {} if sources.truth is None else emidec.find_contours(sources.truth, faults=failed)
+    images = {} if sources.images is None else {file.name: file for file in emidec.find_inputs(sources.images)}
+    expected = _expected_dice(sources.prediction)
+    cases = []
+    for name in progress(sorted(contours), f"reading {len(contours)} cases"):
+        try:
+            cases.append(_read_case(sources, name, contours[name], truths, images, expected))
+        except CaseError as error:
+            failed[name] = str(error)
+    cases.sort(key=lambda case: (case.worst_dice, expected.get(case.name, 1.0), case.name))
+
+    data = {case.name: _case_data(case) for case in progress(cases, f"drawing {len(cases)} cases")}
+    curves = _curves(sources.workdir)
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(resources.files(__package__).joinpath("page.html.jinja").read_text())
+    text = template.render(
+        title=sources.title,
+        cases=[_case_view(case, data[case.name]) for case in cases],
+        data=[json.dumps(data[case.name], separators=(",", ":")) for case in cases],
+        tables=_paper_tables(sources.workdir),
+        charts=([("Learning curves", charts.learning_curves(curves))] if curves else []) + _cohort_charts(cases),
+        worst=_WORST,
+        failed=failed,
+        with_truth=any(case.dice for case in cases),
+    )
+    write_text(output, text)
+    return failed

@@ -1,0 +1,31 @@
+"""Where a training's working folder keeps what the report shows."""
+
+import json
+from pathlib import Path
+
+from cascade_jax.data.case import CaseError
+from cascade_jax.report.page import Sources
+
+
+def sources_of_run(workdir: Path) -> dict[str, Sources]:
+    """What a finished training has to show.
+
+    Returns:
+        {file name: sources}: the cross-validation's final predictions, and the vote on held-out cases if there are any.
+
+    Raises:
+        CaseError: the folder holds no finished training.
+    """
+    config, predictions = workdir / "config.json", workdir / "predictions"
+    if not config.exists() or not (predictions / "final").exists():
+        raise CaseError(workdir, "holds no finished training (config.json or predictions/final is missing)")
+    data = json.loads(config.read_text())["data"]
+    root = Path(data["root"]) if data["root"] else workdir / "data" / "training"
+    title = f"{workdir.name}: cross-validation"
+    sources = {"report.html": Sources(title, predictions / "final", root, root, predictions / "stage1", workdir)}
+    if (predictions / "held_out").exists():
+        root = Path(data["held_out"]) if data["root"] else workdir / "data" / "held_out"
+        sources["report_held_out.html"] = Sources(
+            f"{workdir.name}: the folds' vote on held-out cases", predictions / "held_out", root, root
+        )
+    return sources

@@ -1,0 +1,54 @@
+"""Makes one HTML page about a run, or about any predictions: tables, charts, and every case to look through.
+
+    python -m launch.report --workdir=DIR [--output=DIR]
+    python -m launch.report --prediction=DIR [--images=DIR] [--truth=DIR] [--stage_one=DIR] --output=report.html
+
+The page needs no network and no other file.
+"""
+
+import sys
+from pathlib import Path
+
+from absl import flags
+
+from cascade_jax.experiment import ConfigError
+from cascade_jax.progress import bar
+from cascade_jax.report import Sources, write_report
+from cascade_jax.report.run import sources_of_run
+from launch import command
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "The working folder of a finished training.")
+_PREDICTION = flags.DEFINE_string("prediction", None, "The folder of predicted labels, instead of a working folder.")
+_IMAGES = flags.DEFINE_string("images", None, "The images of the same cases: a file, a folder of them, or a cohort.")
+_TRUTH = flags.DEFINE_string("truth", None, "The folder of true labels.")
+_STAGE_ONE = flags.DEFINE_string("stage_one", None, "The folder of stage one's labels, to be shown beside.")
+_OUTPUT = flags.DEFINE_string("output", None, "The HTML file; with --workdir a folder, by default that one.")
+
+
+def _path(flag) -> Path | None:
+    return Path(flag.value) if flag.value else None
+
+
+def main() -> int:
+    if (_WORKDIR.value is None) == (_PREDICTION.value is None):
+        raise ConfigError("give either --workdir or --prediction (see --help)")
+    if _WORKDIR.value:
+        folder = _path(_OUTPUT) or Path(_WORKDIR.value)
+        reports = {folder / name: sources for name, sources in sources_of_run(Path(_WORKDIR.value)).items()}
+    else:
+        if not _OUTPUT.value:
+            raise ConfigError("--output is needed: the HTML file (see --help)")
+        prediction = Path(_PREDICTION.value)
+        sources = Sources(prediction.name, prediction, _path(_IMAGES), _path(_TRUTH), _path(_STAGE_ONE))
+        reports = {Path(_OUTPUT.value): sources}
+    failed = {}
+    for output, sources in reports.items():
+        failed |= write_report(sources, output, bar)
+        print(f"{output}: {output.stat().st_size / 1e6:.1f} MB")
+    for reason in failed.values():
+        print(f"failed: {reason}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    command.run(main, required=())
