@@ -108,12 +108,12 @@ def test_sampling_is_scipys_linear_interpolation():
 def test_blurring_is_a_gaussian_filter():
     line = np.random.default_rng(2).normal(size=40)
     expected = ndimage.gaussian_filter1d(line, 0.8, truncate=8)
-    np.testing.assert_allclose((augment._blurring(40, 0.8) @ line)[8:-8], expected[8:-8], atol=1e-5)
+    np.testing.assert_allclose((augment.blurring_matrix(40, 0.8) @ line)[8:-8], expected[8:-8], atol=1e-5)
 
 
 def test_full_resolution_and_no_blur_are_the_identity():
     np.testing.assert_allclose(augment._lowering(9, 1.0), np.eye(9), atol=1e-6)
-    np.testing.assert_allclose(augment._blurring(9, 0.0), np.eye(9), atol=1e-6)
+    np.testing.assert_allclose(augment.blurring_matrix(9, 0.0), np.eye(9), atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["noise", "blur", "brightness", "contrast", "low_resolution", "gamma"])
