@@ -9,7 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from cascade_jax.data.case import CAVITY, MYOCARDIUM
-from cascade_jax.wall import SPOKES, centre_of, spoke_angles, spokes
+from cascade_jax.wall import SPOKES, Spokes, spoke_positions, spokes, voxel_angles
 
 _RINGS = ("base", "middle", "apex")
 # Counter-clockwise from the anterior insertion of the right ventricle (Cerqueira et al. 2002, figure 4): the numbers of
@@ -73,7 +73,9 @@ def rings(labels: np.ndarray, *, base_first: bool | None = None) -> list[str | N
     return result
 
 
-def find_insertion(image: np.ndarray, labels: np.ndarray, spacing: Sequence[float]) -> float | None:
+def find_insertion(
+    image: np.ndarray, labels: np.ndarray, spacing: Sequence[float], measured: Spokes | None = None
+) -> float | None:
     """The angle of the anterior insertion of the right ventricle, found by the blood beside the septum.
 
     In the slices of the base and the middle, the ring from 2 to 14 mm outside the muscle is searched for spokes that
@@ -84,6 +86,7 @@ def find_insertion(image: np.ndarray, labels: np.ndarray, spacing: Sequence[floa
         image: (x, y, slice).
         labels: same shape.
         spacing: mm along (x, y, slice).
+        measured: the spokes of these labels, if they are known already.
 
     Returns:
         Degrees, or None where no such run is found.
@@ -92,8 +95,7 @@ def find_insertion(image: np.ndarray, labels: np.ndarray, spacing: Sequence[floa
     chosen = [index for index, name in enumerate(ring) if name in ("base", "middle")]
     if not chosen:
         return None
-    angles = np.deg2rad(spoke_angles())
-    measured = spokes(labels, spacing)
+    measured = spokes(labels, spacing) if measured is None else measured
     bloody = []
     for index in chosen:
         plane, signal = labels[:, :, index], image[:, :, index].astype(np.float64)
@@ -101,12 +103,9 @@ def find_insertion(image: np.ndarray, labels: np.ndarray, spacing: Sequence[floa
         if not blood.size or not muscle.size:
             continue
         level, contrast = np.median(blood), np.median(blood) - np.median(muscle)
-        x, y = centre_of(plane)
         outside = measured.endocardium[index] + measured.thickness[index]
         distances = np.nan_to_num(outside)[:, None] + np.arange(2.0, 14.0, 1.0)
-        columns = x + np.cos(angles)[:, None] * distances / spacing[0]
-        rows = y - np.sin(angles)[:, None] * distances / spacing[1]
-        values = ndimage.map_coordinates(signal, [columns, rows], order=1, mode="nearest")
+        values = ndimage.map_coordinates(signal, spoke_positions(plane, distances, spacing), order=1, mode="nearest")
         alike = np.abs(values - level) < 0.5 * abs(contrast)
         bloody.append((alike.mean(axis=1) > 0.6) & np.isfinite(outside))
     if not bloody:
@@ -142,15 +141,11 @@ def segment_of(labels: np.ndarray, ring: Sequence[str | None], insertion: float)
         uint8 (x, y, slice), 1 to 17, and 0 outside the muscle.
     """
     result = np.zeros(labels.shape, np.uint8)
-    x, y = np.indices(labels.shape[:2])
     for index, name in enumerate(ring):
         plane = labels[:, :, index]
-        if name is None:
-            continue
-        centre = centre_of(plane)
-        # In voxels: the slice's pixels are square, or nearly so.
-        angle = np.rad2deg(np.arctan2(-(y - centre[1]), x - centre[0]))
-        result[:, :, index] = np.where(plane >= MYOCARDIUM, segment_at(angle, name, insertion), 0)
+        if name is not None:
+            segments = segment_at(voxel_angles(plane), name, insertion)
+            result[:, :, index] = np.where(plane >= MYOCARDIUM, segments, 0)
     return result
 
 

@@ -10,14 +10,13 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from cascade_jax import tables
+from cascade_jax.config import ConfigError, check_config, check_stages
 from cascade_jax.crossval import CrossValidation, draw_cases
 from cascade_jax.data import emidec, phantom
 from cascade_jax.data.case import CaseError
 from cascade_jax.data.files import make_writable_folder, write_text
 from cascade_jax.data.preprocess import Example
-from cascade_jax.fitting import check_steps
-from cascade_jax.inference import STAGES, Cascade, load
-from cascade_jax.optimizers import make_optimizer
+from cascade_jax.inference import Cascade, load
 from cascade_jax.plan import Plan, with_networks_of
 from cascade_jax.preparation import Progress, prepare
 from cascade_jax.pretraining import Pretraining
@@ -26,35 +25,6 @@ from cascade_jax.report.run import sources_of_run
 
 # What may differ between two starts of the same run: which part of it is done this time, and what is drawn.
 _PER_START = ("folds", "stages", "figures", "figure_cases")
-
-
-class ConfigError(ValueError):
-    """A setting that cannot be; the text is one line that names it."""
-
-
-def check_config(config: ConfigDict) -> None:
-    """Raises ConfigError for what can be told without the data."""
-    if config.num_folds < 2:
-        raise ConfigError(f"num_folds is {config.num_folds}; a cross-validation needs 2 or more")
-    for name, allowed in (("folds", range(config.num_folds)), ("stages", (1, 2))):
-        values = config[name]
-        if not values or any(value not in allowed for value in values) or len(set(values)) < len(values):
-            raise ConfigError(f"{name} is {values}; choose from {', '.join(map(str, allowed))}, each once")
-    _check_stages(config)
-
-
-def _check_stages(config: ConfigDict) -> None:
-    if config.compute_dtype not in ("auto", "float32", "bfloat16"):
-        raise ConfigError(f"compute_dtype is {config.compute_dtype!r}; known: auto, float32, bfloat16")
-    for stage in STAGES:
-        settings = config[stage]
-        try:
-            check_steps(settings)
-            make_optimizer(
-                settings.optimizer, settings.schedule, settings.learning_rate, settings.steps, settings.clip_norm
-            )
-        except ValueError as error:
-            raise ConfigError(f"{stage}: {error}") from error
 
 
 @contextlib.contextmanager
@@ -131,7 +101,7 @@ def _chosen(config: ConfigDict, names: Sequence[str]) -> list[str]:
 
 
 def _pretrain(config: ConfigDict, workdir: Path, progress: Progress) -> str:
-    _check_stages(config)
+    check_stages(config)
     with claim(workdir):
         check_same_config(workdir, config)
         tables_file = workdir / "tables.md"

@@ -162,9 +162,10 @@ class Cascade:
         """
         image = np.asarray(image)
         if image.ndim == 2 and image.size:
-            flat = self.segment(image[..., None], (*spacing[:2], *(spacing[2:] or (1.0,))), details=True)
-            flat = flat._replace(labels=flat.labels[:, :, 0], probabilities=flat.probabilities[:, :, 0])
-            return flat if details else flat.labels
+            stack = self.segment(image[..., None], (*spacing[:2], *(spacing[2:] or (1.0,))), details=details)
+            if not details:
+                return stack[:, :, 0]
+            return stack._replace(labels=stack.labels[:, :, 0], probabilities=stack.probabilities[:, :, 0])
         spacing = tuple(float(value) for value in spacing)
         if image.ndim != 3 or not image.size:
             raise CaseError(
@@ -181,8 +182,7 @@ class Cascade:
         labels = to_file_axes(result.labels)
         if not details:
             return labels
-        probabilities = np.stack([to_file_axes(volume) for volume in np.moveaxis(result.probabilities, -1, 0)], axis=-1)
-        return Segmentation(labels, probabilities, result.expected_dice)
+        return Segmentation(labels, result.probabilities.transpose(2, 1, 0, 3), result.expected_dice)
 
 
 def load(workdir, *, mirror: bool | None = None) -> Cascade:

@@ -129,7 +129,7 @@ def quantify(
     ring = aha.rings(labels, base_first=base_first)
     source = "given"
     if insertion is None:
-        insertion = None if image is None else aha.find_insertion(np.asarray(image), labels, spacing)
+        insertion = None if image is None else aha.find_insertion(np.asarray(image), labels, spacing, measured)
         source = "right ventricle" if insertion is not None else "x axis"
     segment = aha.segment_of(labels, ring, insertion or 0.0)
     spoke_segment = np.zeros((labels.shape[2], SPOKES), np.uint8)

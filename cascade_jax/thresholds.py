@@ -3,7 +3,7 @@
 import numpy as np
 
 from cascade_jax.data.case import CAVITY, MYOCARDIUM
-from cascade_jax.wall import centre_of
+from cascade_jax.wall import voxel_angles
 
 _REMOTE_DEGREES = 60
 
@@ -20,12 +20,9 @@ def remote_muscle(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """
     muscle = labels >= MYOCARDIUM
     angle = np.full(labels.shape, np.nan)
-    x, y = np.indices(labels.shape[:2])
     # Sectors mean something where the wall is a ring.
-    for index in np.flatnonzero(muscle.any(axis=(0, 1))):
-        centre = centre_of(labels[:, :, index])
-        if (labels[:, :, index] == CAVITY).any():
-            angle[:, :, index] = np.rad2deg(np.arctan2(-(y - centre[1]), x - centre[0])) % 360
+    for index in np.flatnonzero(muscle.any(axis=(0, 1)) & (labels == CAVITY).any(axis=(0, 1))):
+        angle[:, :, index] = voxel_angles(labels[:, :, index]) % 360
     best = np.zeros(labels.shape, bool)
     lowest = np.inf
     for start in range(0, 360, 10):
@@ -33,6 +30,14 @@ def remote_muscle(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
         if sector.any() and image[sector].mean() < lowest:
             best, lowest = sector, image[sector].mean()
     return best
+
+
+def _remote_signal(image: np.ndarray, remote: np.ndarray) -> tuple[float, float]:
+    """Mean and standard deviation of the remote region."""
+    if not remote.any():
+        raise ValueError("the remote region is empty")
+    signal = image[remote].astype(np.float64)
+    return signal.mean(), signal.std()
 
 
 def above_deviations(image: np.ndarray, labels: np.ndarray, remote: np.ndarray, count: float) -> np.ndarray:
@@ -50,10 +55,8 @@ def above_deviations(image: np.ndarray, labels: np.ndarray, remote: np.ndarray, 
     Raises:
         ValueError: the remote region is empty.
     """
-    if not remote.any():
-        raise ValueError("the remote region is empty")
-    reference = image[remote].astype(np.float64)
-    return (labels >= MYOCARDIUM) & (image > reference.mean() + count * reference.std())
+    mean, deviation = _remote_signal(image, remote)
+    return (labels >= MYOCARDIUM) & (image > mean + count * deviation)
 
 
 def above_half_maximum(image: np.ndarray, labels: np.ndarray, remote: np.ndarray) -> np.ndarray:
@@ -74,10 +77,9 @@ def above_half_maximum(image: np.ndarray, labels: np.ndarray, remote: np.ndarray
     Raises:
         ValueError: the remote region is empty.
     """
-    if not remote.any():
-        raise ValueError("the remote region is empty")
-    muscle, reference = labels >= MYOCARDIUM, image[remote].astype(np.float64)
+    mean, deviation = _remote_signal(image, remote)
+    muscle = labels >= MYOCARDIUM
     highest = np.percentile(image[muscle], 99.5)
-    if highest <= reference.mean() + 5 * reference.std():
+    if highest <= mean + 5 * deviation:
         return np.zeros(labels.shape, bool)
-    return muscle & (image > (reference.mean() + highest) / 2)
+    return muscle & (image > (mean + highest) / 2)

@@ -49,6 +49,34 @@ def spoke_angles() -> np.ndarray:
     return (np.arange(SPOKES) + 0.5) * (360 / SPOKES)
 
 
+def voxel_angles(plane: np.ndarray) -> np.ndarray:
+    """The angle of every voxel of a slice (x, y) about the ventricle's centre, degrees in -180 to 180.
+
+    In voxels: a slice's pixels are square, or nearly so.
+    """
+    x, y = np.indices(plane.shape)
+    centre_x, centre_y = centre_of(plane)
+    return np.rad2deg(np.arctan2(-(y - centre_y), x - centre_x))
+
+
+def spoke_positions(
+    plane: np.ndarray, distances: np.ndarray, spacing: Sequence[float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where points on the spokes of a slice lie, x and y in voxels.
+
+    Args:
+        plane: labels (x, y).
+        distances: from the centre, mm; broadcast to (spoke, point).
+        spacing: mm along (x, y).
+
+    Returns:
+        Two arrays float (spoke, point).
+    """
+    x, y = centre_of(plane)
+    angles = np.deg2rad(spoke_angles())[:, None]
+    return x + np.cos(angles) * distances / spacing[0], y - np.sin(angles) * distances / spacing[1]
+
+
 def spokes(labels: np.ndarray, spacing: Sequence[float]) -> Spokes:
     """Measures the wall along spokes.
 
@@ -62,16 +90,13 @@ def spokes(labels: np.ndarray, spacing: Sequence[float]) -> Spokes:
     slices = labels.shape[2]
     thickness, infarct, endocardium = np.full((3, slices, SPOKES), np.nan)
     at_endocardium = np.zeros((slices, SPOKES), bool)
-    angles = np.deg2rad(spoke_angles())
     reach = np.hypot(labels.shape[0] * spacing[0], labels.shape[1] * spacing[1])
     distances = np.arange(0, reach, _STEP) + _STEP / 2
     for index in range(slices):
         plane = labels[:, :, index]
         if not (plane >= MYOCARDIUM).any():
             continue
-        x, y = centre_of(plane)
-        columns = np.rint(x + np.cos(angles)[:, None] * distances / spacing[0]).astype(int)
-        rows = np.rint(y - np.sin(angles)[:, None] * distances / spacing[1]).astype(int)
+        columns, rows = (np.rint(place).astype(int) for place in spoke_positions(plane, distances, spacing))
         inside = (columns >= 0) & (columns < plane.shape[0]) & (rows >= 0) & (rows < plane.shape[1])
         values = np.where(inside, plane[columns.clip(0, plane.shape[0] - 1), rows.clip(0, plane.shape[1] - 1)], 0)
         muscle = values >= MYOCARDIUM

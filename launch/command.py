@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 from absl import app, flags, logging
 
+from cascade_jax.config import ConfigError
 from cascade_jax.data.case import CaseError
-from cascade_jax.experiment import ConfigError
 from cascade_jax.fitting import TrainingError
 
 _ERRORS = (CaseError, ConfigError, TrainingError)

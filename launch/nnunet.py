@@ -11,8 +11,8 @@ from pathlib import Path
 
 from absl import flags
 
+from cascade_jax.config import ConfigError
 from cascade_jax.data.nnunet import export_dataset, import_dataset
-from cascade_jax.experiment import ConfigError
 from cascade_jax.progress import bar
 from launch import command
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from absl import flags
 
-from cascade_jax.experiment import ConfigError
+from cascade_jax.config import ConfigError
 from cascade_jax.progress import bar
 from cascade_jax.report import Sources, write_report
 from cascade_jax.report.run import sources_of_run

@@ -82,15 +82,15 @@ class Series:
         return float(self.slices[0].dataset.get("SliceThickness") or 1.0)
 
 
-def _files(source: Path) -> Iterator[tuple[str, bytes]]:
-    """The name and content of every file of a folder, at any depth, or of a zip archive."""
+def _contents(source: Path) -> Iterator[bytes]:
+    """The content of every file of a folder, at any depth, or of a zip archive."""
     if source.is_dir():
         for path in sorted(path for path in source.rglob("*") if path.is_file()):
-            yield str(path), path.read_bytes()
+            yield path.read_bytes()
     elif zipfile.is_zipfile(source):
         with zipfile.ZipFile(source) as archive:
             for name in sorted(name for name in archive.namelist() if not name.endswith("/")):
-                yield f"{source}/{name}", archive.read(name)
+                yield archive.read(name)
     else:
         raise CaseError(source, "is neither a folder nor a zip archive of DICOM files")
 
@@ -131,7 +131,7 @@ def _slice(dataset: pydicom.Dataset, frame: int | None) -> Slice | None:
 
 
 def _slices(source: Path) -> Iterator[Slice]:
-    for _, content in _files(source):
+    for content in _contents(source):
         try:
             dataset = pydicom.dcmread(io.BytesIO(content))
         except InvalidDicomError:

@@ -120,6 +120,12 @@ def _signal(key: jax.Array, heart: Heart, background: jax.Array, stack: Stack) -
     return jnp.where(happens(next(keys), 0.15), jnp.abs(image - null), image)
 
 
+def _blurred(image: jax.Array, deviation: jax.Array) -> jax.Array:
+    """Blurs every slice by a Gaussian of that many pixels."""
+    height, width = (blurring_matrix(size, deviation) for size in image.shape[1:])
+    return jnp.einsum("ij,djk,lk->dil", height, image, width)
+
+
 def _scan(key: jax.Array, image: jax.Array, stack: Stack, pixel: float) -> jax.Array:
     """Coil shading, uneven slices, resolution, ghosts and noise."""
     keys = iter(jax.random.split(key, 20))
@@ -129,8 +135,7 @@ def _scan(key: jax.Array, image: jax.Array, stack: Stack, pixel: float) -> jax.A
 
     # Acquired at 1 to 2.2 mm: the Gaussian whose width at half height that is, then the networks' grid.
     deviation = uniform(next(keys), 1.0, 2.4) / 2.355 / pixel
-    blur_height, blur_width = (blurring_matrix(axis.size, deviation) for axis in (stack.height, stack.width))
-    image = jnp.einsum("ij,djk,lk->dil", blur_height, image, blur_width)
+    image = _blurred(image, deviation)
 
     for axis, size in ((1, stack.height.size), (2, stack.width.size)):
         amplitude = uniform(next(keys), 0.0, 0.12) * happens(next(keys), 0.1)
@@ -139,12 +144,7 @@ def _scan(key: jax.Array, image: jax.Array, stack: Stack, pixel: float) -> jax.A
     noise = jnp.exp(uniform(next(keys), jnp.log(0.005), jnp.log(0.1)))
     real, imaginary = noise * jax.random.normal(next(keys), (2, *image.shape))
     grain = uniform(next(keys), 0.01, 0.7)  # how far neighbouring noise is alike, pixels
-    real = jnp.einsum(
-        "ij,djk,lk->dil",
-        blurring_matrix(stack.height.size, grain),
-        real,
-        blurring_matrix(stack.width.size, grain),
-    )
+    real = _blurred(real, grain)
     rician = jnp.hypot(image + real, imaginary)
     return jnp.where(happens(next(keys), 0.3), rician, image + real)
 

@@ -81,14 +81,11 @@ def _expected_dice(folder: Path) -> dict[str, float]:
         return {row["case"]: float(row["myocardium"]) for row in csv.DictReader(file)}
 
 
-def _labels(folder: Path | None, name: str, shape: tuple[int, ...]) -> np.ndarray | None:
-    """A case's labels in a folder, or None if it has none."""
-    if folder is None or not (path := emidec.contour_path(folder, name)).exists():
-        return None
-    labels = emidec.read_labels(path)[0]
-    if labels.shape != shape:
+def _fitting(path: Path, array: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+    """What was read from a file, if it is of the prediction's shape."""
+    if array.shape != prediction.shape:
         raise CaseError(path, "is not of the prediction's shape")
-    return labels
+    return array
 
 
 def _read_case(
@@ -97,16 +94,13 @@ def _read_case(
     prediction, spacing = emidec.read_labels(contour)
     layers = {"prediction": prediction}
     if name in truths:
-        layers["truth"] = emidec.read_labels(truths[name])[0]
-        if layers["truth"].shape != prediction.shape:
-            raise CaseError(truths[name], "is not of the prediction's shape")
-    if (stage_one := _labels(sources.stage_one, name, prediction.shape)) is not None:
-        layers["stage one"] = stage_one
+        layers["truth"] = _fitting(truths[name], emidec.read_labels(truths[name])[0], prediction)
+    if sources.stage_one is not None and (path := emidec.contour_path(sources.stage_one, name)).exists():
+        layers["stage one"] = _fitting(path, emidec.read_labels(path)[0], prediction)
     image = np.zeros(prediction.shape, np.float32)
     if name in images:
-        image = emidec.read_case(dataclasses.replace(images[name], contour=None)).image
-        if image.shape != prediction.shape:
-            raise CaseError(images[name].image, "is not of the prediction's shape")
+        case = emidec.read_case(dataclasses.replace(images[name], contour=None))
+        image = _fitting(images[name].image, case.image, prediction)
     path = emidec.disagreement_path(sources.prediction, name)
     disagreement = emidec.read_voxels(path) if path.exists() else None
 
@@ -185,10 +179,10 @@ def _case_view(case: _Case, data: dict) -> dict:
     }
 
 
-def _curves(workdir: Path | None) -> dict[str, dict[str, list]]:
+def _curves(workdir: Path) -> dict[str, dict[str, list]]:
     """The learning curves of a training, by stage and fold."""
     curves: dict[str, dict[str, list]] = {}
-    for path in sorted((workdir or Path("/nonexistent")).glob("stage*/fold*/metrics.csv")):
+    for path in sorted(workdir.glob("stage*/fold*/metrics.csv")):
         values: dict[str, list] = {"loss": [], "validation_dice": []}
         with path.open(newline="") as file:
             for row in csv.DictReader(file):
@@ -230,15 +224,12 @@ def _cohort_charts(cases: Sequence[_Case]) -> list[tuple[str, str]]:
             ("myocardium HSD, mm", "myocardium", "hausdorff_mm"),
         )
     }
-    pairs = {
-        title: tuple([case.quantities[layer].case[key] for case in known] for layer in ("prediction", "truth"))
-        for title, key in (("infarct, ml", "infarct_ml"), ("infarct, % of muscle", "infarct_percent"))
-    }
-    pairs = {
-        title: tuple(zip(*both, strict=True))
-        for title, sides in pairs.items()
-        if (both := [pair for pair in zip(*sides, strict=True) if not np.isnan(pair).any()])
-    }
+    pairs = {}
+    for title, key in (("infarct, ml", "infarct_ml"), ("infarct, % of muscle", "infarct_percent")):
+        values = np.array([[case.quantities[layer].case[key] for layer in ("prediction", "truth")] for case in known])
+        values = values[np.isfinite(values).all(axis=1)]
+        if len(values):
+            pairs[title] = tuple(values.T)
     result = [("Every case", charts.box_plots(boxes))]
     if pairs:
         result.append(("Infarct against the truth (Bland-Altman)", charts.bland_altman(pairs)))
@@ -273,7 +264,7 @@ def write_report(sources: Sources, output: Path, progress: Progress) -> dict[str
     cases.sort(key=lambda case: (case.worst_dice, expected.get(case.name, 1.0), case.name))
 
     data = {case.name: _case_data(case) for case in progress(cases, f"drawing {len(cases)} cases")}
-    curves = _curves(sources.workdir)
+    curves = {} if sources.workdir is None else _curves(sources.workdir)
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(resources.files(__package__).joinpath("page.html.jinja").read_text())
     text = template.render(

@@ -1,0 +1,37 @@
+"""What can be told about a run's settings before anything is read."""
+
+from ml_collections import ConfigDict
+
+from cascade_jax.fitting import check_steps
+from cascade_jax.inference import STAGES
+from cascade_jax.optimizers import make_optimizer
+
+
+class ConfigError(ValueError):
+    """A setting that cannot be; the text is one line that names it."""
+
+
+def check_config(config: ConfigDict) -> None:
+    """Raises ConfigError for what can be told without the data."""
+    if config.num_folds < 2:
+        raise ConfigError(f"num_folds is {config.num_folds}; a cross-validation needs 2 or more")
+    for name, allowed in (("folds", range(config.num_folds)), ("stages", (1, 2))):
+        values = config[name]
+        if not values or any(value not in allowed for value in values) or len(set(values)) < len(values):
+            raise ConfigError(f"{name} is {values}; choose from {', '.join(map(str, allowed))}, each once")
+    check_stages(config)
+
+
+def check_stages(config: ConfigDict) -> None:
+    """Raises ConfigError for what both kinds of run have: the networks' dtype and the stages' schedules."""
+    if config.compute_dtype not in ("auto", "float32", "bfloat16"):
+        raise ConfigError(f"compute_dtype is {config.compute_dtype!r}; known: auto, float32, bfloat16")
+    for stage in STAGES:
+        settings = config[stage]
+        try:
+            check_steps(settings)
+            make_optimizer(
+                settings.optimizer, settings.schedule, settings.learning_rate, settings.steps, settings.clip_norm
+            )
+        except ValueError as error:
+            raise ConfigError(f"{stage}: {error}") from error
