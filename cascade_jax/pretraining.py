@@ -116,14 +116,25 @@ class Pretraining:
         progress: wraps loops with a bar.
 
     Raises:
-        ValueError: the plan cannot be.
+        ValueError: the plan cannot be, or is not that of `init_from`.
+        CaseError: `init_from` holds no finished model.
     """
 
     def __init__(self, config: ConfigDict, workdir: Path, progress: Progress):
         self.config, self.workdir, self.progress = config, workdir, progress
         self.plan = plan_of(config)
         self.networks = build_networks(self.plan, compute_dtype(config.compute_dtype))
+        self._initial = self._initial_slice_params()
         self._validation = draw_phantoms((config.seed, 0), config.validation_phantoms, self.plan)
+
+    def _initial_slice_params(self) -> Any | None:
+        """Stage one's parameters in what the config has as `init_from`."""
+        if not self.config.init_from:
+            return None
+        initial = load(self.config.init_from)
+        if dataclasses.replace(initial.plan.slices, batch_size=self.plan.slices.batch_size) != self.plan.slices:
+            raise ValueError(f"plan.slices is another network than that of {self.config.init_from}")
+        return initial.fold_params(0, 0)
 
     def _fit(self, stage: int, draw: training.Draw, source: Source, initial_params: Any | None) -> Any:
         stage_plan = (self.plan.slices, self.plan.volumes)[stage]
@@ -150,7 +161,7 @@ class Pretraining:
         held_out = training.Cohort(self._validation.image, self._validation.labels, None, self._validation.extent)
         source = jax.device_put(Source(held_out, None))
         draw = draw_slices(self.plan.slices.batch_size, self.plan)
-        slice_params = self._fit(0, draw, source, None)
+        slice_params = self._fit(0, draw, source, self._initial)
 
         prior = _slice_labels(self.networks[0], slice_params, source.held_out)
         source = Source(source.held_out.replace(prior=prior), slice_params)

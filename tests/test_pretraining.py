@@ -73,6 +73,21 @@ def test_another_config_is_refused_in_the_same_folder(pretrained):
         experiment.run(tiny_config(seed=1), pretrained[0], silent)
 
 
+def test_stage_one_goes_on_from_another_runs(pretrained, tmp_path):
+    workdir, _ = pretrained
+    unmoved = tiny_config(**{"init_from": str(workdir), "seed": 1, "stage1.learning_rate": 0.0})
+    experiment.run(unmoved, tmp_path, silent)
+    before, after = (cascade_jax.load(folder).params[0] for folder in (workdir, tmp_path))
+    for one, other in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_another_network_cannot_go_on(pretrained, tmp_path):
+    config = tiny_config(**{"init_from": str(pretrained[0]), "plan.slices.features": (4, 16)})
+    with pytest.raises(experiment.ConfigError, match="another network"):
+        experiment.run(config, tmp_path, silent)
+
+
 @pytest.mark.parametrize(
     ("change", "fault"),
     [

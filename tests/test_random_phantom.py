@@ -68,6 +68,17 @@ def test_phantoms_cover_hearts_with_and_without_disease_and_stacks_of_all_depths
     assert max(cavity) > 45
 
 
+def test_an_infarct_can_be_told_from_muscle(phantoms):
+    """Brighter than muscle on average, except where a magnitude image turns it over or noise hides it."""
+    brighter = [
+        image[labels == 3].mean() > image[labels == 2].mean() + 0.1
+        for image, labels in zip(phantoms.image, phantoms.labels, strict=True)
+        if min(np.count_nonzero(labels == 2), np.count_nonzero(labels == 3)) > 10
+    ]
+    assert len(brighter) > 20
+    assert np.mean(brighter) > 0.8
+
+
 def test_no_reflow_lies_in_infarction_and_that_in_the_wall(phantoms):
     for labels in phantoms.labels:
         for label, around in ((4, (3, 4)), (3, (1, 2, 3, 4))):

@@ -93,9 +93,10 @@ def _signal(key: jax.Array, heart: Heart, background: jax.Array, stack: Stack) -
     """What the heart and its surroundings look like before the scanner has its say."""
     keys = iter(jax.random.split(key, 24))
     blood = uniform(next(keys), 0.45, 1.0)
-    contrast = uniform(next(keys), 0.1, 0.5) * jnp.where(happens(next(keys), 0.97), 1.0, -1.0)
+    contrast = uniform(next(keys), 0.1, 0.6) * jnp.where(happens(next(keys), 0.97), 1.0, -1.0)
     muscle = blood - contrast
-    scar = jnp.maximum(blood + uniform(next(keys), -0.12, 0.35), muscle + 0.08)
+    # A scar that cannot be told from muscle is one that no reader outlines.
+    scar = jnp.maximum(blood + uniform(next(keys), -0.12, 0.35), muscle + 0.15)
     obstruction = muscle + uniform(next(keys), -0.12, 0.3) * (scar - muscle)
     right_blood = blood + 0.06 * jax.random.normal(next(keys))
     fat, slow = uniform(next(keys), 0.4, 1.4), blood + uniform(next(keys), 0.03, 0.3)

@@ -36,6 +36,8 @@ def get_config(platform: str = "cpu") -> ConfigDict:
     config = ConfigDict()
     config.pretraining = True
     config.seed = 0
+    # A finished run, or "pretrained": its stage one is where this run's starts. Another seed gives other phantoms.
+    config.init_from = ""
     config.compute_dtype = "auto"
     config.mirror = True
     config.validation_phantoms = 32  # for the log, and to choose the postprocessing
