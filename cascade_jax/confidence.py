@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from cascade_jax import metrics
+from cascade_jax.data.labels import EMIDEC, LabelTable
 
-DOUBTFUL = 0.8  # a case whose expected Dice of the myocardium is below this wants a reader's eye
+DOUBTFUL = 0.8  # a case whose expected Dice of the main target (the myocardium) is below this wants a reader's eye
 
 
 def disagreement(probabilities: np.ndarray) -> np.ndarray:
@@ -19,7 +19,7 @@ def disagreement(probabilities: np.ndarray) -> np.ndarray:
     return 1.0 - probabilities.max(axis=-1)
 
 
-def expected_dice(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+def expected_dice(probabilities: np.ndarray, labels: np.ndarray, table: LabelTable = EMIDEC) -> dict[str, float]:
     """The Dice that labels would have on average, were truth drawn from the probabilities voxel by voxel.
 
     2 sum(p m) / (sum(p) + sum(m)), the sums over voxels, m the labels' mask and p the probability of the target.
@@ -28,17 +28,18 @@ def expected_dice(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, fl
     Args:
         probabilities: float (*spatial, class), the mean over folds and mirror images.
         labels: integer (*spatial).
+        table: which labels there are.
 
     Returns:
-        {target: expected Dice} for `metrics.TARGETS`; NaN for a target that was not found, but 0 for the myocardium,
-        since every heart has one.
+        {target: expected Dice} for the table's targets; NaN for a target that was not found, but 0 for the first, since
+        every case has that (the myocardium).
     """
     expected = {}
-    for target, members in metrics.TARGETS.items():
+    for target, members in table.targets.items():
         mask = np.isin(labels, members)
         probability = probabilities[..., list(members)].sum(axis=-1, dtype=np.float64)
         if mask.any():
             expected[target] = float(2 * probability[mask].sum() / (probability.sum() + mask.sum()))
         else:
-            expected[target] = 0.0 if target == "myocardium" else float("nan")
+            expected[target] = 0.0 if target == table.main else float("nan")
     return expected

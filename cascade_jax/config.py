@@ -2,6 +2,7 @@
 
 from ml_collections import ConfigDict
 
+from cascade_jax.data.labels import EMIDEC, LabelTable, make_label_table
 from cascade_jax.fitting import check_steps
 from cascade_jax.inference import STAGES
 from cascade_jax.optimizers import make_optimizer
@@ -20,6 +21,21 @@ def check_config(config: ConfigDict) -> None:
         if not values or any(value not in allowed for value in values) or len(set(values)) < len(values):
             raise ConfigError(f"{name} is {values}; choose from {', '.join(map(str, allowed))}, each once")
     check_stages(config)
+
+
+def labels_of(config: ConfigDict) -> LabelTable:
+    """The table of labels that the config has.
+
+    Raises:
+        ConfigError: it cannot be.
+    """
+    try:
+        table = make_label_table(config.labels.names, config.labels.targets)
+    except ValueError as error:
+        raise ConfigError(f"labels.{error}") from error
+    if table != EMIDEC and not config.data.root:
+        raise ConfigError("labels: phantoms have the challenge's labels only; data.root is needed for others")
+    return table
 
 
 def check_stages(config: ConfigDict) -> None:

@@ -12,8 +12,9 @@ import numpy as np
 from cascade_jax import compilation, postprocess, training
 from cascade_jax.confidence import disagreement
 from cascade_jax.data import augment, emidec, nnunet, store
-from cascade_jax.data.case import LABEL_NAMES, CaseError
+from cascade_jax.data.case import Case, CaseError
 from cascade_jax.data.files import write_text
+from cascade_jax.data.labels import LabelTable
 from cascade_jax.data.preprocess import Example, restore_labels, restore_scores
 from cascade_jax.evaluation import evaluate_labels
 from cascade_jax.figures import draw_case
@@ -115,18 +116,17 @@ class CrossValidation:
 
     def _trainer(self, stage: int) -> Trainer:
         settings = self.config[STAGES[stage]]
-        stage_plan = (self.plan.slices, self.plan.volumes)[stage]
         augmentation = augment.Augmentation(**settings.augmentation)
         if stage == 0:
-            draw = training.draw_slices(stage_plan.batch_size, augmentation)
+            draw = training.draw_slices(self.plan.slices.batch_size, augmentation)
         else:
             corruption = augment.PriorCorruption(**settings.prior)
-            draw = training.draw_volumes(stage_plan.batch_size, augmentation, corruption, len(LABEL_NAMES))
+            draw = training.draw_volumes(
+                self.plan.volumes.batch_size, augmentation, corruption, len(self.plan.labels.names)
+            )
         network = self.networks[stage]
         validate = compilation.jit(dice_over_voxels(stage, network))
-        return make_trainer(
-            STAGES[stage], settings, stage_plan, network, input_shapes(self.plan)[stage], draw, validate
-        )
+        return make_trainer(STAGES[stage], settings, self.plan, network, input_shapes(self.plan)[stage], draw, validate)
 
     def train(self, stage: int, folds: Sequence[int]) -> None:
         """Trains one stage (0 or 1) on some folds and predicts each fold's validation cases."""
@@ -157,7 +157,7 @@ class CrossValidation:
             prior = None if cohort.prior is None else cohort.prior[position]
             probabilities = jax.device_get(predict(cohort.image[position], prior))
             labels.append(np.where(example.valid, probabilities.argmax(-1), 0).astype(np.uint8))
-            case = emidec.read_case(self.files[example.name])
+            case = emidec.read_case(self.files[example.name], self.plan.labels)
             emidec.write_labels(
                 self.workdir / "predictions" / STAGES[stage],
                 restore_labels(probabilities, example.grid),
@@ -179,7 +179,11 @@ class CrossValidation:
     # Results
 
     def _read(self, folder: str, name: str) -> np.ndarray:
-        return emidec.read_labels(emidec.contour_path(self.workdir / "predictions" / folder, name))[0]
+        path = emidec.contour_path(self.workdir / "predictions" / folder, name)
+        return emidec.read_labels(path, self.plan.labels)[0]
+
+    def _evaluate(self, labels: np.ndarray, case: Case) -> dict:
+        return evaluate_labels(labels, case.labels, case.spacing, self.plan.labels)
 
     def finish(self, folds: Sequence[int]) -> dict:
         """Chooses the postprocessing, writes the model file and the final predictions, and evaluates both stages.
@@ -188,9 +192,14 @@ class CrossValidation:
             {"table1": ..., "table2": ...}: {column: {case: metrics}} for the folds given.
         """
         names = [name for fold in folds for name in self.folds[fold]]
-        cases = {name: emidec.read_case(self.files[name]) for name in self.progress(names, "evaluating both stages")}
+        cases = {
+            name: emidec.read_case(self.files[name], self.plan.labels)
+            for name in self.progress(names, "evaluating both stages")
+        }
         raw = {name: self._read(STAGES[1], name) for name in names}
-        rules = postprocess.choose_rules([(raw[name], case.labels, case.spacing) for name, case in cases.items()])
+        rules = postprocess.choose_rules(
+            [(raw[name], case.labels, case.spacing) for name, case in cases.items()], table=self.plan.labels
+        )
         final = {name: postprocess.apply(rules, raw[name], case.spacing) for name, case in cases.items()}
         for name, labels in final.items():
             emidec.write_labels(self.workdir / "predictions" / "final", labels, cases[name])
@@ -205,10 +214,7 @@ class CrossValidation:
 
         def columns(predictions: Mapping[str, np.ndarray]):
             return {
-                f"fold {fold}": {
-                    name: evaluate_labels(predictions[name], cases[name].labels, cases[name].spacing)
-                    for name in self.folds[fold]
-                }
+                f"fold {fold}": {name: self._evaluate(predictions[name], cases[name]) for name in self.folds[fold]}
                 for fold in folds
             }
 
@@ -227,26 +233,27 @@ class CrossValidation:
         columns: dict[str, dict] = {"ensemble": {}}
         files = emidec.find_cases(root, labelled=True)
         for file in self.progress(files, f"the {len(cascade.folds)} folds vote on {len(files)} held-out cases"):
-            case = emidec.read_case(file)
+            case = emidec.read_case(file, self.plan.labels)
             example = cascade.example(case)
             vote = cascade.vote(example)
             labels = cascade.finish(restore_labels(vote.counts + vote.probabilities, example.grid), case)
             folder = self.workdir / "predictions" / "held_out"
             emidec.write_labels(folder, labels, case)
             emidec.write_disagreement(folder, disagreement(restore_scores(vote.probabilities, example.grid)), case)
-            columns["ensemble"][case.name] = evaluate_labels(labels, case.labels, case.spacing)
+            columns["ensemble"][case.name] = self._evaluate(labels, case)
             for fold, prior, final in zip(cascade.folds, vote.fold_priors, vote.fold_labels, strict=True):
                 for column, result in (("stage 1", prior), ("final", final)):
-                    restored = restore_labels(np.eye(len(LABEL_NAMES), dtype=np.float32)[result], example.grid)
+                    one_hot = np.eye(len(self.plan.labels.names), dtype=np.float32)[result]
+                    restored = restore_labels(one_hot, example.grid)
                     if column == "final":
                         restored = cascade.finish(restored, case)
-                    columns.setdefault(f"{column}, fold {fold}", {})[case.name] = evaluate_labels(
-                        restored, case.labels, case.spacing
-                    )
+                    columns.setdefault(f"{column}, fold {fold}", {})[case.name] = self._evaluate(restored, case)
         return columns
 
 
-def draw_cases(workdir: Path, kind: str, root: Path, panels: Mapping[str, str], names: Sequence[str]) -> None:
+def draw_cases(
+    workdir: Path, kind: str, root: Path, panels: Mapping[str, str], names: Sequence[str], table: LabelTable
+) -> None:
     """Draws cases beside the truth into `workdir/figures/<kind>`.
 
     Args:
@@ -255,14 +262,22 @@ def draw_cases(workdir: Path, kind: str, root: Path, panels: Mapping[str, str], 
         root: the cohort.
         panels: {title: folder of `workdir/predictions`}.
         names: which cases.
+        table: of the labels.
     """
     folder = workdir / "figures" / kind
     folder.mkdir(parents=True, exist_ok=True)
     files = {file.name: file for file in emidec.find_cases(root, labelled=True)}
     for name in names:
-        case = emidec.read_case(files[name])
+        case = emidec.read_case(files[name], table)
         drawn = {
-            title: emidec.read_labels(emidec.contour_path(workdir / "predictions" / source, name))[0]
+            title: emidec.read_labels(emidec.contour_path(workdir / "predictions" / source, name), table)[0]
             for title, source in panels.items()
         }
-        draw_case(folder / f"{name}.png", case.image, {"truth": case.labels, **drawn}, spacing=case.spacing, title=name)
+        draw_case(
+            folder / f"{name}.png",
+            case.image,
+            {"truth": case.labels, **drawn},
+            spacing=case.spacing,
+            title=name,
+            table=table,
+        )

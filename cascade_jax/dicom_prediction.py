@@ -4,8 +4,10 @@ from pathlib import Path
 
 from cascade_jax.confidence import DOUBTFUL
 from cascade_jax.data import dicom, emidec
+from cascade_jax.data.case import CaseError
 from cascade_jax.data.dicom_segmentation import write_segmentation
 from cascade_jax.data.files import make_writable_folder
+from cascade_jax.data.labels import EMIDEC
 from cascade_jax.figures import draw_case
 from cascade_jax.inference import Cascade
 
@@ -26,6 +28,8 @@ def predict_series(cascade: Cascade, source: Path, output: Path, name: str, numb
     Raises:
         CaseError: there is no such series, or it cannot be used.
     """
+    if cascade.plan.labels.names != EMIDEC.names:
+        raise CaseError(source, "the model has labels without DICOM codes; launch.predict writes them as NIfTI")
     series = dicom.choose_series(source, number)
     case = dicom.read_series(source, series, name)
     make_writable_folder(output)

@@ -8,34 +8,39 @@ import numpy as np
 from cascade_jax import metrics
 from cascade_jax.data import emidec
 from cascade_jax.data.case import CaseError
+from cascade_jax.data.labels import EMIDEC, LabelTable, spoken
 
 
 def evaluate_labels(
-    prediction: np.ndarray, truth: np.ndarray, spacing: tuple[float, float, float]
+    prediction: np.ndarray, truth: np.ndarray, spacing: tuple[float, float, float], table: LabelTable = EMIDEC
 ) -> dict[str, dict[str, float]]:
     """`metrics.evaluate_case` for arrays and spacing in the library's order (depth, height, width)."""
-    return metrics.evaluate_case(emidec.to_file_axes(prediction), emidec.to_file_axes(truth), tuple(reversed(spacing)))
+    arrays = emidec.to_file_axes(prediction), emidec.to_file_axes(truth)
+    return metrics.evaluate_case(*arrays, tuple(reversed(spacing)), table)
 
 
-def _evaluate_files(prediction: Path, truth: Path) -> dict[str, dict[str, float]]:
-    true_labels, spacing = emidec.read_labels(truth)
-    labels, predicted_spacing = emidec.read_labels(prediction)
+def _evaluate_files(prediction: Path, truth: Path, table: LabelTable) -> dict[str, dict[str, float]]:
+    true_labels, spacing = emidec.read_labels(truth, table)
+    labels, predicted_spacing = emidec.read_labels(prediction, table)
     if labels.shape != true_labels.shape:
         shapes = (emidec.to_file_axes(array).shape for array in (labels, true_labels))
         raise CaseError(prediction, "has shape {}, the truth {}".format(*shapes))
     if not np.allclose(predicted_spacing, spacing, rtol=1e-3):
         sizes = (" x ".join(f"{mm:.4g}" for mm in reversed(size)) for size in (predicted_spacing, spacing))
         raise CaseError(prediction, "has voxels of {} mm, the truth of {} mm".format(*sizes))
-    return evaluate_labels(labels, true_labels, spacing)
+    return evaluate_labels(labels, true_labels, spacing, table)
 
 
-def evaluate_folders(prediction: Path, truth: Path, progress=lambda iterable, description: iterable) -> dict:
+def evaluate_folders(
+    prediction: Path, truth: Path, progress=lambda iterable, description: iterable, table: LabelTable = EMIDEC
+) -> dict:
     """Evaluates every case of the truth; one that fails does not keep the others from it.
 
     Args:
         prediction: predicted labels in the challenge's layout.
         truth: true labels in the same layout.
         progress: wraps the loop with a bar.
+        table: which labels there are, and what is evaluated.
 
     Returns:
         {"cases": {case: {target: {metric: value}}}, "mean": {target: {metric: value}}, "failed": {case: reason}}, as
@@ -55,24 +60,20 @@ def evaluate_folders(prediction: Path, truth: Path, progress=lambda iterable, de
             failed.setdefault(name, f"{prediction}: holds no labels of this case")
             continue
         try:
-            cases[name] = _evaluate_files(predicted[name], true[name])
+            cases[name] = _evaluate_files(predicted[name], true[name], table)
         except CaseError as error:
             failed[name] = str(error)
     return {"cases": cases, "mean": metrics.summarise(cases), "failed": dict(sorted(failed.items()))}
 
 
-_COLUMNS = (
-    ("myocardium", "dice", "Dice", "{:.3f}"),
-    ("myocardium", "volume_difference_mm3", "VolDif mm3", "{:.1f}"),
-    ("myocardium", "hausdorff_mm", "HSD mm", "{:.2f}"),
-    ("myocardium", "hausdorff_emidec_mm", "HSD mm*", "{:.2f}"),
-    ("infarction", "dice", "Dice", "{:.3f}"),
-    ("infarction", "volume_difference_mm3", "VolDif mm3", "{:.1f}"),
-    ("infarction", "volume_ratio_difference", "ratio", "{:.4f}"),
-    ("no_reflow", "dice", "Dice", "{:.3f}"),
-    ("no_reflow", "volume_difference_mm3", "VolDif mm3", "{:.1f}"),
-    ("no_reflow", "volume_ratio_difference", "ratio", "{:.4f}"),
-)
+_METRICS = {
+    "dice": ("Dice", "{:.3f}"),
+    "volume_difference_mm3": ("VolDif mm3", "{:.1f}"),
+    "hausdorff_mm": ("HSD mm", "{:.2f}"),
+    "hausdorff_emidec_mm": ("HSD mm*", "{:.2f}"),
+    "volume_ratio_difference": ("ratio", "{:.4f}"),
+}
+_WIDTH = 12
 
 
 def as_text(result: Mapping) -> str:
@@ -80,19 +81,22 @@ def as_text(result: Mapping) -> str:
 
     def line(name, values):
         return f"{name:<16}" + "".join(
-            f"{'-' if np.isnan(values[target][metric]) else form.format(values[target][metric]):>12}"
-            for target, metric, _, form in _COLUMNS
+            f"{'-' if np.isnan(values[target][metric]) else form.format(values[target][metric]):>{_WIDTH}}"
+            for target, metric, _, form in columns
         )
 
-    targets = f"{'':<16}{'myocardium':^48}{'infarction':^36}{'no-reflow':^36}"
-    header = f"{'case':<16}" + "".join(f"{title:>12}" for _, _, title, _ in _COLUMNS)
-    lines = [targets.rstrip(), header]
+    mean = result["mean"]
+    columns = [(target, metric, *_METRICS[metric]) for target, values in mean.items() for metric in values]
+    targets = "".join(f"{spoken(target):^{_WIDTH * len(values)}}" for target, values in mean.items())
+    header = f"{'case':<16}" + "".join(f"{title:>{_WIDTH}}" for _, _, title, _ in columns)
+    lines = [f"{'':<16}{targets}".rstrip(), header]
     lines += [line(name, values) for name, values in result["cases"].items()]
-    if result["cases"]:
-        lines.append(line("mean", result["mean"]))
-    lines.append("HSD mm*: with the axes as the challenge's own code has them, to compare with published figures.")
+    if mean:
+        lines.append(line("mean", mean))
+    if any(metric == "hausdorff_emidec_mm" for _, metric, _, _ in columns):
+        lines.append("HSD mm*: with the axes as the challenge's own code has them, to compare with published figures.")
     total = len(result["cases"])
-    for target, metric, title, _ in _COLUMNS:
+    for target, metric, title, _ in columns:
         if names := metrics.undefined(result["cases"], target, metric):
             lines.append(
                 f"{target} {title}: mean over {total - len(names)} of {total} cases, undefined for {', '.join(names)}"

@@ -10,11 +10,12 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from cascade_jax import tables
-from cascade_jax.config import ConfigError, check_config, check_stages
+from cascade_jax.config import ConfigError, check_config, check_stages, labels_of
 from cascade_jax.crossval import CrossValidation, draw_cases
 from cascade_jax.data import emidec, phantom
 from cascade_jax.data.case import CaseError
 from cascade_jax.data.files import make_writable_folder, write_text
+from cascade_jax.data.labels import LabelTable
 from cascade_jax.data.preprocess import Example
 from cascade_jax.inference import Cascade, load
 from cascade_jax.plan import Plan, with_networks_of
@@ -81,13 +82,16 @@ def _make_phantoms(config: ConfigDict, workdir: Path, progress: Progress) -> tup
 
 
 def _prepare(
-    config: ConfigDict, workdir: Path, root: Path, initial: Cascade | None, progress: Progress
+    config: ConfigDict, workdir: Path, root: Path, labels: LabelTable, initial: Cascade | None, progress: Progress
 ) -> tuple[Plan, list[Example]]:
     overrides = config.plan.to_dict()
     if initial is not None:
+        if initial.plan.labels.names != labels.names:
+            known = ", ".join(initial.plan.labels.names)
+            raise ConfigError(f"init_from: {config.init_from} knows the labels {known}; labels.names has others")
         overrides = with_networks_of(initial.plan, overrides)
     try:
-        return prepare(root, workdir / "prepared", overrides, config.num_folds, progress)
+        return prepare(root, workdir / "prepared", overrides, config.num_folds, progress, labels)
     except CaseError:
         raise
     except ValueError as error:
@@ -133,6 +137,7 @@ def run(config: ConfigDict, workdir: Path, progress: Progress) -> str:
     if "pretraining" in config:
         return _pretrain(config, workdir, progress)
     check_config(config)
+    labels = labels_of(config)
     with claim(workdir):
         check_same_config(workdir, config)
         folds, stages = sorted(config.folds), sorted(config.stages)
@@ -148,9 +153,9 @@ def run(config: ConfigDict, workdir: Path, progress: Progress) -> str:
             root, held_out = _make_phantoms(config, workdir, progress)
         if held_out is not None:
             for file in progress(emidec.find_cases(held_out, labelled=True), f"checking the cases of {held_out}"):
-                emidec.read_case(file)
+                emidec.read_case(file, labels)
         initial = load(config.init_from) if config.init_from else None
-        plan, examples = _prepare(config, workdir, root, initial, progress)
+        plan, examples = _prepare(config, workdir, root, labels, initial, progress)
         # Only now: a folder in which nothing was done yet belongs to no config.
         write_text(workdir / "config.json", record)
 
@@ -169,10 +174,10 @@ def run(config: ConfigDict, workdir: Path, progress: Progress) -> str:
         text = tables.write(workdir, results)
         validated = [name for fold in folds for name in crossval.folds[fold]]
         panels = {"stage one": "stage1", "prediction": "final"}
-        draw_cases(workdir, "cross_validation", root, panels, _chosen(config, validated))
+        draw_cases(workdir, "cross_validation", root, panels, _chosen(config, validated), labels)
         if held_out is not None:
             names = [file.name for file in emidec.find_cases(held_out)]
-            draw_cases(workdir, "held_out", held_out, {"prediction": "held_out"}, _chosen(config, names))
+            draw_cases(workdir, "held_out", held_out, {"prediction": "held_out"}, _chosen(config, names), labels)
         reports = sources_of_run(workdir)
         for name, sources in reports.items():
             write_report(sources, workdir / name, progress)

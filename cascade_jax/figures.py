@@ -9,16 +9,13 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from cascade_jax.data.case import BACKGROUND, CAVITY, INFARCTION, LABEL_NAMES, MYOCARDIUM, NO_REFLOW
+from cascade_jax.data.case import BACKGROUND, CAVITY, INFARCTION, MYOCARDIUM, NO_REFLOW
 from cascade_jax.data.files import replacing
+from cascade_jax.data.labels import EMIDEC, LabelTable, spoken
 
 LABEL_COLOURS = {CAVITY: "#ff2020", MYOCARDIUM: "#20d020", INFARCTION: "#3060ff", NO_REFLOW: "#ffe600"}
-LEGEND = {
-    CAVITY: "cavity",
-    MYOCARDIUM: "normal myocardium",
-    INFARCTION: "infarction",
-    NO_REFLOW: "no-reflow",
-}
+# Of labels that are not the challenge's: Okabe and Ito's colours, which the colour-blind tell apart, over and over.
+_OTHER_COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7")
 OPACITY = 0.5
 MARGIN_MM = 15.0
 
@@ -36,6 +33,7 @@ def draw_case(
     *,
     spacing: tuple[float, float, float],
     title: str | None = None,
+    table: LabelTable = EMIDEC,
 ) -> None:
     """Writes a PNG with a case's slices from left to right: a row of the image alone, then one row a panel.
 
@@ -45,9 +43,10 @@ def draw_case(
     Args:
         path: the file to write, in a folder that exists. It appears only when complete.
         image: (depth, height, width), any real dtype; exactly 0 is the border outside the field of view.
-        panels: the name of each row to its labels, uint8 (depth, height, width), 0 to 4.
+        panels: the name of each row to its labels, uint8 (depth, height, width).
         spacing: mm along (depth, height, width).
         title: a heading for the whole picture.
+        table: of the labels.
 
     Raises:
         CaseError: the file cannot be written.
@@ -66,7 +65,7 @@ def draw_case(
 
     figure = Figure((width, height), dpi=DOTS_PER_INCH, facecolor="white")
     canvas = FigureCanvasAgg(figure)
-    greys = _grey_window(image)
+    greys, colours = _grey_window(image), label_colours(table)
     extent = (0, image.shape[2] * spacing[2], image.shape[1] * spacing[1], 0)
     for row, (name, labels) in enumerate([("image", None), *panels.items()]):
         for column in range(len(image)):
@@ -75,7 +74,7 @@ def draw_case(
             axes = figure.add_axes((x / width, y / height, TILE / width, tile_height / height))
             axes.imshow(image[column], "gray", clim=greys, extent=extent, interpolation="bilinear")
             if labels is not None:
-                axes.imshow(_overlay(labels[column]), extent=extent, interpolation="nearest")
+                axes.imshow(_overlay(labels[column], colours), extent=extent, interpolation="nearest")
             axes.set(xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[], facecolor="black")
             axes.spines[:].set_visible(False)
             if row == 0:
@@ -85,10 +84,10 @@ def draw_case(
     if title:
         figure.text(centre / width, 1 - 0.1 / height, title, fontsize=FONT_SIZE + 2, ha="center", va="top")
     figure.legend(
-        handles=[Patch(facecolor=colour, label=LEGEND[label]) for label, colour in LABEL_COLOURS.items()],
+        handles=[Patch(facecolor=colour, label=_legend(table, label)) for label, colour in colours.items()],
         loc="lower center",
         bbox_to_anchor=(centre / width, 0),
-        ncols=len(LABEL_COLOURS),
+        ncols=min(len(colours), 6),
         frameon=False,
         handlelength=1.2,
         handleheight=1.0,
@@ -122,10 +121,10 @@ def _grey_window(image: np.ndarray) -> tuple[float, float]:
     return tuple(np.percentile(tissue, (2, 98))) if tissue.size else (0.0, 1.0)
 
 
-def _overlay(labels: np.ndarray) -> np.ndarray:
+def _overlay(labels: np.ndarray, label_colours: Mapping[int, str]) -> np.ndarray:
     """Labels (height, width) as colours with opacity, (height, width, 4)."""
     colours = np.zeros((*labels.shape, 4))
-    for label, colour in LABEL_COLOURS.items():
+    for label, colour in label_colours.items():
         colours[labels == label] = (*to_rgb(colour), OPACITY)
     return colours
 
@@ -136,15 +135,26 @@ def _save(canvas: FigureCanvasAgg, path: Path) -> None:
         canvas.print_png(partial, metadata={"Software": None})
 
 
-def colour_tables() -> dict[str, str]:
+def label_colours(table: LabelTable) -> dict[int, str]:
+    """{label: colour} of the foreground labels."""
+    if table.names == EMIDEC.names:
+        return LABEL_COLOURS
+    return {label: _OTHER_COLOURS[(label - 1) % len(_OTHER_COLOURS)] for label in range(1, len(table.names))}
+
+
+def _legend(table: LabelTable, label: int) -> str:
+    return "normal myocardium" if table == EMIDEC and label == MYOCARDIUM else spoken(table.names[label])
+
+
+def colour_tables(table: LabelTable = EMIDEC) -> dict[str, str]:
     """The labels' names and colours as other programs read them: {file name: text}.
 
     `labels.ctbl` is 3D Slicer's colour table, `labels.tsv` the look-up table of a segmentation in BIDS derivatives.
     """
     slicer = ["# Color table of cascade_jax: number, name, red, green, blue, opacity", "0 background 0 0 0 0"]
     bids = ["index\tname\tcolor", "0\tbackground\t#000000"]
-    for label, colour in LABEL_COLOURS.items():
+    for label, colour in label_colours(table).items():
         levels = " ".join(str(round(255 * part)) for part in to_rgb(colour))
-        slicer.append(f"{label} {LABEL_NAMES[label]} {levels} 255")
-        bids.append(f"{label}\t{LABEL_NAMES[label]}\t{colour}")
+        slicer.append(f"{label} {table.names[label]} {levels} 255")
+        bids.append(f"{label}\t{table.names[label]}\t{colour}")
     return {"labels.ctbl": "\n".join(slicer) + "\n", "labels.tsv": "\n".join(bids) + "\n"}

@@ -13,10 +13,9 @@ import optax
 from absl import logging
 
 from cascade_jax import checkpoint, training
-from cascade_jax.data.case import LABEL_NAMES
 from cascade_jax.models.unet import UNet
 from cascade_jax.optimizers import make_optimizer
-from cascade_jax.plan import StagePlan
+from cascade_jax.plan import Plan
 from cascade_jax.progress import TrainingLog
 
 
@@ -38,6 +37,7 @@ class Trainer:
         steps_per_dispatch: of `run_steps`.
         validate_every, checkpoint_every: steps between them; multiples of `steps_per_dispatch`.
         devices: over which `run_steps` runs.
+        label_names: of the foreground labels.
     """
 
     network: UNet
@@ -50,6 +50,7 @@ class Trainer:
     validate_every: int
     checkpoint_every: int
     devices: Sequence[jax.Device]
+    label_names: Sequence[str]
 
 
 def check_steps(settings) -> None:
@@ -66,7 +67,7 @@ def check_steps(settings) -> None:
 def make_trainer(
     stage: str,
     settings,
-    stage_plan: StagePlan,
+    plan: Plan,
     network: UNet,
     input_shape: tuple[int, ...],
     draw: training.Draw,
@@ -77,7 +78,7 @@ def make_trainer(
     Args:
         stage: "stage1" or "stage2".
         settings: of the stage, as `launch/configs/default.py` describes them.
-        stage_plan: of the stage.
+        plan: of the run.
         network: of the stage.
         input_shape: (*spatial, channel) of one sample.
         draw: draws a batch.
@@ -87,15 +88,17 @@ def make_trainer(
         settings.optimizer, settings.schedule, settings.learning_rate, settings.steps, settings.clip_norm
     )
     devices = jax.local_devices()
-    used = max(n for n in range(1, len(devices) + 1) if stage_plan.batch_size % n == 0)
+    part = {"stage1": "slices", "stage2": "volumes"}[stage]
+    batch_size = getattr(plan, part).batch_size
+    used = max(n for n in range(1, len(devices) + 1) if batch_size % n == 0)
     if used < len(devices):
         logging.warning(
             "%s: a batch of %d uses %d of %d devices; --config.plan.%s.batch_size sets it",
             stage,
-            stage_plan.batch_size,
+            batch_size,
             used,
             len(devices),
-            {"stage1": "slices", "stage2": "volumes"}[stage],
+            part,
         )
     return Trainer(
         network=network,
@@ -108,6 +111,7 @@ def make_trainer(
         validate_every=settings.validate_every,
         checkpoint_every=settings.checkpoint_every,
         devices=devices[:used],
+        label_names=plan.labels.names[1:],
     )
 
 
@@ -178,7 +182,7 @@ def fit(
             step += trainer.steps_per_dispatch
             if step % trainer.validate_every == 0 or step >= trainer.steps:
                 dice = jax.device_get(trainer.validate(first(state.params), one_cohort, one_validation))
-                log.validation(step, dict(zip(LABEL_NAMES[1:], dice.tolist(), strict=True)))
+                log.validation(step, dict(zip(trainer.label_names, dice.tolist(), strict=True)))
             if step % trainer.checkpoint_every == 0 and step < trainer.steps:
                 with jax.transfer_guard("allow"):
                     checkpoint.save_state(folder / "checkpoints", step, _with_key_data(first(state)))

@@ -12,9 +12,10 @@ import numpy as np
 
 from cascade_jax import checkpoint, compilation, postprocess, weights
 from cascade_jax.confidence import expected_dice
-from cascade_jax.data.case import LABEL_NAMES, Case, CaseError
+from cascade_jax.data.case import Case, CaseError
 from cascade_jax.data.emidec import from_file_axes, to_file_axes
 from cascade_jax.data.files import make_writable_folder, write_text
+from cascade_jax.data.labels import LabelTable
 from cascade_jax.data.preprocess import (
     Example,
     field_of_view,
@@ -40,8 +41,8 @@ class Segmentation(NamedTuple):
         labels: uint8, postprocessed.
         probabilities: float32, with the classes along a last axis: the mean over folds and mirror images, before
             postprocessing.
-        expected_dice: of each of `metrics.TARGETS`, by the cascade's own account (`confidence.expected_dice`); below
-            `confidence.DOUBTFUL` for the myocardium, look at the case yourself.
+        expected_dice: of each target of the plan's labels, by the cascade's own account (`confidence.expected_dice`);
+            below `confidence.DOUBTFUL` for the first (the myocardium), look at the case yourself.
     """
 
     labels: np.ndarray
@@ -60,14 +61,14 @@ def build_networks(plan: Plan, dtype: jnp.dtype) -> tuple[UNet, UNet]:
     """The networks of both stages."""
 
     def build(stage: StagePlan) -> UNet:
-        return UNet(stage.features, stage.kernel_sizes, stage.strides, len(LABEL_NAMES), dtype)
+        return UNet(stage.features, stage.kernel_sizes, stage.strides, len(plan.labels.names), dtype)
 
     return build(plan.slices), build(plan.volumes)
 
 
 def input_shapes(plan: Plan) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The shape of one input of each stage: (height, width, 1), and (depth, height, width, 1 + foreground labels)."""
-    return (*plan.shape[1:], 1), (*plan.shape, len(LABEL_NAMES))
+    return (*plan.shape[1:], 1), (*plan.shape, len(plan.labels.names))
 
 
 def params_like(network: UNet, input_shape: Sequence[int]) -> Any:
@@ -130,7 +131,7 @@ class Cascade:
         example = self.example(case)
         vote = self.vote(example)
         labels = self.finish(restore_labels(vote.counts + vote.probabilities, example.grid), case)
-        expected = expected_dice(vote.probabilities, vote.labels)
+        expected = expected_dice(vote.probabilities, vote.labels, self.plan.labels)
         restored = restore_scores(vote.probabilities, example.grid) if probabilities else None
         return Segmentation(labels, restored, expected)
 
@@ -153,8 +154,9 @@ class Cascade:
             details: also return the probabilities, and the Dice that the cascade expects to have.
 
         Returns:
-            uint8 labels of the image's shape: 0 background, 1 cavity, 2 normal myocardium, 3 infarction, 4 no-reflow;
-            with `details`, a `Segmentation` whose arrays are (x, y, slice) or (x, y), and class.
+            uint8 labels of the image's shape, by `plan.labels.names`: 0 background, 1 cavity, 2 normal myocardium,
+            3 infarction, 4 no-reflow; with `details`, a `Segmentation` whose arrays are (x, y, slice) or (x, y), and
+            class.
 
         Raises:
             CaseError: the image is not two- or three-dimensional and finite, is constant, or the spacing is not
@@ -185,6 +187,20 @@ class Cascade:
         return Segmentation(labels, result.probabilities.transpose(2, 1, 0, 3), result.expected_dice)
 
 
+def _read_model(workdir) -> tuple[Path, dict]:
+    """A model's folder and what its model file says."""
+    folder = _IN_THE_BOX if workdir == PRETRAINED else Path(workdir)
+    path = folder / MODEL_FILE
+    if not path.exists():
+        raise CaseError(workdir, f"has no trained model ({MODEL_FILE} is missing); run or finish launch.train first")
+    return folder, json.loads(path.read_text())
+
+
+def load_labels(workdir) -> LabelTable:
+    """The labels of a trained cascade; raises CaseError as `load` does."""
+    return Plan.from_json(_read_model(workdir)[1]["plan"]).labels
+
+
 def load(workdir, *, mirror: bool | None = None) -> Cascade:
     """A trained cascade.
 
@@ -196,11 +212,7 @@ def load(workdir, *, mirror: bool | None = None) -> Cascade:
     Raises:
         CaseError: there is no finished model, or it cannot be read.
     """
-    folder = _IN_THE_BOX if workdir == PRETRAINED else Path(workdir)
-    path = folder / MODEL_FILE
-    if not path.exists():
-        raise CaseError(workdir, f"has no trained model ({MODEL_FILE} is missing); run or finish launch.train first")
-    model = json.loads(path.read_text())
+    folder, model = _read_model(workdir)
     plan = Plan.from_json(model["plan"])
     networks = build_networks(plan, compute_dtype(model["compute_dtype"]))
     if (folder / weights.WEIGHTS_FILE).exists():

@@ -8,13 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy import ndimage
 
-from cascade_jax.data.case import INFARCTION, LABEL_NAMES, MYOCARDIUM, NO_REFLOW
-
-TARGETS = {
-    "myocardium": (MYOCARDIUM, INFARCTION, NO_REFLOW),
-    "infarction": (INFARCTION, NO_REFLOW),
-    "no_reflow": (NO_REFLOW,),
-}
+from cascade_jax.data.labels import EMIDEC, LabelTable
 
 
 def dice(prediction: np.ndarray, truth: np.ndarray) -> float:
@@ -44,24 +38,27 @@ def hausdorff(prediction: np.ndarray, truth: np.ndarray, spacing: Sequence[float
     return float(max(distances[1][borders[0]].max(), distances[0][borders[1]].max()))
 
 
-def evaluate_case(prediction: np.ndarray, truth: np.ndarray, spacing: Sequence[float]) -> dict[str, dict[str, float]]:
+def evaluate_case(
+    prediction: np.ndarray, truth: np.ndarray, spacing: Sequence[float], table: LabelTable = EMIDEC
+) -> dict[str, dict[str, float]]:
     """All metrics of one case.
 
     Args:
-        prediction: labels 0 to 4, (x, y, slice).
-        truth: labels 0 to 4, same shape.
+        prediction: labels of the table, (x, y, slice).
+        truth: labels, same shape.
         spacing: mm along (x, y, slice), from the header's pixdim.
+        table: which labels there are, and what is evaluated.
 
     Returns:
-        {target: {metric: value}} for `TARGETS`: `dice` (fraction), `volume_difference_mm3` (rounded to two decimals,
-        as the challenge does); for the myocardium `hausdorff_mm`, and `hausdorff_emidec_mm`, which repeats the
-        challenge's mistake of pairing the slice distance with x and the in-plane size with the slices so that it
-        compares with published figures (both NaN if a mask is empty); for the other two
-        `volume_ratio_difference`, the unrounded volume difference over the volume of the true myocardium (NaN if
-        that is empty).
+        {target: {metric: value}} for the table's targets: `dice` (fraction), `volume_difference_mm3` (rounded to two
+        decimals, as the challenge does) and `hausdorff_mm` (NaN if a mask is empty). For `EMIDEC` the challenge's
+        choice: `hausdorff_mm` for the myocardium only, with `hausdorff_emidec_mm`, which repeats the challenge's
+        mistake of pairing the slice distance with x and the in-plane size with the slices so that it compares with
+        published figures; for the other two `volume_ratio_difference`, the unrounded volume difference over the
+        volume of the true myocardium (NaN if that is empty).
 
     Raises:
-        ValueError: shapes differ or are not three-dimensional, a label is not one of 0 to 4, a spacing is not positive.
+        ValueError: shapes differ or are not three-dimensional, a label is not in the table, a spacing is not positive.
     """
     prediction, truth = np.asarray(prediction), np.asarray(truth)
     if prediction.shape != truth.shape or truth.ndim != 3:
@@ -69,25 +66,27 @@ def evaluate_case(prediction: np.ndarray, truth: np.ndarray, spacing: Sequence[f
             f"prediction has shape {prediction.shape}, truth {truth.shape}; three equal dimensions are needed"
         )
     for name, labels in (("prediction", prediction), ("truth", truth)):
-        if not np.isin(labels, range(len(LABEL_NAMES))).all():
-            raise ValueError(f"{name} has labels other than 0 to {len(LABEL_NAMES) - 1}")
+        if not np.isin(labels, range(len(table.names))).all():
+            raise ValueError(f"{name} has labels other than 0 to {len(table.names) - 1}")
     spacing = tuple(spacing)
     if len(spacing) != 3 or not all(np.isfinite(value) and value > 0 for value in spacing):
         raise ValueError(f"spacing is {spacing}; three positive numbers (mm) are needed")
 
     voxel_mm3 = float(np.prod(np.asarray(spacing, np.float64)))
-    true_muscle_mm3 = np.count_nonzero(np.isin(truth, TARGETS["myocardium"])) * voxel_mm3
+    true_main_mm3 = np.count_nonzero(np.isin(truth, table.targets[table.main])) * voxel_mm3
+    challenge = table == EMIDEC
     results = {}
-    for target, labels in TARGETS.items():
+    for target, labels in table.targets.items():
         predicted, true = np.isin(prediction, labels), np.isin(truth, labels)
         difference = abs(np.count_nonzero(predicted) * voxel_mm3 - np.count_nonzero(true) * voxel_mm3)
         result = {"dice": dice(predicted, true), "volume_difference_mm3": float(np.round(difference, 2))}
-        if target == "myocardium":
+        if not challenge or target == table.main:
             result["hausdorff_mm"] = hausdorff(predicted, true, spacing)
+        if challenge and target == table.main:
             # SimpleITK gives the challenge arrays as (slice, y, x), and it hands over the spacing as (x, y, slice).
             result["hausdorff_emidec_mm"] = hausdorff(predicted.T, true.T, spacing)
-        else:
-            ratio = difference / true_muscle_mm3 if true_muscle_mm3 else float("nan")
+        elif challenge:
+            ratio = difference / true_main_mm3 if true_main_mm3 else float("nan")
             result["volume_ratio_difference"] = float(ratio)
         results[target] = result
     return results

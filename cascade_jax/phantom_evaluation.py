@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from cascade_jax import compilation, metrics, postprocess
+from cascade_jax import compilation, postprocess
 from cascade_jax.confidence import DOUBTFUL, expected_dice
+from cascade_jax.data.labels import EMIDEC, spoken
 from cascade_jax.data.preprocess import Example, Grid
 from cascade_jax.data.random_phantom import Phantom, draw_phantom
 from cascade_jax.evaluation import evaluate_labels
@@ -64,7 +65,7 @@ def evaluate(cascade: Cascade, phantoms: Phantom, progress: Progress) -> dict:
         confidence[example.name] = expected_dice(vote.probabilities, vote.labels)
         truth[example.name] = {
             target: float(np.isin(example.labels, labels).sum() * np.prod(spacing))
-            for target, labels in metrics.TARGETS.items()
+            for target, labels in cascade.plan.labels.targets.items()
         }
         final = postprocess.apply(cascade.rules, vote.labels, spacing)
         for column, labels in (("stage 1", vote.fold_priors[0]), ("final", final)):
@@ -76,9 +77,9 @@ def _rows(results: dict) -> list[tuple[str, list[float]]]:
     """Each target's mean Dice in both columns, as the challenge counts it and where the target is there at all."""
     columns = results["cases"].values()
     rows = []
-    for target in metrics.TARGETS:
+    for target in EMIDEC.targets:
         present = [name for name, truth in results["truth_mm3"].items() if truth[target] > 0]
-        title = target.replace("_", "-")
+        title = spoken(target)
         rows.append((title, [np.mean([case[target]["dice"] for case in column.values()]) for column in columns]))
         rows.append(
             (

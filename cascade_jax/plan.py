@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from cascade_jax.data.labels import EMIDEC, LabelTable
+
 _SMALLEST_FEATURE_MAP = 4  # nnU-Net's UNet_featuremap_min_edge_length
 _BASE_FEATURES = 32
 _MOST_FEATURES = {2: 512, 3: 320}
@@ -40,20 +42,24 @@ class Plan:
         shape: of every training example, (depth, height, width).
         slices: stage one.
         volumes: stage two.
+        labels: which labels there are, and what is evaluated.
     """
 
     spacing: tuple[float, float, float]
     shape: tuple[int, int, int]
     slices: StagePlan
     volumes: StagePlan
+    labels: LabelTable = EMIDEC
 
     def to_json(self) -> dict:
-        return dataclasses.asdict(self)
+        return dataclasses.asdict(self) | {"labels": self.labels.to_json()}
 
     @staticmethod
     def from_json(values: dict) -> "Plan":
-        values = _as_tuples(values)
-        return Plan(values["spacing"], values["shape"], StagePlan(**values["slices"]), StagePlan(**values["volumes"]))
+        labels = LabelTable.from_json(values["labels"]) if "labels" in values else EMIDEC
+        values = _as_tuples({key: value for key, value in values.items() if key != "labels"})
+        stages = StagePlan(**values["slices"]), StagePlan(**values["volumes"])
+        return Plan(values["spacing"], values["shape"], *stages, labels)
 
 
 def _as_tuples(value):
@@ -136,7 +142,10 @@ def _stage(shape, spacing, batch_size, overrides: Mapping) -> StagePlan:
 
 
 def make_plan(
-    shapes: Sequence[Sequence[int]], spacings: Sequence[Sequence[float]], overrides: Mapping | None = None
+    shapes: Sequence[Sequence[int]],
+    spacings: Sequence[Sequence[float]],
+    overrides: Mapping | None = None,
+    labels: LabelTable = EMIDEC,
 ) -> Plan:
     """Plans both stages for a cohort.
 
@@ -147,6 +156,7 @@ def make_plan(
         spacings: mm of each case along (depth, height, width).
         overrides: values to use instead: `spacing` (mm, depth, height, width), `shape`, and under `slices` and
             `volumes` any of `features`, `kernel_sizes`, `strides`, `batch_size`. None means as planned.
+        labels: which labels there are.
 
     Returns:
         The plan.
@@ -170,7 +180,7 @@ def make_plan(
     volumes = _stage(shape, spacing, _VOLUME_BATCH, volume_overrides)
     spacing = tuple(float(value) for value in spacing)
     shape = smallest_shape(Plan(spacing, shape, slices, volumes), shape)
-    return Plan(spacing, shape, slices, volumes)
+    return Plan(spacing, shape, slices, volumes, labels)
 
 
 def with_networks_of(plan: Plan, overrides: Mapping) -> dict:

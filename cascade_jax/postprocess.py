@@ -8,6 +8,7 @@ from scipy import ndimage
 
 from cascade_jax import metrics
 from cascade_jax.data.case import BACKGROUND, CAVITY, INFARCTION, MYOCARDIUM, NO_REFLOW
+from cascade_jax.data.labels import EMIDEC, LabelTable
 
 _CONNECTED = ndimage.generate_binary_structure(3, 3)  # voxels that share a corner
 
@@ -94,11 +95,11 @@ def apply(rules: Sequence[Rule], labels: np.ndarray, spacing: Sequence[float]) -
     return labels
 
 
-def _mean_dice(cases: Sequence[tuple[np.ndarray, np.ndarray, Sequence[float]]]) -> np.ndarray:
+def _mean_dice(cases: Sequence[tuple[np.ndarray, np.ndarray, Sequence[float]]], table: LabelTable) -> np.ndarray:
     """The mean Dice of each target over (labels, truth, spacing)."""
     return np.mean(
         [
-            [metrics.dice(np.isin(labels, target), np.isin(truth, target)) for target in metrics.TARGETS.values()]
+            [metrics.dice(np.isin(labels, target), np.isin(truth, target)) for target in table.targets.values()]
             for labels, truth, _ in cases
         ],
         axis=0,
@@ -107,29 +108,35 @@ def _mean_dice(cases: Sequence[tuple[np.ndarray, np.ndarray, Sequence[float]]]) 
 
 def choose_rules(
     cases: Sequence[tuple[np.ndarray, np.ndarray, Sequence[float]]],
-    candidates: Sequence[Sequence[Rule]] = CANDIDATES,
+    candidates: Sequence[Sequence[Rule]] | None = None,
+    table: LabelTable = EMIDEC,
 ) -> tuple[Rule, ...]:
     """Chooses rules by cross-validated results, as nnU-Net does.
 
-    A rule is kept only if it lowers no target's mean Dice and raises their mean. `largest_heart` need not raise it:
-    that a patient has one heart is known without evidence, that small infarcts are false is not.
+    A rule is kept only if it lowers no target's mean Dice and raises their mean. With the challenge's labels
+    `largest_heart` need not raise it: that a patient has one heart is known without evidence, that small infarcts are
+    false is not.
 
     Args:
         cases: (labels, truth, spacing) of each case, predicted by a network that had not seen it.
         candidates: groups of rules in the order in which they are tried. From each group at most one is kept: the
-            one with the highest mean Dice, the earlier one if two are equal.
+            one with the highest mean Dice, the earlier one if two are equal. None takes `CANDIDATES`, or for other
+            labels than the challenge's the largest component alone.
+        table: of the labels.
 
     Returns:
         The rules that are kept.
     """
+    if candidates is None:
+        candidates = CANDIDATES if table == EMIDEC else CANDIDATES[:1]
     kept: list[Rule] = []
-    cases, reached = list(cases), _mean_dice(cases)
+    cases, reached = list(cases), _mean_dice(cases, table)
     for group in candidates:
         best = None
         for rule in group:
             changed = [(apply([rule], labels, spacing), truth, spacing) for labels, truth, spacing in cases]
-            dice = _mean_dice(changed)
-            helps = rule.name == "largest_heart" or dice.mean() > reached.mean()
+            dice = _mean_dice(changed, table)
+            helps = (rule.name == "largest_heart" and table == EMIDEC) or dice.mean() > reached.mean()
             if helps and (dice >= reached).all() and (best is None or dice.mean() > best[1].mean()):
                 best = rule, dice, changed
         if best is not None:

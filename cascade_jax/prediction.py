@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from cascade_jax import metrics
 from cascade_jax.confidence import DOUBTFUL, disagreement
 from cascade_jax.data import emidec
 from cascade_jax.data.case import CaseError
 from cascade_jax.data.files import make_writable_folder, replacing, write_text
+from cascade_jax.data.labels import LabelTable
 from cascade_jax.figures import colour_tables, draw_case
 from cascade_jax.inference import Cascade
 from cascade_jax.preparation import Progress
@@ -32,7 +32,8 @@ def predict_cases(
         progress: wraps the loop with a bar.
 
     Returns:
-        {case: expected Dice of the myocardium} of the doubtful cases, and {case: reason} of those that failed.
+        {case: expected Dice of the main target (the myocardium)} of the doubtful cases, and {case: reason} of those
+        that failed.
 
     Raises:
         CaseError: the source holds no case at all.
@@ -43,7 +44,7 @@ def predict_cases(
     make_writable_folder(output)
     for file in progress(files, f"segmenting {len(files)} case{'s' if len(files) > 1 else ''} of {source}"):
         try:
-            case = emidec.read_case(file)
+            case = emidec.read_case(file, cascade.plan.labels)
             labels, probabilities, expected[case.name] = cascade.segment_case(case, probabilities=figures)
             emidec.write_labels(output, labels, case)
             if figures:
@@ -55,21 +56,23 @@ def predict_cases(
                     {**truth, "prediction": labels},
                     spacing=case.spacing,
                     title=case.name,
+                    table=cascade.plan.labels,
                 )
         except CaseError as error:
             failed[file.name] = str(error)
-    ranked = dict(sorted(expected.items(), key=lambda item: item[1]["myocardium"]))
-    for name, table in colour_tables().items():
-        write_text(output / name, table)
-    _write_expected_dice(output / "expected_dice.csv", ranked)
-    doubtful = {name: dice["myocardium"] for name, dice in ranked.items() if dice["myocardium"] < DOUBTFUL}
+    main = cascade.plan.labels.main
+    ranked = dict(sorted(expected.items(), key=lambda item: item[1][main]))
+    for name, text in colour_tables(cascade.plan.labels).items():
+        write_text(output / name, text)
+    _write_expected_dice(output / "expected_dice.csv", ranked, cascade.plan.labels)
+    doubtful = {name: dice[main] for name, dice in ranked.items() if dice[main] < DOUBTFUL}
     return doubtful, failed
 
 
-def _write_expected_dice(path: Path, expected: dict[str, dict[str, float]]) -> None:
+def _write_expected_dice(path: Path, expected: dict[str, dict[str, float]], table: LabelTable) -> None:
     with replacing(path) as partial, partial.open("w", newline="") as file:
         rows = csv.writer(file)
-        rows.writerow(["case", *metrics.TARGETS, "doubtful"])
+        rows.writerow(["case", *table.targets, "doubtful"])
         for name, dice in expected.items():
-            values = ["" if np.isnan(dice[target]) else f"{dice[target]:.3f}" for target in metrics.TARGETS]
-            rows.writerow([name, *values, "yes" if dice["myocardium"] < DOUBTFUL else "no"])
+            values = ["" if np.isnan(dice[target]) else f"{dice[target]:.3f}" for target in table.targets]
+            rows.writerow([name, *values, "yes" if dice[table.main] < DOUBTFUL else "no"])

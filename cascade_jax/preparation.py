@@ -10,6 +10,7 @@ from absl import logging
 from cascade_jax.data import emidec, store
 from cascade_jax.data.case import Case, CaseError
 from cascade_jax.data.files import write_text
+from cascade_jax.data.labels import EMIDEC, LabelTable
 from cascade_jax.data.preprocess import Example, field_of_view, preprocess
 from cascade_jax.plan import Plan, make_plan
 
@@ -17,7 +18,12 @@ Progress = Callable[[Iterable, str], Iterable]
 
 
 def prepare(
-    root: Path, folder: Path, overrides: Mapping, minimum_cases: int, progress: Progress
+    root: Path,
+    folder: Path,
+    overrides: Mapping,
+    minimum_cases: int,
+    progress: Progress,
+    labels: LabelTable = EMIDEC,
 ) -> tuple[Plan, list[Example]]:
     """Reads and checks every case, plans, preprocesses, and keeps all that in `folder` for the next time.
 
@@ -30,6 +36,7 @@ def prepare(
         overrides: of the plan, as `make_plan` takes them.
         minimum_cases: fewer cases than this are refused.
         progress: wraps the loop over cases with a bar.
+        labels: which labels there are.
 
     Returns:
         The plan, and one example for each case, sorted by name.
@@ -43,6 +50,7 @@ def prepare(
         raise CaseError(root, f"has {len(files)} cases, fewer than the {minimum_cases} folds of the cross-validation")
     provenance = {
         "overrides": json.loads(json.dumps(overrides)),
+        "labels": labels.to_json(),
         "files": [
             [file.name] + [[path.stat().st_size, path.stat().st_mtime_ns] for path in (file.image, file.contour)]
             for file in files
@@ -52,9 +60,9 @@ def prepare(
         return Plan.from_json(json.loads((folder / "plan.json").read_text())), store.read_cohort(folder / "cohort")
 
     # Every case is read before anything is written: a fault in the last file must not be found after an hour.
-    cases = [emidec.read_case(file) for file in progress(files, f"reading {len(files)} cases of {root}")]
+    cases = [emidec.read_case(file, labels) for file in progress(files, f"reading {len(files)} cases of {root}")]
     shapes = [[stop - start for start, stop in field_of_view(case.image)] for case in cases]
-    plan = make_plan(shapes, [case.spacing for case in cases], overrides)
+    plan = make_plan(shapes, [case.spacing for case in cases], overrides, labels)
     examples = [
         preprocess(case, plan.spacing[1:], plan.shape)
         for case in progress(cases, f"preparing {len(cases)} cases: {describe(plan)}")

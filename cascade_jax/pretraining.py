@@ -137,11 +137,10 @@ class Pretraining:
         return initial.fold_params(0, 0)
 
     def _fit(self, stage: int, draw: training.Draw, source: Source, initial_params: Any | None) -> Any:
-        stage_plan = (self.plan.slices, self.plan.volumes)[stage]
         dice = dice_over_voxels(stage, self.networks[stage])
         validate = compilation.jit(lambda params, source, cases: dice(params, source.held_out, cases))
         settings, input_shape = self.config[STAGES[stage]], input_shapes(self.plan)[stage]
-        trainer = make_trainer(STAGES[stage], settings, stage_plan, self.networks[stage], input_shape, draw, validate)
+        trainer = make_trainer(STAGES[stage], settings, self.plan, self.networks[stage], input_shape, draw, validate)
         count = len(self._validation.image)
         cases = jax.device_put(training.CaseSelection(np.arange(count, dtype=np.int32), np.int32(count)))
         return fit(

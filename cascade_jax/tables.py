@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cascade_jax import metrics
 from cascade_jax.data.files import write_text
+from cascade_jax.data.labels import spoken
 
 Cases = Mapping[str, Mapping[str, Mapping[str, float]]]  # {case: {target: {metric: value}}}
 
@@ -21,30 +22,29 @@ def _plain(value: float) -> str:
 
 Row = tuple[str, str, str, Callable[[float], str]]  # title, target, metric, format
 
-_DICE_ROWS: tuple[Row, ...] = (
-    ("myocardium Dice %", "myocardium", "dice", _percent),
-    ("infarction Dice %", "infarction", "dice", _percent),
-    ("no-reflow Dice %", "no_reflow", "dice", _percent),
-)
-_ALL_ROWS: tuple[Row, ...] = (
-    ("myocardium Dice %", "myocardium", "dice", _percent),
-    ("myocardium VolDif mm3", "myocardium", "volume_difference_mm3", _plain),
-    ("myocardium HSD mm", "myocardium", "hausdorff_mm", _plain),
-    ("myocardium HSD mm, the challenge's axes", "myocardium", "hausdorff_emidec_mm", _plain),
-    ("infarction Dice %", "infarction", "dice", _percent),
-    ("infarction VolDif mm3", "infarction", "volume_difference_mm3", _plain),
-    ("infarction ratio %", "infarction", "volume_ratio_difference", _percent),
-    ("no-reflow Dice %", "no_reflow", "dice", _percent),
-    ("no-reflow VolDif mm3", "no_reflow", "volume_difference_mm3", _plain),
-    ("no-reflow ratio %", "no_reflow", "volume_ratio_difference", _percent),
-)
+_METRICS: dict[str, tuple[str, Callable[[float], str]]] = {
+    "dice": ("Dice %", _percent),
+    "volume_difference_mm3": ("VolDif mm3", _plain),
+    "hausdorff_mm": ("HSD mm", _plain),
+    "hausdorff_emidec_mm": ("HSD mm, the challenge's axes", _plain),
+    "volume_ratio_difference": ("ratio %", _percent),
+}
 
 TITLES = {
     "table1": "Table 1. Stage one, cross-validation",
     "table2": "Table 2. Final result, cross-validation",
     "table3": "Table 3. Held-out cases: the folds' majority vote, and the mean of the folds on their own",
 }
-ROWS = {"table1": _DICE_ROWS, "table2": _ALL_ROWS, "table3": _ALL_ROWS}
+
+
+def rows(table: str, mean: Mapping[str, Mapping[str, float]]) -> list[Row]:
+    """What each row of a table shows, by what one of its columns holds; Table 1 has Dice alone, as the paper's."""
+    return [
+        (f"{spoken(target)} {_METRICS[metric][0]}", target, metric, _METRICS[metric][1])
+        for target, values in mean.items()
+        for metric in values
+        if table != "table1" or metric == "dice"
+    ]
 
 
 def mean_of_columns(columns: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, float]]:
@@ -75,12 +75,13 @@ def markdown(table: str, columns: Mapping[str, Cases]) -> str:
         columns: {column: {case: metrics}}.
     """
     shown = summary_columns(table, columns)
+    shown_rows = rows(table, next(iter(shown.values())))
     lines = [f"**{TITLES[table]}**", "", "| | " + " | ".join(shown) + " |", "|---" * (len(shown) + 1) + "|"]
-    for title, target, metric, form in ROWS[table]:
+    for title, target, metric, form in shown_rows:
         values = [mean[target][metric] for mean in shown.values()]
         lines.append(f"| {title} | " + " | ".join("-" if math.isnan(v) else form(v) for v in values) + " |")
     left_out = []
-    for title, target, metric, _ in ROWS[table]:
+    for title, target, metric, _ in shown_rows:
         for column, cases in columns.items():
             if names := metrics.undefined(cases, target, metric):
                 counted = f"mean over {len(cases) - len(names)} of {len(cases)} cases"

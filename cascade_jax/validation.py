@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 
 from cascade_jax.data import augment
-from cascade_jax.data.case import LABEL_NAMES
 from cascade_jax.models.cascade import most_probable, segment_slices, segment_volume
 from cascade_jax.models.unet import UNet
 from cascade_jax.training import CaseSelection, Cohort
@@ -36,7 +35,7 @@ def dice_over_voxels(stage: int, network: UNet) -> Callable[[Any, Cohort, CaseSe
             prior = None if cohort.prior is None else cohort.prior[case]
             predicted = most_probable(predict_one(stage, network, params, cohort.image[case], prior, mirror=False))
             valid = augment.field_of_view(predicted.shape, cohort.extent[case]) & (position < cases.count)
-            labels = jnp.arange(1, len(LABEL_NAMES))[:, None, None, None]
+            labels = jnp.arange(1, network.num_classes)[:, None, None, None]
             predicted, truth = (predicted == labels) & valid, (cohort.labels[case] == labels) & valid
             return (predicted & truth).sum((1, 2, 3)), predicted.sum((1, 2, 3)) + truth.sum((1, 2, 3))
 

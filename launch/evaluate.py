@@ -1,6 +1,6 @@
-"""Compares two folders of labels in the challenge's layout by the challenge's metrics.
+"""Compares two folders of labels in the challenge's layout, by the challenge's metrics.
 
-python -m launch.evaluate --prediction=DIR --truth=DIR [--output=metrics.json]
+python -m launch.evaluate --prediction=DIR --truth=DIR [--labels_of=WORKDIR] [--output=metrics.json]
 """
 
 import json
@@ -10,18 +10,24 @@ from pathlib import Path
 from absl import flags
 
 from cascade_jax.data.files import write_text
+from cascade_jax.data.labels import EMIDEC
 from cascade_jax.evaluation import as_text, evaluate_folders
+from cascade_jax.inference import load_labels
 from cascade_jax.progress import bar
 from cascade_jax.tables import without_nan
 from launch import command
 
 _PREDICTION = flags.DEFINE_string("prediction", None, "The folder of predicted labels.")
 _TRUTH = flags.DEFINE_string("truth", None, "The folder of true labels.")
+_LABELS_OF = flags.DEFINE_string(
+    "labels_of", None, "The working folder of the training that has these labels; without it, the challenge's."
+)
 _OUTPUT = flags.DEFINE_string("output", None, "A JSON file for every case's metrics, their means and what failed.")
 
 
 def main() -> int:
-    result = evaluate_folders(Path(_PREDICTION.value), Path(_TRUTH.value), bar)
+    table = load_labels(_LABELS_OF.value) if _LABELS_OF.value else EMIDEC
+    result = evaluate_folders(Path(_PREDICTION.value), Path(_TRUTH.value), bar, table)
     print(as_text(result))
     for name, reason in result["failed"].items():
         print(f"failed: {name}: {reason}", file=sys.stderr)

@@ -12,6 +12,8 @@ from pathlib import Path
 from absl import flags
 
 from cascade_jax.config import ConfigError
+from cascade_jax.data.case import LABEL_NAMES
+from cascade_jax.data.labels import make_label_table
 from cascade_jax.data.nnunet import export_dataset, import_dataset
 from cascade_jax.progress import bar
 from launch import command
@@ -20,15 +22,22 @@ _RAW = flags.DEFINE_string("raw", None, "A raw dataset of nnU-Net.")
 _TO_COHORT = flags.DEFINE_string("to_cohort", None, "The folder for its cases in the challenge's layout.")
 _COHORT = flags.DEFINE_string("cohort", None, "A labelled cohort in the challenge's layout.")
 _TO_RAW = flags.DEFINE_string("to_raw", None, "The folder for the raw dataset.")
+_NAMES = flags.DEFINE_list("names", LABEL_NAMES, "The cohort's labels by value, the background first.")
 _LABEL = flags.DEFINE_multi_string("label", [], "THEIRS=OURS: what one of the dataset's labels is; may be repeated.")
 
 
 def main() -> None:
+    try:
+        make_label_table(_NAMES.value, [("all", _NAMES.value[1:])])
+    except ValueError as error:
+        raise ConfigError(f"--{error}") from error
     if _RAW.value and _TO_COHORT.value:
-        names = dict(_mapping(label) for label in _LABEL.value)
-        count, where = import_dataset(Path(_RAW.value), Path(_TO_COHORT.value), names, bar), _TO_COHORT.value
+        renamed = dict(_mapping(label) for label in _LABEL.value)
+        where = _TO_COHORT.value
+        count = import_dataset(Path(_RAW.value), Path(where), renamed, bar, _NAMES.value)
     elif _COHORT.value and _TO_RAW.value:
-        count, where = export_dataset(Path(_COHORT.value), Path(_TO_RAW.value), bar), _TO_RAW.value
+        where = _TO_RAW.value
+        count = export_dataset(Path(_COHORT.value), Path(where), bar, _NAMES.value)
     else:
         raise ConfigError("give --raw and --to_cohort, or --cohort and --to_raw (see --help)")
     print(f"{where}: {count} cases")

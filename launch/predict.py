@@ -13,6 +13,7 @@ from pathlib import Path
 from absl import flags
 
 import cascade_jax
+from cascade_jax.data.labels import spoken
 from cascade_jax.inference import PRETRAINED
 from cascade_jax.prediction import predict_cases
 from cascade_jax.progress import bar
@@ -33,7 +34,7 @@ def main() -> int:
     cascade = cascade_jax.load(_WORKDIR.value, mirror=_MIRROR.value)
     doubtful, failed = predict_cases(cascade, Path(_INPUT.value), Path(_OUTPUT.value), _FIGURES.value, bar)
     for name, dice in doubtful.items():
-        print(f"doubtful, look at it: {name} (expected Dice of the myocardium {dice:.2f})")
+        print(f"doubtful, look at it: {name} (expected Dice of the {spoken(cascade.plan.labels.main)} {dice:.2f})")
     for reason in failed.values():
         print(f"failed: {reason}", file=sys.stderr)
     return 1 if failed else 0

@@ -12,6 +12,8 @@ from pathlib import Path
 from absl import flags
 
 from cascade_jax.config import ConfigError
+from cascade_jax.data.labels import EMIDEC
+from cascade_jax.inference import load_labels
 from cascade_jax.progress import bar
 from cascade_jax.report import Sources, write_report
 from cascade_jax.report.run import sources_of_run
@@ -22,6 +24,9 @@ _PREDICTION = flags.DEFINE_string("prediction", None, "The folder of predicted l
 _IMAGES = flags.DEFINE_string("images", None, "The images of the same cases: a file, a folder of them, or a cohort.")
 _TRUTH = flags.DEFINE_string("truth", None, "The folder of true labels.")
 _STAGE_ONE = flags.DEFINE_string("stage_one", None, "The folder of stage one's labels, to be shown beside.")
+_LABELS_OF = flags.DEFINE_string(
+    "labels_of", None, "The working folder of the training that has these labels; without it, the challenge's."
+)
 _OUTPUT = flags.DEFINE_string("output", None, "The HTML file; with --workdir a folder, by default that one.")
 
 
@@ -39,7 +44,9 @@ def main() -> int:
         if not _OUTPUT.value:
             raise ConfigError("--output is needed: the HTML file (see --help)")
         prediction = Path(_PREDICTION.value)
-        sources = Sources(prediction.name, prediction, _path(_IMAGES), _path(_TRUTH), _path(_STAGE_ONE))
+        earlier = {"stage one": _path(_STAGE_ONE)} if _STAGE_ONE.value else {}
+        table = load_labels(_LABELS_OF.value) if _LABELS_OF.value else EMIDEC
+        sources = Sources(prediction.name, prediction, _path(_IMAGES), _path(_TRUTH), earlier, labels=table)
         reports = {Path(_OUTPUT.value): sources}
     failed = {}
     for output, sources in reports.items():

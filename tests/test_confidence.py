@@ -5,6 +5,7 @@ import pytest
 
 from cascade_jax import metrics
 from cascade_jax.confidence import expected_dice
+from cascade_jax.data.labels import EMIDEC
 
 
 def test_certainty_expects_a_dice_of_1_and_nothing_of_what_is_not_there():
@@ -28,6 +29,6 @@ def test_it_is_the_mean_dice_over_truths_drawn_from_the_probabilities():
     labels = probabilities.argmax(-1)
     expected = expected_dice(probabilities, labels)
     draws = [(random.random((*labels.shape, 1)) > probabilities.cumsum(-1)).sum(-1).clip(0, 4) for _ in range(60)]
-    for target, members in metrics.TARGETS.items():
+    for target, members in EMIDEC.targets.items():
         dice = np.mean([metrics.dice(np.isin(labels, members), np.isin(truth, members)) for truth in draws])
         assert expected[target] == pytest.approx(dice, abs=0.01)

@@ -11,6 +11,7 @@ from medpy.metric import binary
 from scipy import ndimage
 
 from cascade_jax import metrics
+from cascade_jax.data.labels import EMIDEC
 
 SPACING = (1.458, 1.458, 10.0)
 labels = hnp.arrays(
@@ -29,7 +30,7 @@ def pairs(draw):
 def test_dice_and_hausdorff_are_medpys(pair):
     prediction, truth = pair
     result = metrics.evaluate_case(prediction, truth, SPACING)
-    for target, members in metrics.TARGETS.items():
+    for target, members in EMIDEC.targets.items():
         predicted, true = np.isin(prediction, members), np.isin(truth, members)
         if not (predicted.any() or true.any()):
             assert result[target]["dice"] == 1

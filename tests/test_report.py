@@ -10,9 +10,10 @@ import pytest
 
 from cascade_jax.data import emidec, phantom
 from cascade_jax.data.case import CaseError
+from cascade_jax.data.labels import EMIDEC
 from cascade_jax.report import Sources, write_report
 from cascade_jax.report.charts import bland_altman, bullseye
-from cascade_jax.report.slices import outlines
+from cascade_jax.report.slices import outlines, outlines_of
 from cascade_jax.report.warnings import stack_warnings
 
 ROOT = Path(__file__).parent.parent
@@ -21,6 +22,11 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 
 def silent(iterable, _):
     return iterable
+
+
+def phantom_sources(root):
+    cohort, earlier = root / "cohort", {"stage one": root / "stage1", "before postprocessing": root / "stage2"}
+    return Sources("three <phantoms>", root / "prediction", cohort, cohort, earlier)
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +41,10 @@ def report(tmp_path_factory):
         labels = np.roll(case.labels, 3 - index, axis=2)
         emidec.write_labels(root / "prediction", labels, case)
         emidec.write_labels(root / "stage1", np.roll(case.labels, 4, axis=1), case)
+        emidec.write_labels(root / "stage2", np.where(np.arange(len(labels))[:, None, None] > 1, labels, 0), case)
         emidec.write_disagreement(root / "prediction", (labels != case.labels).astype(np.float32), case)
     (root / "prediction" / "expected_dice.csv").write_text(f"case,myocardium\n{names[0]},0.41\n{names[1]},0.95\n")
-    sources = Sources("three <phantoms>", root / "prediction", root / "cohort", root / "cohort", root / "stage1")
-    assert write_report(sources, root / "report.html", silent) == {}
+    assert write_report(phantom_sources(root), root / "report.html", silent) == {}
     return root / "report.html", names
 
 
@@ -52,10 +58,14 @@ def test_the_page_needs_nothing_else_and_is_small(report):
 
 
 def test_the_same_folders_give_the_same_page(report, tmp_path):
-    root = report[0].parent
-    sources = Sources("three <phantoms>", root / "prediction", root / "cohort", root / "cohort", root / "stage1")
-    write_report(sources, tmp_path / "again.html", silent)
+    write_report(phantom_sources(report[0].parent), tmp_path / "again.html", silent)
     assert (tmp_path / "again.html").read_text() == report[0].read_text()
+
+
+def test_the_page_says_what_each_step_changed(report):
+    text = report[0].read_text()
+    assert "What each step changed, mean of 3 cases" in text
+    assert text.index("<th>stage one</th><th>before postprocessing</th><th>prediction</th>") > 0
 
 
 @pytest.fixture(scope="module")
@@ -114,10 +124,13 @@ def test_layers_are_toggled_by_keyboard_and_mouse(page, report):
     assert drawn(page, "prediction") == 0
     page.keyboard.press("o")
     assert drawn(page, "stage-one") >= 2
+    assert drawn(page, "before-postprocessing") == 0
+    page.keyboard.press("b")
+    assert drawn(page, "before-postprocessing") >= 2
     page.uncheck("main:not([hidden]) input[value=truth]")
     assert drawn(page, "truth") == 0
     page.keyboard.press("f")
-    assert page.locator("main:not([hidden]) g.filled").count() == 1
+    assert page.locator("main:not([hidden]) g.filled").count() == 2
     heat = page.locator("main:not([hidden]) .stage img").nth(1)
     assert heat.is_hidden()
     page.keyboard.press("d")
@@ -183,8 +196,10 @@ def test_a_case_that_does_not_fit_is_named_and_the_others_are_shown(report, tmp_
 def test_outlines_lie_on_the_borders_of_voxels_in_mm():
     plane = np.zeros((10, 12), np.uint8)
     plane[2:6, 3:9] = 2
-    paths = outlines(plane, (1.5, 2.0))
-    assert set(paths) == {"epicardium"}
+    paths = dict(
+        zip([line.title for line in outlines_of(EMIDEC)], outlines(plane, (1.5, 2.0), outlines_of(EMIDEC)), strict=True)
+    )
+    assert [title for title, path in paths.items() if path] == ["epicardium"]
     points = np.array([pair.split() for pair in paths["epicardium"].strip("MZ").split("L")], float)
     np.testing.assert_allclose(points.min(0), (6, 3), atol=0.06)
     np.testing.assert_allclose(points.max(0), (18, 9), atol=0.06)
@@ -198,8 +213,8 @@ def test_warnings_name_the_slice():
     shifted[2] = np.roll(labels[2], 8, axis=1)
     assert any("slice 3 lies 12 mm" in warning for warning in stack_warnings(shifted, (10.0, 1.5, 1.5)))
     labels[1] = 0
-    assert stack_warnings(labels, (10.0, 1.5, 1.5)) == ["no muscle in slice 2, between slices that have some"]
-    assert stack_warnings(np.zeros_like(labels), (10.0, 1.5, 1.5)) == ["no muscle was found"]
+    assert stack_warnings(labels, (10.0, 1.5, 1.5)) == ["no myocardium in slice 2, between slices that have some"]
+    assert stack_warnings(np.zeros_like(labels), (10.0, 1.5, 1.5)) == ["no myocardium was found"]
 
 
 def test_charts_say_the_bias_and_every_segment():

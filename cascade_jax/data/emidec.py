@@ -22,8 +22,9 @@ import numpy as np
 from nibabel.spatialimages import HeaderDataError
 from nibabel.volumeutils import apply_read_scaling
 
-from cascade_jax.data.case import LABEL_NAMES, Case, CaseError
+from cascade_jax.data.case import Case, CaseError
 from cascade_jax.data.files import replacing
+from cascade_jax.data.labels import EMIDEC, LabelTable
 
 IMAGES, CONTOURS, DISAGREEMENT = "Images", "Contours", "Disagreement"
 SUFFIXES = (".nii", ".nii.gz")
@@ -213,8 +214,12 @@ def _refuse_duplicates(root: Path, named_paths: Iterable[tuple[str, Path]]) -> N
             )
 
 
-def read_case(files: CaseFiles) -> Case:
+def read_case(files: CaseFiles, table: LabelTable = EMIDEC) -> Case:
     """Reads and validates one case.
+
+    Args:
+        files: of the case.
+        table: which labels there are.
 
     Returns:
         The case with its image as float32 and its labels, where the files have any, as uint8, both
@@ -223,7 +228,7 @@ def read_case(files: CaseFiles) -> Case:
     Raises:
         CaseError: a file is missing, truncated or no NIfTI file; it does not hold three non-empty dimensions
             of real numbers with a positive voxel size; the image has a voxel that is not finite, or one value
-            throughout; the labels are not whole numbers from 0 to 4, or not of the image's shape.
+            throughout; the labels are not whole numbers of the table (0 to 4), or not of the image's shape.
     """
     header, voxels = _read_nifti(files.image)
     with np.errstate(over="ignore"):
@@ -235,7 +240,7 @@ def read_case(files: CaseFiles) -> Case:
         raise CaseError(files.image, f"is constant: every voxel has the value {image.flat[0]:g}")
     labels = None
     if files.contour is not None:
-        labels, _ = read_labels(files.contour)
+        labels, _ = read_labels(files.contour, table)
         if labels.shape != image.shape:
             raise CaseError(
                 files.contour,
@@ -245,11 +250,15 @@ def read_case(files: CaseFiles) -> Case:
     return Case(files.name, image, labels, _spacing(header), header)
 
 
-def read_labels(path) -> tuple[np.ndarray, tuple[float, float, float]]:
+def read_labels(path, table: LabelTable = EMIDEC) -> tuple[np.ndarray, tuple[float, float, float]]:
     """Reads and validates a label file.
 
+    Args:
+        path: the file.
+        table: which labels there are.
+
     Returns:
-        The labels, uint8 (depth, height, width), 0 to 4, and their spacing in mm along the same axes.
+        The labels, uint8 (depth, height, width), and their spacing in mm along the same axes.
 
     Raises:
         CaseError: as `read_case` does for labels.
@@ -260,12 +269,12 @@ def read_labels(path) -> tuple[np.ndarray, tuple[float, float, float]]:
     with np.errstate(invalid="ignore"):
         labels = np.rint(voxels)
         # Programs that store labels as scaled integers give them back as, say, 2.99998.
-        wrong = ~(np.abs(voxels - labels) < 1e-3) | (labels < 0) | (labels >= len(LABEL_NAMES))
+        wrong = ~(np.abs(voxels - labels) < 1e-3) | (labels < 0) | (labels >= len(table.names))
     if wrong.any():
         raise CaseError(
             path,
             f"holds the value {voxels[wrong][0]:g} where labels are whole numbers from 0 to "
-            f"{len(LABEL_NAMES) - 1} ({np.count_nonzero(wrong)} of {wrong.size} voxels are wrong)",
+            f"{len(table.names) - 1} ({np.count_nonzero(wrong)} of {wrong.size} voxels are wrong)",
         )
     return np.ascontiguousarray(labels, np.uint8), _spacing(header)
 

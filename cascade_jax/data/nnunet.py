@@ -6,7 +6,7 @@ A raw dataset is a folder with `dataset.json`, `imagesTr/<case>_0000.nii.gz` and
 import dataclasses
 import gzip
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import nibabel as nib
@@ -15,6 +15,7 @@ import numpy as np
 from cascade_jax.data import emidec
 from cascade_jax.data.case import LABEL_NAMES, Case, CaseError
 from cascade_jax.data.files import make_writable_folder, replacing, write_text
+from cascade_jax.data.labels import make_label_table
 
 _CHANNEL = "_0000"
 
@@ -28,12 +29,13 @@ def _read_json(path: Path):
         raise CaseError(path, f"is not JSON: {error}") from None
 
 
-def label_table(raw: Path, names: Mapping[str, str]) -> dict[int, int]:
+def label_values(raw: Path, renamed: Mapping[str, str], names: Sequence[str] = LABEL_NAMES) -> dict[int, int]:
     """What each of a raw dataset's label values is here.
 
     Args:
         raw: the dataset's folder.
-        names: {its label's name: ours}; names that are ours already need not be given.
+        renamed: {its label's name: ours}; names that are ours already need not be given.
+        names: ours, by value.
 
     Returns:
         {its value: ours}.
@@ -46,24 +48,26 @@ def label_table(raw: Path, names: Mapping[str, str]) -> dict[int, int]:
     labels = dataset.get("labels") if isinstance(dataset, dict) else None
     if not isinstance(labels, dict) or not labels:
         raise CaseError(path, "has no labels")
-    table = {}
+    values = {}
     for name, value in labels.items():
-        ours = names.get(name, name.strip().lower().replace("-", "_").replace(" ", "_"))
-        if ours not in LABEL_NAMES:
-            raise CaseError(path, f"has the label {name!r}, which is none of {', '.join(LABEL_NAMES)}; map it")
+        ours = renamed.get(name, name.strip().lower().replace("-", "_").replace(" ", "_"))
+        if ours not in names:
+            raise CaseError(path, f"has the label {name!r}, which is none of {', '.join(names)}; map it")
         if not isinstance(value, int):
             raise CaseError(path, f"has the label {name!r} with the value {value}; regions cannot be read")
-        table[value] = LABEL_NAMES.index(ours)
-    return table
+        values[value] = names.index(ours)
+    return values
 
 
-def import_dataset(raw: Path, output: Path, names: Mapping[str, str], progress: Callable) -> int:
+def import_dataset(
+    raw: Path, output: Path, renamed: Mapping[str, str], progress: Callable, names: Sequence[str] = LABEL_NAMES
+) -> int:
     """Writes a raw dataset's training cases as a cohort in the challenge's layout.
 
     Args:
         raw: the dataset's folder.
         output: the cohort's folder.
-        names: as for `label_table`.
+        renamed, names: as for `label_values`.
         progress: wraps the loop with a bar.
 
     Returns:
@@ -72,7 +76,7 @@ def import_dataset(raw: Path, output: Path, names: Mapping[str, str], progress: 
     Raises:
         CaseError: a file is missing or unusable; one line says which.
     """
-    table = label_table(raw, names)
+    values = label_values(raw, renamed, names)
     ending = _read_json(raw / "dataset.json").get("file_ending", ".nii.gz")
     if ending not in emidec.SUFFIXES:
         raise CaseError(raw / "dataset.json", f"has files that end in {ending!r}; NIfTI is needed")
@@ -88,24 +92,24 @@ def import_dataset(raw: Path, output: Path, names: Mapping[str, str], progress: 
         if not labels.exists():
             raise CaseError(labels, "is missing")
         case = emidec.read_case(emidec.CaseFiles(name, image, None))
-        emidec.write_case(output, dataclasses.replace(case, labels=_mapped(labels, case, table)))
+        emidec.write_case(output, dataclasses.replace(case, labels=_mapped(labels, case, values)))
     return len(images)
 
 
-def _mapped(path: Path, case: Case, table: Mapping[int, int]) -> np.ndarray:
+def _mapped(path: Path, case: Case, known: Mapping[int, int]) -> np.ndarray:
     """The labels of a file, by our values: uint8 (depth, height, width)."""
     values = emidec.read_voxels(path)
     if values.shape != case.image.shape:
         raise CaseError(path, "is not of its image's shape")
     labels = np.full(values.shape, 255, np.uint8)
-    for theirs, ours in table.items():
+    for theirs, ours in known.items():
         labels[values == theirs] = ours
     if (labels == 255).any():
         raise CaseError(path, f"holds the value {values[labels == 255][0]:g}, which dataset.json does not name")
     return labels
 
 
-def export_dataset(root: Path, raw: Path, progress: Callable) -> int:
+def export_dataset(root: Path, raw: Path, progress: Callable, names: Sequence[str] = LABEL_NAMES) -> int:
     """Writes a labelled cohort in the challenge's layout as a raw dataset for nnU-Net.
 
     Files get an affine with the true voxel size: nnU-Net reads that, and the challenge's say 1 mm.
@@ -114,18 +118,21 @@ def export_dataset(root: Path, raw: Path, progress: Callable) -> int:
         root: the cohort.
         raw: the dataset's folder, such as `nnUNet_raw/Dataset001_Infarct`.
         progress: wraps the loop with a bar.
+        names: of the cohort's labels, by value.
 
     Returns:
         How many cases.
 
     Raises:
         CaseError: a case is unusable, or the folder cannot be written.
+        ValueError: the names cannot be.
     """
+    table = make_label_table(names, [(name, (name,)) for name in names[1:]])
     files = emidec.find_cases(root, labelled=True)
     for folder in ("imagesTr", "labelsTr"):
         make_writable_folder(raw / folder)
     for file in progress(files, f"exporting {len(files)} cases of {root}"):
-        case = emidec.read_case(file)
+        case = emidec.read_case(file, table)
         affine = np.diag([*case.spacing[::-1], 1.0])
         for array, path in (
             (case.image, raw / "imagesTr" / f"{case.name}{_CHANNEL}.nii.gz"),
@@ -136,7 +143,7 @@ def export_dataset(root: Path, raw: Path, progress: Callable) -> int:
                 partial.write_bytes(gzip.compress(content, 1, mtime=0))
     dataset = {
         "channel_names": {"0": "LGE"},
-        "labels": {name: value for value, name in enumerate(LABEL_NAMES)},
+        "labels": {name: value for value, name in enumerate(names)},
         "numTraining": len(files),
         "file_ending": ".nii.gz",
     }

@@ -10,18 +10,21 @@ from pathlib import Path
 import jinja2
 import numpy as np
 
-from cascade_jax import metrics, tables
+from cascade_jax import tables
 from cascade_jax.confidence import DOUBTFUL
 from cascade_jax.data import emidec
 from cascade_jax.data.case import CaseError
 from cascade_jax.data.files import write_text
+from cascade_jax.data.labels import EMIDEC, LabelTable, spoken
 from cascade_jax.evaluation import evaluate_labels
 from cascade_jax.preparation import Progress
 from cascade_jax.quantify import Quantities, quantify
 from cascade_jax.report import charts, slices
+from cascade_jax.report.steps import STEPS, dice_by_step, postprocessing_note, vote_notes
 from cascade_jax.report.warnings import stack_warnings
 
 _WORST = 10
+_COMPARED = (("infarct, ml", "infarct_ml"), ("infarct, % of muscle", "infarct_percent"))
 _QUANTITIES = (
     ("cavity", "cavity_ml", "ml"),
     ("muscle", "muscle_g", "g"),
@@ -44,16 +47,20 @@ class Sources:
         prediction: labels in the challenge's layout, such as `launch.predict` writes.
         images: images of the same cases: a file, a folder of files or a cohort.
         truth: true labels in the challenge's layout.
-        stage_one: stage one's labels, to be shown beside the prediction.
+        earlier: labels of earlier steps of the cascade, to be shown beside: {step, as `steps.STEPS` calls it: folder}.
         workdir: of the training, for its tables and learning curves.
+        tables: which of the training's tables belong to these cases.
+        labels: which labels there are; what only hearts have is left out for others than the challenge's.
     """
 
     title: str
     prediction: Path
     images: Path | None = None
     truth: Path | None = None
-    stage_one: Path | None = None
+    earlier: Mapping[str, Path] = dataclasses.field(default_factory=dict)
     workdir: Path | None = None
+    tables: tuple[str, ...] = ()
+    labels: LabelTable = EMIDEC
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,24 +68,23 @@ class _Case:
     name: str
     spacing: tuple[float, float, float]
     image: np.ndarray
-    layers: dict[str, np.ndarray]  # "prediction", "truth", "stage one" -> labels
+    layers: dict[str, np.ndarray]  # "prediction", "truth", earlier steps -> labels
     disagreement: np.ndarray | None
     quantities: dict[str, Quantities]  # of "prediction" and "truth"
-    dice: dict[str, dict]  # of "prediction" and "stage one" against the truth
+    dice: dict[str, dict]  # of all layers against the truth
     warnings: list[str]
 
-    @property
-    def worst_dice(self) -> float:
-        """The myocardium's Dice, by which cases are sorted; those without truth come last."""
-        return self.dice["prediction"]["myocardium"]["dice"] if self.dice else 2.0
+    def main_dice(self, table: LabelTable) -> float:
+        """The main target's Dice, by which cases are sorted; those without truth come last."""
+        return self.dice["prediction"][table.main]["dice"] if self.dice else 2.0
 
 
-def _expected_dice(folder: Path) -> dict[str, float]:
+def _expected_dice(folder: Path, table: LabelTable) -> dict[str, float]:
     path = folder / "expected_dice.csv"
     if not path.exists():
         return {}
     with path.open(newline="") as file:
-        return {row["case"]: float(row["myocardium"]) for row in csv.DictReader(file)}
+        return {row["case"]: float(row[table.main]) for row in csv.DictReader(file)}
 
 
 def _fitting(path: Path, array: np.ndarray, prediction: np.ndarray) -> np.ndarray:
@@ -91,12 +97,14 @@ def _fitting(path: Path, array: np.ndarray, prediction: np.ndarray) -> np.ndarra
 def _read_case(
     sources: Sources, name: str, contour: Path, truths: Mapping[str, Path], images: Mapping, expected: Mapping
 ) -> _Case:
-    prediction, spacing = emidec.read_labels(contour)
+    table = sources.labels
+    prediction, spacing = emidec.read_labels(contour, table)
     layers = {"prediction": prediction}
     if name in truths:
-        layers["truth"] = _fitting(truths[name], emidec.read_labels(truths[name])[0], prediction)
-    if sources.stage_one is not None and (path := emidec.contour_path(sources.stage_one, name)).exists():
-        layers["stage one"] = _fitting(path, emidec.read_labels(path)[0], prediction)
+        layers["truth"] = _fitting(truths[name], emidec.read_labels(truths[name], table)[0], prediction)
+    for step, folder in sources.earlier.items():
+        if (path := emidec.contour_path(folder, name)).exists():
+            layers[step] = _fitting(path, emidec.read_labels(path, table)[0], prediction)
     image = np.zeros(prediction.shape, np.float32)
     if name in images:
         case = emidec.read_case(dataclasses.replace(images[name], contour=None))
@@ -107,22 +115,22 @@ def _read_case(
     quantities = {
         layer: quantify(emidec.to_file_axes(layers[layer]), spacing[::-1], emidec.to_file_axes(image))
         for layer in ("prediction", "truth")
-        if layer in layers
+        if layer in layers and table == EMIDEC
     }
     dice = {}
     if "truth" in layers:
         dice = {
-            layer: evaluate_labels(labels, layers["truth"], spacing)
+            layer: evaluate_labels(labels, layers["truth"], spacing, table)
             for layer, labels in layers.items()
             if layer != "truth"
         }
-    warnings = stack_warnings(prediction, spacing)
+    warnings = stack_warnings(prediction, spacing, table)
     if expected.get(name, 1.0) < DOUBTFUL:
-        warnings.insert(0, f"doubtful: the cascade expects a Dice of {expected[name]:.2f} for the myocardium")
+        warnings.insert(0, f"doubtful: the cascade expects a Dice of {expected[name]:.2f} for the {spoken(table.main)}")
     return _Case(name, spacing, image, layers, disagreement, quantities, dice, warnings)
 
 
-def _case_data(case: _Case) -> dict:
+def _case_data(case: _Case, around: Sequence[slices.Outline]) -> dict:
     """What the page's script needs to draw a case."""
     rows, columns = slices.window(list(case.layers.values()), case.spacing)
     cut = (slice(None), rows, columns)
@@ -131,7 +139,7 @@ def _case_data(case: _Case) -> dict:
         "height": (rows.stop - rows.start) * case.spacing[1],
         "images": slices.grey_images(case.image[cut]),
         "layers": {
-            layer: [slices.outlines(plane, case.spacing[1:]) for plane in labels[cut]]
+            layer: [slices.outlines(plane, case.spacing[1:], around) for plane in labels[cut]]
             for layer, labels in case.layers.items()
         },
     }
@@ -144,11 +152,11 @@ def _format(value) -> str:
     return "-" if value is None or np.isnan(value) else f"{value:.3g}"
 
 
-def _case_view(case: _Case, data: dict) -> dict:
+def _case_view(case: _Case, data: dict, table: LabelTable) -> dict:
     """What the template needs of a case."""
     figures = {layer: quantities.case for layer, quantities in case.quantities.items()}
-    middle = int(np.argmax((case.layers["prediction"] >= 2).sum((1, 2))))
-    origin = figures["prediction"]["segments_from"]
+    middle = int(np.argmax((case.layers["prediction"] > 0).sum((1, 2))))
+    origin = figures["prediction"]["segments_from"] if figures else ""
     bullseyes = [
         charts.bullseye(
             {row["segment"]: row["transmurality_max_percent"] for row in quantities.segments},
@@ -162,13 +170,14 @@ def _case_view(case: _Case, data: dict) -> dict:
         "thumbnail": data["images"][middle],
         "aspect": data["height"] / data["width"],
         "dice": {
-            layer: {target: f"{values[target]['dice']:.2f}" for target in metrics.TARGETS}
-            for layer, values in case.dice.items()
+            layer: [f"{values[target]['dice']:.2f}" for target in table.targets] for layer, values in case.dice.items()
         },
         "quantities": [
-            (title, unit, [_format(values[key]) for values in figures.values()]) for title, key, unit in _QUANTITIES
+            (title, unit, [_format(values[key]) for values in figures.values()])
+            for title, key, unit in _QUANTITIES
+            if figures
         ],
-        "layers": list(case.layers),
+        "layers": {layer: STEPS.get(layer, "t") for layer in case.layers},
         "measured": list(figures),
         "bullseyes": bullseyes,
         "segments_from": {
@@ -194,22 +203,34 @@ def _curves(workdir: Path) -> dict[str, dict[str, list]]:
     return curves
 
 
-def _paper_tables(workdir: Path | None) -> list[dict]:
+def _paper_tables(sources: Sources) -> list[dict]:
     """The tables that the training wrote, as rows of text."""
-    if workdir is None or not (workdir / "tables.json").exists():
+    if sources.workdir is None or not (sources.workdir / "tables.json").exists():
         return []
+    written = json.loads((sources.workdir / "tables.json").read_text())
     shown = []
-    for table, content in json.loads((workdir / "tables.json").read_text()).items():
-        columns = content["mean"]
+    for table in sources.tables:
+        columns = written[table]["mean"]
         rows = [
             (title, ["-" if mean[target][metric] is None else form(mean[target][metric]) for mean in columns.values()])
-            for title, target, metric, form in tables.ROWS[table]
+            for title, target, metric, form in tables.rows(table, next(iter(columns.values())))
         ]
-        shown.append({"title": tables.TITLES[table], "columns": list(columns), "rows": rows})
+        notes = vote_notes(columns) if table == "table3" else []
+        shown.append({"title": tables.TITLES[table], "columns": list(columns), "rows": rows, "notes": notes})
     return shown
 
 
-def _cohort_charts(cases: Sequence[_Case]) -> list[tuple[str, str]]:
+def _steps_table(sources: Sources, cases: Sequence[_Case]) -> list[dict]:
+    """What each step of the cascade changed, if there is anything to compare."""
+    shown = dice_by_step([case.dice for case in cases if case.dice], sources.labels)
+    if shown is None:
+        return []
+    if sources.workdir is not None:
+        shown["notes"].append(postprocessing_note(sources.workdir, {case.name: case.layers for case in cases}))
+    return [shown]
+
+
+def _cohort_charts(cases: Sequence[_Case], table: LabelTable) -> list[tuple[str, str]]:
     """Titles and charts that need the truth."""
     known = [case for case in cases if case.dice]
     if not known:
@@ -218,14 +239,12 @@ def _cohort_charts(cases: Sequence[_Case]) -> list[tuple[str, str]]:
     boxes = {
         title: {layer: [case.dice[layer][target][metric] for case in known] for layer in layers}
         for title, target, metric in (
-            ("myocardium Dice", "myocardium", "dice"),
-            ("infarction Dice", "infarction", "dice"),
-            ("no-reflow Dice", "no_reflow", "dice"),
-            ("myocardium HSD, mm", "myocardium", "hausdorff_mm"),
+            *((f"{spoken(target)} Dice", target, "dice") for target in table.targets),
+            (f"{spoken(table.main)} HSD, mm", table.main, "hausdorff_mm"),
         )
     }
     pairs = {}
-    for title, key in (("infarct, ml", "infarct_ml"), ("infarct, % of muscle", "infarct_percent")):
+    for title, key in _COMPARED if table == EMIDEC else ():
         values = np.array([[case.quantities[layer].case[key] for layer in ("prediction", "truth")] for case in known])
         values = values[np.isfinite(values).all(axis=1)]
         if len(values):
@@ -254,25 +273,28 @@ def write_report(sources: Sources, output: Path, progress: Progress) -> dict[str
     contours = emidec.find_contours(sources.prediction, faults=failed)
     truths = {} if sources.truth is None else emidec.find_contours(sources.truth, faults=failed)
     images = {} if sources.images is None else {file.name: file for file in emidec.find_inputs(sources.images)}
-    expected = _expected_dice(sources.prediction)
+    table, around = sources.labels, slices.outlines_of(sources.labels)
+    expected = _expected_dice(sources.prediction, table)
     cases = []
     for name in progress(sorted(contours), f"reading {len(contours)} cases"):
         try:
             cases.append(_read_case(sources, name, contours[name], truths, images, expected))
         except CaseError as error:
             failed[name] = str(error)
-    cases.sort(key=lambda case: (case.worst_dice, expected.get(case.name, 1.0), case.name))
+    cases.sort(key=lambda case: (case.main_dice(table), expected.get(case.name, 1.0), case.name))
 
-    data = {case.name: _case_data(case) for case in progress(cases, f"drawing {len(cases)} cases")}
-    curves = {} if sources.workdir is None else _curves(sources.workdir)
+    data = {case.name: _case_data(case, around) for case in progress(cases, f"drawing {len(cases)} cases")}
+    curves = _curves(sources.workdir) if sources.workdir is not None and "table1" in sources.tables else {}
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(resources.files(__package__).joinpath("page.html.jinja").read_text())
     text = template.render(
         title=sources.title,
-        cases=[_case_view(case, data[case.name]) for case in cases],
+        cases=[_case_view(case, data[case.name], table) for case in cases],
         data=[json.dumps(data[case.name], separators=(",", ":")) for case in cases],
-        tables=_paper_tables(sources.workdir),
-        charts=([("Learning curves", charts.learning_curves(curves))] if curves else []) + _cohort_charts(cases),
+        tables=_paper_tables(sources) + _steps_table(sources, cases),
+        charts=([("Learning curves", charts.learning_curves(curves))] if curves else []) + _cohort_charts(cases, table),
+        outlines=around,
+        targets=[spoken(target) for target in table.targets],
         worst=_WORST,
         failed=failed,
         with_truth=any(case.dice for case in cases),

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from cascade_jax.data.case import CaseError
+from cascade_jax.inference import load_labels
 from cascade_jax.report.page import Sources
 
 
@@ -22,10 +23,22 @@ def sources_of_run(workdir: Path) -> dict[str, Sources]:
     data = json.loads(config.read_text())["data"]
     root = Path(data["root"]) if data["root"] else workdir / "data" / "training"
     title = f"{workdir.name}: cross-validation"
-    sources = {"report.html": Sources(title, predictions / "final", root, root, predictions / "stage1", workdir)}
+    table = load_labels(workdir)
+    earlier = {"stage one": predictions / "stage1", "before postprocessing": predictions / "stage2"}
+    sources = {
+        "report.html": Sources(
+            title, predictions / "final", root, root, earlier, workdir, ("table1", "table2"), labels=table
+        )
+    }
     if (predictions / "held_out").exists():
         root = Path(data["held_out"]) if data["root"] else workdir / "data" / "held_out"
         sources["report_held_out.html"] = Sources(
-            f"{workdir.name}: the folds' vote on held-out cases", predictions / "held_out", root, root
+            f"{workdir.name}: the folds' vote on held-out cases",
+            predictions / "held_out",
+            root,
+            root,
+            workdir=workdir,
+            tables=("table3",),
+            labels=table,
         )
     return sources

@@ -2,22 +2,58 @@
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import contourpy
 import numpy as np
 from PIL import Image
 
 from cascade_jax.data.case import CAVITY, INFARCTION, MYOCARDIUM, NO_REFLOW
+from cascade_jax.data.labels import EMIDEC, LabelTable, spoken
 
 _MARGIN_MM = 25.0
-# What each outline goes around: a name for the style sheet, and the labels inside.
-OUTLINES: Mapping[str, tuple[int, ...]] = {
-    "epicardium": (CAVITY, MYOCARDIUM, INFARCTION, NO_REFLOW),
-    "cavity": (CAVITY,),
-    "infarction": (INFARCTION, NO_REFLOW),
-    "no-reflow": (NO_REFLOW,),
-}
+# Colours and dashes, which the colour-blind tell apart.
+_STYLES = (
+    ("#2fd39b", "none"),
+    ("#56b4e9", "none"),
+    ("#ff9d2e", "6 3"),
+    ("#f3e04a", "2 3"),
+    ("#d98cc0", "8 2 2 2"),
+    ("#ff6f4d", "10 4"),
+)
+
+
+class Outline(NamedTuple):
+    """A line around some labels.
+
+    Attributes:
+        title: what it is called.
+        inside: the labels within.
+        colour: of the line.
+        dashes: as SVG has them.
+    """
+
+    title: str
+    inside: tuple[int, ...]
+    colour: str
+    dashes: str
+
+
+def outlines_of(table: LabelTable) -> tuple[Outline, ...]:
+    """The outlines to draw: the heart's as a reader draws them, or those of every label."""
+    if table == EMIDEC:
+        around = {
+            "epicardium": (CAVITY, MYOCARDIUM, INFARCTION, NO_REFLOW),
+            "cavity": (CAVITY,),
+            "infarction": (INFARCTION, NO_REFLOW),
+            "no-reflow": (NO_REFLOW,),
+        }
+    else:
+        around = {spoken(name): (label,) for label, name in enumerate(table.names) if label}
+    return tuple(
+        Outline(title, inside, *_STYLES[index % len(_STYLES)]) for index, (title, inside) in enumerate(around.items())
+    )
 
 
 def window(panels: list[np.ndarray], spacing: tuple[float, float, float]) -> tuple[slice, slice]:
@@ -67,23 +103,28 @@ def heat_images(disagreement: np.ndarray) -> list[str]:
     return planes
 
 
-def outlines(plane: np.ndarray, spacing: tuple[float, float]) -> dict[str, str]:
-    """SVG path data, in mm, of each of `OUTLINES` that the slice has.
+def _corners(line: np.ndarray) -> np.ndarray:
+    """A closed line (point, 2) without the points between its corners, which take room and show nothing."""
+    steps = np.diff(line, axis=0)
+    turns = np.any(np.abs(steps - np.roll(steps, 1, axis=0)) > 1e-3, axis=1)
+    return line[:-1][turns]
+
+
+def outlines(plane: np.ndarray, spacing: tuple[float, float], around: Sequence[Outline]) -> list[str]:
+    """SVG path data, in mm, of each outline; empty where the slice has none of its labels.
 
     Args:
         plane: labels (height, width).
         spacing: mm along (height, width).
+        around: what is outlined.
     """
-    paths = {}
-    for name, inside in OUTLINES.items():
-        mask = np.pad(np.isin(plane, inside), 1).astype(np.float32)
-        if not mask.any():
-            continue
-        lines = contourpy.contour_generator(z=mask).lines(0.5)
+    paths = []
+    for outline in around:
+        mask = np.pad(np.isin(plane, outline.inside), 1).astype(np.float32)
         parts = []
-        for line in lines:
+        for line in contourpy.contour_generator(z=mask).lines(0.5):
             # A voxel's centre lies half a voxel from its corner, and one voxel was put around.
-            points = (line - 0.5) * (spacing[1], spacing[0])
+            points = (_corners(line) - 0.5) * (spacing[1], spacing[0])
             parts.append("M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points) + "Z")
-        paths[name] = "".join(parts)
+        paths.append("".join(parts))
     return paths

@@ -5,6 +5,7 @@ import dataclasses
 from ml_collections import ConfigDict, config_dict
 
 from cascade_jax.data.augment import Augmentation, PriorCorruption
+from cascade_jax.data.labels import EMIDEC
 
 
 def stage() -> ConfigDict:
@@ -39,6 +40,14 @@ def get_config() -> ConfigDict:
     config.mirror = True  # average predictions over in-plane mirror images (nnU-Net's)
     config.figures = 4  # how many cases of each cohort are drawn, from the first to the last
     config.figure_cases = ()  # or these cases, by name
+
+    # The labels by value, the background first, and what is evaluated: a name, and the labels that form it together.
+    # The first target is the one that every case has.
+    config.labels = ConfigDict()
+    config.labels.names = EMIDEC.names
+    config.labels.targets = tuple(
+        (target, tuple(EMIDEC.names[label] for label in members)) for target, members in EMIDEC.targets.items()
+    )
 
     config.data = ConfigDict()
     config.data.root = ""  # folder of the labelled cohort in the challenge's layout; "" makes a phantom cohort

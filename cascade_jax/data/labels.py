@@ -1,0 +1,69 @@
+"""What the labels of a task are called, and which of them form the targets that are evaluated."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from cascade_jax.data.case import INFARCTION, LABEL_NAMES, MYOCARDIUM, NO_REFLOW
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelTable:
+    """The labels of a task.
+
+    Attributes:
+        names: of the labels, by value; 0 is the background.
+        targets: {what is evaluated: the labels that form it together}. The first is the one that every case has: cases
+            are ranked by it, and one without it is doubtful.
+    """
+
+    names: tuple[str, ...]
+    targets: Mapping[str, tuple[int, ...]] = dataclasses.field(hash=False)
+
+    @property
+    def main(self) -> str:
+        """The first target."""
+        return next(iter(self.targets))
+
+    def to_json(self) -> dict:
+        return {"names": list(self.names), "targets": {name: list(labels) for name, labels in self.targets.items()}}
+
+    @staticmethod
+    def from_json(values: Mapping) -> "LabelTable":
+        return LabelTable(tuple(values["names"]), {name: tuple(labels) for name, labels in values["targets"].items()})
+
+
+# The challenge's. The other labels' metrics, postprocessing and quantities know what infarction is only in this table.
+EMIDEC = LabelTable(
+    LABEL_NAMES,
+    {
+        "myocardium": (MYOCARDIUM, INFARCTION, NO_REFLOW),
+        "infarction": (INFARCTION, NO_REFLOW),
+        "no_reflow": (NO_REFLOW,),
+    },
+)
+
+
+def make_label_table(names: Sequence[str], targets: Sequence[tuple[str, Sequence[str]]]) -> LabelTable:
+    """A table from names alone, as a config has it.
+
+    Args:
+        names: of the labels, by value, the background first.
+        targets: pairs of a target's name and the names of the labels that form it.
+
+    Raises:
+        ValueError: there is no label or no target, a name comes twice, or a target's label is not among the names.
+    """
+    names = tuple(names)
+    if not 2 <= len(names) <= 255 or len(set(names)) < len(names):
+        raise ValueError(f"names is {names}; a background and 1 to 254 labels are needed, each name once")
+    if not targets or len({name for name, _ in targets}) < len(targets):
+        raise ValueError(f"targets is {tuple(targets)}; at least one is needed, each name once")
+    for target, members in targets:
+        if not members or any(member not in names[1:] for member in members):
+            raise ValueError(f"target {target} is {tuple(members)}; choose from {', '.join(names[1:])}")
+    return LabelTable(names, {target: tuple(names.index(member) for member in members) for target, members in targets})
+
+
+def spoken(name: str) -> str:
+    """A label's or a target's name as a reader is shown it."""
+    return name.replace("_", "-")

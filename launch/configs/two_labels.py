@@ -1,0 +1,21 @@
+"""Another task: the cavity and the whole muscle, with the quick start's networks and schedule.
+
+    python -m launch.train --config=launch/configs/two_labels.py --config.data.root=DIR --workdir=runs/two_labels
+
+Every other command takes the working folder's labels from its model file, or from `--labels_of=WORKDIR`.
+"""
+
+from ml_collections import ConfigDict
+
+from launch.configs import phantom
+
+
+def get_config() -> ConfigDict:
+    config = phantom.get_config()
+    config.labels.names = ("background", "cavity", "muscle")  # by value, in the files of labels
+    config.labels.targets = (
+        ("heart", ("cavity", "muscle")),  # the first is what every case has, and what cases are ranked by
+        ("cavity", ("cavity",)),
+        ("muscle", ("muscle",)),
+    )
+    return config
