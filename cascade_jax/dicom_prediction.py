@@ -1,15 +1,17 @@
-"""From a DICOM series to labels as NIfTI and as a DICOM segmentation."""
+"""From a DICOM series to labels as NIfTI, as a DICOM segmentation, and in numbers as a structured report."""
 
 from pathlib import Path
 
 from cascade_jax.confidence import DOUBTFUL
 from cascade_jax.data import dicom, emidec
 from cascade_jax.data.case import CaseError
-from cascade_jax.data.dicom_segmentation import write_segmentation
+from cascade_jax.data.dicom_report import structured_report
+from cascade_jax.data.dicom_segmentation import segmentation
 from cascade_jax.data.files import make_writable_folder
 from cascade_jax.data.labels import EMIDEC
 from cascade_jax.figures import draw_case
 from cascade_jax.inference import Cascade
+from cascade_jax.quantify import volumes
 
 
 def predict_series(cascade: Cascade, source: Path, output: Path, name: str, number: int | None) -> str:
@@ -18,7 +20,8 @@ def predict_series(cascade: Cascade, source: Path, output: Path, name: str, numb
     Args:
         cascade: the trained cascade.
         source: a folder or a zip archive of DICOM files.
-        output: image and labels go to `output/<name>/Images` and `Contours`, beside `<name>.png` and `<name>.seg.dcm`.
+        output: image and labels go to `output/<name>/Images` and `Contours`, beside `<name>.png`,
+            the segmentation `<name>.seg.dcm` and the structured report `<name>.sr.dcm`.
         name: the case's.
         number: the series' number, or None.
 
@@ -38,7 +41,10 @@ def predict_series(cascade: Cascade, source: Path, output: Path, name: str, numb
     emidec.write_labels(output, labels, case)
     folder = output / name
     draw_case(folder / f"{name}.png", case.image, {"prediction": labels}, spacing=case.spacing, title=name)
-    write_segmentation(folder / f"{name}.seg.dcm", series, labels)
+    segmented = segmentation(series, labels)
+    measured = volumes(emidec.to_file_axes(labels), case.spacing[::-1])
+    dicom.write_dataset(folder / f"{name}.seg.dcm", segmented)
+    dicom.write_dataset(folder / f"{name}.sr.dcm", structured_report(series, segmented, labels, case.spacing, measured))
     doubt = ", doubtful, look at it" if expected["myocardium"] < DOUBTFUL else ""
     return (
         f"{folder}: {series.description}, {len(series.slices)} slices, "

@@ -3,8 +3,8 @@
     python -m launch.dicom --input=FOLDER_OR_ZIP --output=DIR [--series=NUMBER] [--workdir=DIR]
 
 The files may lie in any order, at any depth, several series together. The output has the image and the labels as NIfTI
-in the patient's coordinates, a picture, and `<case>.seg.dcm`, a DICOM segmentation that refers to the series. Wants
-`pip install '.[dicom]'`.
+in the patient's coordinates, a picture, `<case>.seg.dcm`, a DICOM segmentation that refers to the series, and
+`<case>.sr.dcm`, a structured report of volumes and infarct share. Wants `pip install '.[dicom]'`.
 """
 
 from pathlib import Path

@@ -22,7 +22,7 @@ _RAW = flags.DEFINE_string("raw", None, "A raw dataset of nnU-Net.")
 _TO_COHORT = flags.DEFINE_string("to_cohort", None, "The folder for its cases in the challenge's layout.")
 _COHORT = flags.DEFINE_string("cohort", None, "A labelled cohort in the challenge's layout.")
 _TO_RAW = flags.DEFINE_string("to_raw", None, "The folder for the raw dataset.")
-_NAMES = flags.DEFINE_list("names", LABEL_NAMES, "The cohort's labels by value, the background first.")
+_NAMES = flags.DEFINE_list("names", list(LABEL_NAMES), "The cohort's labels by value, the background first.")
 _LABEL = flags.DEFINE_multi_string("label", [], "THEIRS=OURS: what one of the dataset's labels is; may be repeated.")
 
 

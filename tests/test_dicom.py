@@ -8,20 +8,22 @@ import pytest
 pydicom = pytest.importorskip("pydicom")
 highdicom = pytest.importorskip("highdicom")
 
-from pydicom.dataset import Dataset, FileMetaDataset  # noqa: E402
-from pydicom.sequence import Sequence  # noqa: E402
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid  # noqa: E402
+from dicom_series import (  # noqa: E402
+    ACROSS,
+    DISTANCE,
+    DOWN,
+    NORMAL,
+    position,
+    write_classic,
+    write_enhanced,
+    write_localizer,
+)
 
 from cascade_jax.data import dicom, emidec, phantom  # noqa: E402
 from cascade_jax.data.case import CaseError  # noqa: E402
-from cascade_jax.data.dicom_segmentation import write_segmentation  # noqa: E402
-
-CLASSIC, ENHANCED = "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.4.1"
-DISTANCE = 11.0
-# A double oblique short axis: along a row, along a column, LPS.
-ACROSS = np.array([0.8, 0.6, 0.0])
-DOWN = np.array([-0.36, 0.48, -0.8])
-NORMAL = np.cross(ACROSS, DOWN)
+from cascade_jax.data.dicom_report import structured_report  # noqa: E402
+from cascade_jax.data.dicom_segmentation import segmentation  # noqa: E402
+from cascade_jax.quantify import volumes  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -29,85 +31,6 @@ def case(tmp_path_factory):
     root = tmp_path_factory.mktemp("cohort")
     phantom.write_cohort(root, 1, 3, field_of_view_mm=90)
     return emidec.read_case(emidec.find_cases(root)[0])
-
-
-def position(index):
-    return (np.array([-80.0, 20.0, 33.0]) + index * DISTANCE * NORMAL).round(6).tolist()
-
-
-def blank(sop_class, series, number, description, shape):
-    dataset = Dataset()
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset.SOPClassUID, dataset.SOPInstanceUID = sop_class, generate_uid()
-    dataset.file_meta.MediaStorageSOPClassUID = sop_class
-    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-    dataset.PatientName, dataset.PatientID, dataset.PatientBirthDate = "Doe^Jane", "4711", "19500101"
-    dataset.PatientSex, dataset.AccessionNumber, dataset.StudyID = "F", "", "1"
-    dataset.StudyDate, dataset.StudyTime, dataset.ReferringPhysicianName = "20200101", "120000", ""
-    dataset.StudyInstanceUID, dataset.SeriesInstanceUID = "1.2.3.4", series
-    dataset.FrameOfReferenceUID, dataset.PositionReferenceIndicator = "1.2.3.4.5", ""
-    dataset.SeriesNumber, dataset.SeriesDescription = number, description
-    dataset.Modality, dataset.ImageType, dataset.Manufacturer = "MR", ["ORIGINAL", "PRIMARY", "M"], "none"
-    dataset.InstanceNumber = 1
-    dataset.Rows, dataset.Columns = shape
-    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
-    dataset.BitsAllocated = dataset.BitsStored = 16
-    dataset.HighBit, dataset.PixelRepresentation = 15, 0
-    return dataset
-
-
-def stored(image):
-    return np.rint(image / 0.5 + 100).astype(np.uint16)  # slope 0.5, intercept -50
-
-
-def write_classic(folder, case, number=5, description="PSIR", skip=(), **fields):
-    """One file a slice, named so that their order means nothing; the thickness is not the distance."""
-    folder.mkdir(parents=True, exist_ok=True)
-    series = generate_uid()
-    for index, plane in enumerate(case.image):
-        if index in skip:
-            continue
-        dataset = blank(CLASSIC, series, number, description, plane.shape)
-        dataset.ImagePositionPatient = position(index)
-        dataset.ImageOrientationPatient = [*ACROSS, *DOWN]
-        dataset.PixelSpacing, dataset.SliceThickness = list(case.spacing[1:]), 8.0
-        dataset.RescaleSlope, dataset.RescaleIntercept = 0.5, -50.0
-        dataset.PixelData = stored(plane).tobytes()
-        for name, value in fields.items():
-            setattr(dataset, name, value)
-        dataset.save_as(folder / f"{(index * 7) % 11}_{number}", enforce_file_format=True)
-
-
-def write_localizer(folder):
-    write = blank(CLASSIC, generate_uid(), 1, "localizer", (8, 8))
-    write.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
-    write.ImagePositionPatient, write.ImageOrientationPatient = [0, 0, 0], [1, 0, 0, 0, 1, 0]
-    write.PixelSpacing, write.PixelData = [1, 1], bytes(128)
-    write.save_as(folder / "localizer", enforce_file_format=True)
-
-
-def write_enhanced(path, case, order):
-    dataset = blank(ENHANCED, generate_uid(), 7, "PSIR", case.image.shape[1:])
-    dataset.NumberOfFrames = len(order)
-    measures, orientation, transformation = Dataset(), Dataset(), Dataset()
-    measures.PixelSpacing, measures.SliceThickness = list(case.spacing[1:]), 8.0
-    orientation.ImageOrientationPatient = [*ACROSS, *DOWN]
-    transformation.RescaleSlope, transformation.RescaleIntercept, transformation.RescaleType = 0.5, -50.0, "US"
-    shared = Dataset()
-    shared.PixelMeasuresSequence = Sequence([measures])
-    shared.PlaneOrientationSequence = Sequence([orientation])
-    shared.PixelValueTransformationSequence = Sequence([transformation])
-    dataset.SharedFunctionalGroupsSequence = Sequence([shared])
-    frames = []
-    for index in order:
-        frame, place = Dataset(), Dataset()
-        place.ImagePositionPatient = position(index)
-        frame.PlanePositionSequence = Sequence([place])
-        frames.append(frame)
-    dataset.PerFrameFunctionalGroupsSequence = Sequence(frames)
-    dataset.PixelData = stored(case.image[order]).tobytes()
-    dataset.save_as(path, enforce_file_format=True)
 
 
 def check(read, case):
@@ -153,7 +76,7 @@ def test_a_segmentation_refers_to_its_source_and_lies_where_the_labels_lie(case,
     else:
         write_classic(tmp_path / "in", case)
     series = dicom.choose_series(tmp_path / "in")
-    write_segmentation(tmp_path / "labels.dcm", series, case.labels)
+    dicom.write_dataset(tmp_path / "labels.dcm", segmentation(series, case.labels))
     read = highdicom.seg.segread(tmp_path / "labels.dcm")
     assert [read.get_segment_description(number).segment_label for number in read.segment_numbers] == [
         "cavity",
@@ -173,6 +96,33 @@ def test_a_segmentation_refers_to_its_source_and_lies_where_the_labels_lie(case,
         number = groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber
         found[index][read.pixel_array[frame] > 0] = number
     np.testing.assert_array_equal(found, case.labels)
+
+
+@pytest.mark.parametrize("enhanced", [False, True])
+def test_a_structured_report_has_the_numbers_and_refers_to_the_segments(case, tmp_path, enhanced):
+    if enhanced:
+        write_enhanced(tmp_path / "one", case, list(range(len(case.image))))
+    else:
+        write_classic(tmp_path, case)
+    series = dicom.choose_series(tmp_path)
+    labels = case.labels.copy()  # without no-reflow: a segment that has no voxel
+    labels[2:4][labels[2:4] == 2] = 3
+    segmented, measured = segmentation(series, labels), volumes(emidec.to_file_axes(labels), case.spacing[::-1])
+    report = structured_report(series, segmented, labels, case.spacing, measured)
+    dicom.write_dataset(tmp_path / "report.dcm", report)
+    read = highdicom.sr.srread(tmp_path / "report.dcm")
+    assert read.StudyInstanceUID == "1.2.3.4"
+    groups = read.content.get_volumetric_roi_measurement_groups()
+    assert [group.finding_type.meaning for group in groups] == ["Left ventricle", "Myocardium", "Infarct"]
+    assert {group.referenced_segment.referenced_sop_instance_uid for group in groups} == {segmented.SOPInstanceUID}
+    (cavity,) = groups[0].get_measurements()
+    assert (cavity.value, cavity.unit.value) == (pytest.approx(measured["cavity_ml"]), "ml")
+    (heart,) = read.content.get_image_measurement_groups()
+    found = {measurement.name.value: measurement for measurement in heart.get_measurements()}
+    assert found["infarct_mass"].value == pytest.approx(measured["infarct_g"])
+    assert found["infarct_share"].value == pytest.approx(measured["infarct_percent"])
+    assert found["infarct_share"].unit.value == "%"
+    assert found["no_reflow_mass"].value == 0
 
 
 def test_faults_are_named(case, tmp_path):

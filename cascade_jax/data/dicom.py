@@ -16,6 +16,7 @@ import pydicom
 from pydicom.errors import InvalidDicomError
 
 from cascade_jax.data.case import Case, CaseError
+from cascade_jax.data.files import replacing
 
 _SAME_DIRECTION = 0.999  # cosine between slices of one stack
 _LARGEST_UNEVENNESS = 0.1  # of a slice distance, as a share of the median
@@ -248,3 +249,13 @@ def source_order(series: Series, labels: np.ndarray) -> tuple[Sequence[pydicom.D
     for one, plane in zip(series.slices, labels, strict=True):
         ordered[one.frame] = plane
     return [dataset], ordered
+
+
+def write_dataset(path: Path, dataset: pydicom.Dataset) -> None:
+    """Writes a DICOM object as a file.
+
+    Raises:
+        CaseError: the file cannot be written.
+    """
+    with replacing(path) as partial:
+        dataset.save_as(partial)

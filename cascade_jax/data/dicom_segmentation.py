@@ -1,7 +1,5 @@
 """Labels as a DICOM segmentation object, by highdicom."""
 
-from pathlib import Path
-
 import highdicom
 import numpy as np
 from highdicom import AlgorithmIdentificationSequence
@@ -11,11 +9,10 @@ from pydicom.sr.codedict import Code, codes
 from cascade_jax import __version__
 from cascade_jax.data.case import CAVITY, INFARCTION, LABEL_NAMES, MYOCARDIUM, NO_REFLOW
 from cascade_jax.data.dicom import Series, source_order
-from cascade_jax.data.files import replacing
 
 _ANATOMY = Code("91723000", "SCT", "Anatomical Structure")
 _ABNORMAL = Code("49755003", "SCT", "Morphologically Abnormal Structure")
-_CODES = {
+SEGMENT_CODES = {
     CAVITY: (_ANATOMY, Code("87878005", "SCT", "Left ventricle")),
     MYOCARDIUM: (_ANATOMY, Code("74281007", "SCT", "Myocardium")),
     INFARCTION: (_ABNORMAL, Code("55641003", "SCT", "Infarct")),
@@ -42,7 +39,7 @@ def segmentation(series: Series, labels: np.ndarray) -> Segmentation:
             algorithm_type=highdicom.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
             algorithm_identification=algorithm,
         )
-        for label, (category, kind) in _CODES.items()
+        for label, (category, kind) in SEGMENT_CODES.items()
     ]
     source, ordered = source_order(series, labels)
     return Segmentation(
@@ -60,14 +57,3 @@ def segmentation(series: Series, labels: np.ndarray) -> Segmentation:
         device_serial_number="0",
         series_description="Infarct segmentation (research)",
     )
-
-
-def write_segmentation(path: Path, series: Series, labels: np.ndarray) -> None:
-    """Writes `segmentation` as a file.
-
-    Raises:
-        CaseError: the file cannot be written.
-    """
-    dataset = segmentation(series, labels)
-    with replacing(path) as partial:
-        dataset.save_as(partial)

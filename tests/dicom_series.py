@@ -1,0 +1,92 @@
+"""Series of DICOM files made from a case, as a scanner would write them but double oblique and in no order."""
+
+import numpy as np
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.sequence import Sequence
+from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+
+CLASSIC, ENHANCED = "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.4.1"
+DISTANCE = 11.0
+# A double oblique short axis: along a row, along a column, LPS.
+ACROSS = np.array([0.8, 0.6, 0.0])
+DOWN = np.array([-0.36, 0.48, -0.8])
+NORMAL = np.cross(ACROSS, DOWN)
+
+
+def position(index):
+    return (np.array([-80.0, 20.0, 33.0]) + index * DISTANCE * NORMAL).round(6).tolist()
+
+
+def blank(sop_class, series, number, description, shape):
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.SOPClassUID, dataset.SOPInstanceUID = sop_class, generate_uid()
+    dataset.file_meta.MediaStorageSOPClassUID = sop_class
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    dataset.PatientName, dataset.PatientID, dataset.PatientBirthDate = "Doe^Jane", "4711", "19500101"
+    dataset.PatientSex, dataset.AccessionNumber, dataset.StudyID = "F", "", "1"
+    dataset.StudyDate, dataset.StudyTime, dataset.ReferringPhysicianName = "20200101", "120000", ""
+    dataset.StudyInstanceUID, dataset.SeriesInstanceUID = "1.2.3.4", series
+    dataset.FrameOfReferenceUID, dataset.PositionReferenceIndicator = "1.2.3.4.5", ""
+    dataset.SeriesNumber, dataset.SeriesDescription = number, description
+    dataset.Modality, dataset.ImageType, dataset.Manufacturer = "MR", ["ORIGINAL", "PRIMARY", "M"], "none"
+    dataset.InstanceNumber = 1
+    dataset.Rows, dataset.Columns = shape
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    dataset.BitsAllocated = dataset.BitsStored = 16
+    dataset.HighBit, dataset.PixelRepresentation = 15, 0
+    return dataset
+
+
+def stored(image):
+    return np.rint(image / 0.5 + 100).astype(np.uint16)  # slope 0.5, intercept -50
+
+
+def write_classic(folder, case, number=5, description="PSIR", skip=(), **fields):
+    """One file a slice, named so that their order means nothing; the thickness is not the distance."""
+    folder.mkdir(parents=True, exist_ok=True)
+    series = generate_uid()
+    for index, plane in enumerate(case.image):
+        if index in skip:
+            continue
+        dataset = blank(CLASSIC, series, number, description, plane.shape)
+        dataset.ImagePositionPatient = position(index)
+        dataset.ImageOrientationPatient = [*ACROSS, *DOWN]
+        dataset.PixelSpacing, dataset.SliceThickness = list(case.spacing[1:]), 8.0
+        dataset.RescaleSlope, dataset.RescaleIntercept = 0.5, -50.0
+        dataset.PixelData = stored(plane).tobytes()
+        for name, value in fields.items():
+            setattr(dataset, name, value)
+        dataset.save_as(folder / f"{(index * 7) % 11}_{number}", enforce_file_format=True)
+
+
+def write_localizer(folder):
+    write = blank(CLASSIC, generate_uid(), 1, "localizer", (8, 8))
+    write.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+    write.ImagePositionPatient, write.ImageOrientationPatient = [0, 0, 0], [1, 0, 0, 0, 1, 0]
+    write.PixelSpacing, write.PixelData = [1, 1], bytes(128)
+    write.save_as(folder / "localizer", enforce_file_format=True)
+
+
+def write_enhanced(path, case, order):
+    dataset = blank(ENHANCED, generate_uid(), 7, "PSIR", case.image.shape[1:])
+    dataset.NumberOfFrames = len(order)
+    measures, orientation, transformation = Dataset(), Dataset(), Dataset()
+    measures.PixelSpacing, measures.SliceThickness = list(case.spacing[1:]), 8.0
+    orientation.ImageOrientationPatient = [*ACROSS, *DOWN]
+    transformation.RescaleSlope, transformation.RescaleIntercept, transformation.RescaleType = 0.5, -50.0, "US"
+    shared = Dataset()
+    shared.PixelMeasuresSequence = Sequence([measures])
+    shared.PlaneOrientationSequence = Sequence([orientation])
+    shared.PixelValueTransformationSequence = Sequence([transformation])
+    dataset.SharedFunctionalGroupsSequence = Sequence([shared])
+    frames = []
+    for index in order:
+        frame, place = Dataset(), Dataset()
+        place.ImagePositionPatient = position(index)
+        frame.PlanePositionSequence = Sequence([place])
+        frames.append(frame)
+    dataset.PerFrameFunctionalGroupsSequence = Sequence(frames)
+    dataset.PixelData = stored(case.image[order]).tobytes()
+    dataset.save_as(path, enforce_file_format=True)
