@@ -9,7 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from cascade_jax.data.case import CAVITY, MYOCARDIUM
-from cascade_jax.wall import SPOKES, Spokes, spoke_positions, spokes, voxel_angles
+from cascade_jax.wall import SPOKES, Spokes, spoke_positions, voxel_angles
 
 _RINGS = ("base", "middle", "apex")
 # Counter-clockwise from the anterior insertion of the right ventricle (Cerqueira et al. 2002, figure 4): the numbers of
@@ -74,7 +74,7 @@ def rings(labels: np.ndarray, *, base_first: bool | None = None) -> list[str | N
 
 
 def find_insertion(
-    image: np.ndarray, labels: np.ndarray, spacing: Sequence[float], measured: Spokes | None = None
+    image: np.ndarray, labels: np.ndarray, spacing: Sequence[float], ring: Sequence[str | None], measured: Spokes
 ) -> float | None:
     """The angle of the anterior insertion of the right ventricle, found by the blood beside the septum.
 
@@ -86,16 +86,15 @@ def find_insertion(
         image: (x, y, slice).
         labels: same shape.
         spacing: mm along (x, y, slice).
-        measured: the spokes of these labels, if they are known already.
+        ring: of each slice, as `rings` gives them.
+        measured: the spokes of these labels.
 
     Returns:
         Degrees, or None where no such run is found.
     """
-    ring = rings(labels)
     chosen = [index for index, name in enumerate(ring) if name in ("base", "middle")]
     if not chosen:
         return None
-    measured = spokes(labels, spacing) if measured is None else measured
     bloody = []
     for index in chosen:
         plane, signal = labels[:, :, index], image[:, :, index].astype(np.float64)
@@ -129,13 +128,16 @@ def _longest_run(circle: np.ndarray) -> tuple[int, int]:
     return best
 
 
-def segment_of(labels: np.ndarray, ring: Sequence[str | None], insertion: float) -> np.ndarray:
+def segment_of(
+    labels: np.ndarray, ring: Sequence[str | None], insertion: float, spacing: Sequence[float]
+) -> np.ndarray:
     """The AHA segment of every muscle voxel.
 
     Args:
         labels: (x, y, slice).
         ring: of each slice, as `rings` gives them.
         insertion: angle of the right ventricle's anterior insertion, degrees.
+        spacing: mm along (x, y, slice).
 
     Returns:
         uint8 (x, y, slice), 1 to 17, and 0 outside the muscle.
@@ -144,7 +146,7 @@ def segment_of(labels: np.ndarray, ring: Sequence[str | None], insertion: float)
     for index, name in enumerate(ring):
         plane = labels[:, :, index]
         if name is not None:
-            segments = segment_at(voxel_angles(plane), name, insertion)
+            segments = segment_at(voxel_angles(plane, spacing), name, insertion)
             result[:, :, index] = np.where(plane >= MYOCARDIUM, segments, 0)
     return result
 

@@ -44,7 +44,9 @@ def volumes(labels: np.ndarray, spacing: Sequence[float]) -> dict[str, float]:
 def endocardial_extent(measured: Spokes, slice_distance: float) -> dict[str, float]:
     """The endocardium's area, and that of it which the infarct touches (infarct-endocardium surface area).
 
-    The sum over spokes of arc length times slice distance.
+    The sum over spokes of arc length times slice distance: the endocardial surface length of the infarct, by which
+    the area at risk is estimated (Ibanez et al. 2019, "Cardiac MRI endpoints in myocardial infarction experimental and
+    clinical trials", J Am Coll Cardiol 74:238-256), as an area.
 
     Returns:
         `endocardium_cm2`, `infarct_endocardium_cm2`, and `infarct_endocardium_percent` (NaN without endocardium).
@@ -129,9 +131,10 @@ def quantify(
     ring = aha.rings(labels, base_first=base_first)
     source = "given"
     if insertion is None:
-        insertion = None if image is None else aha.find_insertion(np.asarray(image), labels, spacing, measured)
+        if image is not None:
+            insertion = aha.find_insertion(np.asarray(image), labels, spacing, ring, measured)
         source = "right ventricle" if insertion is not None else "x axis"
-    segment = aha.segment_of(labels, ring, insertion or 0.0)
+    segment = aha.segment_of(labels, ring, insertion or 0.0, spacing)
     spoke_segment = np.zeros((labels.shape[2], SPOKES), np.uint8)
     for index, name in enumerate(ring):
         if name is not None:
@@ -160,7 +163,7 @@ def quantify(
 def _threshold_figures(image: np.ndarray, labels: np.ndarray, spacing: Sequence[float]) -> dict[str, float]:
     """The infarct's volume by each threshold method, ml; NaN without a remote region."""
     voxel_ml = float(np.prod(spacing)) / 1000
-    remote = thresholds.remote_muscle(image, labels)
+    remote = thresholds.remote_muscle(image, labels, spacing)
     names = [f"infarct_{count}sd_ml" for count in DEVIATIONS] + ["infarct_fwhm_ml"]
     if not remote.any():
         return dict.fromkeys(names, np.nan)

@@ -1,5 +1,7 @@
 """The threshold methods that readers compare with: infarct by the image's intensities within a given muscle contour."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from cascade_jax.data.case import CAVITY, MYOCARDIUM
@@ -8,12 +10,13 @@ from cascade_jax.wall import voxel_angles
 _REMOTE_DEGREES = 60
 
 
-def remote_muscle(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def remote_muscle(image: np.ndarray, labels: np.ndarray, spacing: Sequence[float] = (1.0, 1.0)) -> np.ndarray:
     """The remote region: of all 60 degree sectors of the muscle through the whole stack, the one with the lowest mean.
 
     Args:
         image: (x, y, slice), muscle dark and infarct bright.
         labels: same shape; everything from 2 on is muscle.
+        spacing: mm along (x, y), or their ratio; by default pixels are square.
 
     Returns:
         bool, same shape; empty without muscle.
@@ -22,7 +25,7 @@ def remote_muscle(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
     angle = np.full(labels.shape, np.nan)
     # Sectors mean something where the wall is a ring.
     for index in np.flatnonzero(muscle.any(axis=(0, 1)) & (labels == CAVITY).any(axis=(0, 1))):
-        angle[:, :, index] = voxel_angles(labels[:, :, index]) % 360
+        angle[:, :, index] = voxel_angles(labels[:, :, index], spacing) % 360
     best = np.zeros(labels.shape, bool)
     lowest = np.inf
     for start in range(0, 360, 10):

@@ -49,14 +49,16 @@ def spoke_angles() -> np.ndarray:
     return (np.arange(SPOKES) + 0.5) * (360 / SPOKES)
 
 
-def voxel_angles(plane: np.ndarray) -> np.ndarray:
+def voxel_angles(plane: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
     """The angle of every voxel of a slice (x, y) about the ventricle's centre, degrees in -180 to 180.
 
-    In voxels: a slice's pixels are square, or nearly so.
+    Args:
+        plane: labels (x, y).
+        spacing: mm along (x, y).
     """
     x, y = np.indices(plane.shape)
     centre_x, centre_y = centre_of(plane)
-    return np.rad2deg(np.arctan2(-(y - centre_y), x - centre_x))
+    return np.rad2deg(np.arctan2(-(y - centre_y) * spacing[1], (x - centre_x) * spacing[0]))
 
 
 def spoke_positions(

@@ -62,6 +62,18 @@ def test_a_zip_archive_is_read_like_a_folder(case, tmp_path):
     check(dicom.read_series(tmp_path, dicom.choose_series(tmp_path / "scan.zip"), "case"), case)
 
 
+def test_a_damaged_archive_is_named(case, tmp_path):
+    write_classic(tmp_path / "in", case)
+    path = tmp_path / "scan.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.write(next((tmp_path / "in").iterdir()), "one")
+    content = bytearray(path.read_bytes())
+    content[2000:2100] = bytes(100)
+    path.write_bytes(content)
+    with pytest.raises(CaseError, match=r"scan\.zip: cannot be read: Bad CRC"):
+        dicom.choose_series(path)
+
+
 def test_an_enhanced_multi_frame_file_is_read_in_the_order_of_its_positions(case, tmp_path):
     order = list(np.random.default_rng(0).permutation(len(case.image)))
     write_enhanced(tmp_path / "enhanced.dcm", case, order)

@@ -126,6 +126,16 @@ def test_every_muscle_voxel_has_one_segment_and_segments_are_even():
     assert len(figures.slices) == 6
 
 
+def test_segments_are_even_on_anisotropic_pixels_too():
+    labels = ring()[:, ::3]
+    spacing = (SPACING[0], 3 * SPACING[1], SPACING[2])
+    segment = aha.segment_of(labels, aha.rings(labels), 0.0, spacing)
+    counts = np.bincount(segment[segment > 0])
+    for numbers in (range(1, 7), range(7, 13)):
+        share = counts[list(numbers)] / counts[list(numbers)].sum()
+        np.testing.assert_allclose(share, 1 / 6, rtol=0.05)
+
+
 def test_the_base_is_the_larger_end_whichever_way_the_stack_runs():
     radius, _ = grid()
     size = np.linspace(1.0, 0.5, 6)
@@ -144,7 +154,7 @@ def test_the_right_ventricles_insertion_is_found_in_the_image(septum):
     image = np.where(labels == 1, 200.0, np.where(labels == 2, 40.0, 90.0))
     image[(radius >= OUTER) & (radius < OUTER + 18) & ((angle - septum) % 360 < 110)] = 205.0
     image += np.random.default_rng(0).normal(0, 5, image.shape)
-    found = aha.find_insertion(image, labels, SPACING)
+    found = aha.find_insertion(image, labels, SPACING, aha.rings(labels), spokes(labels, SPACING))
     assert abs((found - septum + 180) % 360 - 180) < 6
     assert quantify(labels, SPACING, image).case["segments_from"] == "right ventricle"
 

@@ -7,6 +7,7 @@ its source series, as the standard demands.
 import dataclasses
 import io
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -89,9 +90,12 @@ def _contents(source: Path) -> Iterator[bytes]:
         for path in sorted(path for path in source.rglob("*") if path.is_file()):
             yield path.read_bytes()
     elif zipfile.is_zipfile(source):
-        with zipfile.ZipFile(source) as archive:
-            for name in sorted(name for name in archive.namelist() if not name.endswith("/")):
-                yield archive.read(name)
+        try:
+            with zipfile.ZipFile(source) as archive:
+                for name in sorted(name for name in archive.namelist() if not name.endswith("/")):
+                    yield archive.read(name)
+        except (RuntimeError, zipfile.BadZipFile, zlib.error) as error:  # encrypted, damaged
+            raise CaseError(source, f"cannot be read: {error}") from None
     else:
         raise CaseError(source, "is neither a folder nor a zip archive of DICOM files")
 

@@ -83,8 +83,8 @@ def import_dataset(
     images = sorted((raw / "imagesTr").glob(f"*{_CHANNEL}{ending}"))
     if not images:
         raise CaseError(raw / "imagesTr", f"holds no image <case>{_CHANNEL}{ending}")
-    make_writable_folder(output)
-    for image in progress(images, f"importing {len(images)} cases of {raw}"):
+    cases = []
+    for image in progress(images, f"reading {len(images)} cases of {raw}"):
         name = image.name.removesuffix(f"{_CHANNEL}{ending}")
         if image.with_name(f"{name}_0001{ending}").exists():
             raise CaseError(image, "is one channel of several; one is needed")
@@ -92,8 +92,12 @@ def import_dataset(
         if not labels.exists():
             raise CaseError(labels, "is missing")
         case = emidec.read_case(emidec.CaseFiles(name, image, None))
-        emidec.write_case(output, dataclasses.replace(case, labels=_mapped(labels, case, values)))
-    return len(images)
+        cases.append(dataclasses.replace(case, labels=_mapped(labels, case, values)))
+    # Only now: a fault in the last case must not leave half a cohort.
+    make_writable_folder(output)
+    for case in progress(cases, f"writing {len(cases)} cases"):
+        emidec.write_case(output, case)
+    return len(cases)
 
 
 def _mapped(path: Path, case: Case, known: Mapping[int, int]) -> np.ndarray:
@@ -129,10 +133,11 @@ def export_dataset(root: Path, raw: Path, progress: Callable, names: Sequence[st
     """
     table = make_label_table(names, [(name, (name,)) for name in names[1:]])
     files = emidec.find_cases(root, labelled=True)
+    # All are read before anything is written: a fault in the last case must not leave half a dataset.
+    cases = [emidec.read_case(file, table) for file in progress(files, f"reading {len(files)} cases of {root}")]
     for folder in ("imagesTr", "labelsTr"):
         make_writable_folder(raw / folder)
-    for file in progress(files, f"exporting {len(files)} cases of {root}"):
-        case = emidec.read_case(file, table)
+    for case in progress(cases, f"exporting {len(cases)} cases"):
         affine = np.diag([*case.spacing[::-1], 1.0])
         for array, path in (
             (case.image, raw / "imagesTr" / f"{case.name}{_CHANNEL}.nii.gz"),
