@@ -1,5 +1,6 @@
 """The report: what the page says, and what it does in a real browser."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from cascade_jax.data.labels import EMIDEC
 from cascade_jax.report import Sources, write_report
 from cascade_jax.report.charts import bland_altman, bullseye
 from cascade_jax.report.slices import outlines, outlines_of
+from cascade_jax.report.steps import postprocessing_note, vote_note
 from cascade_jax.report.warnings import stack_warnings
 
 ROOT = Path(__file__).parent.parent
@@ -215,6 +217,23 @@ def test_warnings_name_the_slice():
     labels[1] = 0
     assert stack_warnings(labels, (10.0, 1.5, 1.5)) == ["no myocardium in slice 2, between slices that have some"]
     assert stack_warnings(np.zeros_like(labels), (10.0, 1.5, 1.5)) == ["no myocardium was found"]
+
+
+def test_the_steps_are_put_into_words(tmp_path):
+    target = {"a": {"dice": 0.5}}
+    columns = {"ensemble": {"a": {"dice": 0.7125}}, "final, mean of folds": target}
+    assert vote_note(columns).endswith("on their own: a +21.25.")
+    before, after = np.ones((1, 2, 2)), np.eye(2)[None]
+    layers = {
+        "x": {"before postprocessing": before, "prediction": after},
+        "y": dict.fromkeys(("before postprocessing", "prediction"), before),
+    }
+    rules = [{"name": "small_infarction", "minimum_mm3": 400.0}, {"name": "largest_heart", "minimum_mm3": 0.0}]
+    (tmp_path / "model.json").write_text(json.dumps({"rules": rules}))
+    note = postprocessing_note(tmp_path, layers)
+    assert note == "Postprocessing: small infarction (below 400 mm3), largest heart; it changed 1 of 2 cases."
+    (tmp_path / "model.json").write_text(json.dumps({"rules": []}))
+    assert "none is applied" in postprocessing_note(tmp_path, layers)
 
 
 def test_charts_say_the_bias_and_every_segment():

@@ -14,6 +14,7 @@ from cascade_jax.aha import SEGMENT_NAMES
 # Okabe and Ito's colours, which the colour-blind tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _STYLES = ("-", "--", "-.", ":", (0, (5, 1)))
+_PANELS_IN_A_ROW = 4
 _MARKERS = ("o", "s", "^", "D", "v")
 
 
@@ -57,8 +58,12 @@ def box_plots(values: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
     Args:
         values: {metric: {column: values}}; NaN is left out.
     """
-    figure = _figure(3.1 * len(values), 3.0)
-    for axes, (metric, columns) in zip(np.atleast_1d(figure.subplots(1, len(values))), values.items(), strict=True):
+    rows = -(-len(values) // _PANELS_IN_A_ROW)
+    figure = _figure(2.8 * min(len(values), _PANELS_IN_A_ROW), 2.8 * rows)
+    grid = figure.subplots(rows, min(len(values), _PANELS_IN_A_ROW), squeeze=False).ravel()
+    for axes in grid[len(values) :]:
+        axes.set_axis_off()
+    for axes, (metric, columns) in zip(grid, values.items(), strict=False):
         data = [np.array([value for value in column if not np.isnan(value)]) for column in columns.values()]
         axes.boxplot(data, showfliers=False, medianprops={"color": "black"}, widths=0.5)
         for position, column in enumerate(data, start=1):
@@ -66,7 +71,7 @@ def box_plots(values: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
             marker = _MARKERS[position % len(_MARKERS)]
             axes.plot(position + spread, column, marker, ms=3, alpha=0.6, color=COLOURS[position - 1])
         axes.set_xticks(range(1, len(columns) + 1), columns, fontsize=8)
-        axes.set_title(metric, fontsize=9)
+        axes.set_title(metric.replace(", ", ",\n"), fontsize=9)
     return as_svg(figure)
 
 

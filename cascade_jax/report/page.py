@@ -20,7 +20,7 @@ from cascade_jax.evaluation import evaluate_labels
 from cascade_jax.preparation import Progress
 from cascade_jax.quantify import Quantities, quantify
 from cascade_jax.report import charts, slices
-from cascade_jax.report.steps import STEPS, dice_by_step, postprocessing_note, vote_notes
+from cascade_jax.report.steps import STEPS, dice_by_step, postprocessing_note, vote_note
 from cascade_jax.report.warnings import stack_warnings
 
 _WORST = 10
@@ -71,12 +71,12 @@ class _Case:
     layers: dict[str, np.ndarray]  # "prediction", "truth", earlier steps -> labels
     disagreement: np.ndarray | None
     quantities: dict[str, Quantities]  # of "prediction" and "truth"
-    dice: dict[str, dict]  # of all layers against the truth
+    metrics: dict[str, dict]  # of all layers against the truth
     warnings: list[str]
 
     def main_dice(self, table: LabelTable) -> float:
         """The main target's Dice, by which cases are sorted; those without truth come last."""
-        return self.dice["prediction"][table.main]["dice"] if self.dice else 2.0
+        return self.metrics["prediction"][table.main]["dice"] if self.metrics else 2.0
 
 
 def _expected_dice(folder: Path, table: LabelTable) -> dict[str, float]:
@@ -117,9 +117,9 @@ def _read_case(
         for layer in ("prediction", "truth")
         if layer in layers and table == EMIDEC
     }
-    dice = {}
+    metrics = {}
     if "truth" in layers:
-        dice = {
+        metrics = {
             layer: evaluate_labels(labels, layers["truth"], spacing, table)
             for layer, labels in layers.items()
             if layer != "truth"
@@ -127,7 +127,7 @@ def _read_case(
     warnings = stack_warnings(prediction, spacing, table)
     if expected.get(name, 1.0) < DOUBTFUL:
         warnings.insert(0, f"doubtful: the cascade expects a Dice of {expected[name]:.2f} for the {spoken(table.main)}")
-    return _Case(name, spacing, image, layers, disagreement, quantities, dice, warnings)
+    return _Case(name, spacing, image, layers, disagreement, quantities, metrics, warnings)
 
 
 def _case_data(case: _Case, around: Sequence[slices.Outline]) -> dict:
@@ -170,7 +170,8 @@ def _case_view(case: _Case, data: dict, table: LabelTable) -> dict:
         "thumbnail": data["images"][middle],
         "aspect": data["height"] / data["width"],
         "dice": {
-            layer: [f"{values[target]['dice']:.2f}" for target in table.targets] for layer, values in case.dice.items()
+            layer: [f"{values[target]['dice']:.2f}" for target in table.targets]
+            for layer, values in case.metrics.items()
         },
         "quantities": [
             (title, unit, [_format(values[key]) for values in figures.values()])
@@ -215,14 +216,14 @@ def _paper_tables(sources: Sources) -> list[dict]:
             (title, ["-" if mean[target][metric] is None else form(mean[target][metric]) for mean in columns.values()])
             for title, target, metric, form in tables.rows(table, next(iter(columns.values())))
         ]
-        notes = vote_notes(columns) if table == "table3" else []
+        notes = [vote_note(columns)] if table == "table3" else []
         shown.append({"title": tables.TITLES[table], "columns": list(columns), "rows": rows, "notes": notes})
     return shown
 
 
 def _steps_table(sources: Sources, cases: Sequence[_Case]) -> list[dict]:
     """What each step of the cascade changed, if there is anything to compare."""
-    shown = dice_by_step([case.dice for case in cases if case.dice], sources.labels)
+    shown = dice_by_step([case.metrics for case in cases if case.metrics], sources.labels)
     if shown is None:
         return []
     if sources.workdir is not None:
@@ -232,17 +233,14 @@ def _steps_table(sources: Sources, cases: Sequence[_Case]) -> list[dict]:
 
 def _cohort_charts(cases: Sequence[_Case], table: LabelTable) -> list[tuple[str, str]]:
     """Titles and charts that need the truth."""
-    known = [case for case in cases if case.dice]
+    known = [case for case in cases if case.metrics]
     if not known:
         return []
-    layers = [layer for layer in ("stage one", "prediction") if all(layer in case.dice for case in known)]
-    boxes = {
-        title: {layer: [case.dice[layer][target][metric] for case in known] for layer in layers}
-        for title, target, metric in (
-            *((f"{spoken(target)} Dice", target, "dice") for target in table.targets),
-            (f"{spoken(table.main)} HSD, mm", table.main, "hausdorff_mm"),
-        )
-    }
+    layers = [layer for layer in ("stage one", "prediction") if all(layer in case.metrics for case in known)]
+    boxes = {}
+    for title, target, metric, _ in tables.rows("table2", known[0].metrics["prediction"]):
+        scale = 100 if title.endswith("%") else 1  # fractions
+        boxes[title] = {layer: [scale * case.metrics[layer][target][metric] for case in known] for layer in layers}
     pairs = {}
     for title, key in _COMPARED if table == EMIDEC else ():
         values = np.array([[case.quantities[layer].case[key] for layer in ("prediction", "truth")] for case in known])
@@ -297,7 +295,7 @@ def write_report(sources: Sources, output: Path, progress: Progress) -> dict[str
         targets=[spoken(target) for target in table.targets],
         worst=_WORST,
         failed=failed,
-        with_truth=any(case.dice for case in cases),
+        with_truth=any(case.metrics for case in cases),
     )
     write_text(output, text)
     return failed

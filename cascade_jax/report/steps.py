@@ -52,14 +52,12 @@ def postprocessing_note(workdir: Path, layers: Mapping[str, Mapping[str, np.ndar
     return f"Postprocessing: {words}; it changed {changed} of {len(both)} cases."
 
 
-def vote_notes(columns: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[str]:
-    """Sentences on what the vote adds to the folds on their own.
+def vote_note(columns: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
+    """A sentence on what the vote adds to the folds on their own.
 
     Args:
         columns: Table 3's means, {column: {target: metrics}}.
     """
-    notes = []
-    for target, values in columns["ensemble"].items():
-        vote, alone = (100 * mean["dice"] for mean in (values, columns["final, mean of folds"][target]))
-        notes.append(f"{spoken(target)}: Dice {vote:.2f} by vote, {alone:.2f} in the mean of the folds alone.")
-    return notes
+    vote, alone = columns["ensemble"], columns["final, mean of folds"]
+    gains = [f"{spoken(target)} {100 * (vote[target]['dice'] - alone[target]['dice']):+.2f}" for target in vote]
+    return f"What the vote adds to the mean Dice of the folds on their own: {', '.join(gains)}."
