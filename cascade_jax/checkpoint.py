@@ -9,7 +9,7 @@ import orbax.checkpoint as ocp
 
 def _manager(folder: Path) -> ocp.CheckpointManager:
     options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False, create=True)
-    return ocp.CheckpointManager(Path(folder).absolute(), options=options)
+    return ocp.CheckpointManager(Path(folder).resolve(), options=options)
 
 
 def save_state(folder: Path, step: int, state: Any) -> None:
@@ -38,7 +38,7 @@ def restore_state(folder: Path, like: Any) -> Any | None:
 def save_params(folder: Path, params: Any) -> None:
     """Saves parameters; Orbax writes under a temporary name and renames."""
     with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(Path(folder).absolute(), params, force=True)
+        checkpointer.save(Path(folder).resolve(), params, force=True)
 
 
 def restore_params(folder: Path, like: Any) -> Any:
@@ -49,4 +49,4 @@ def restore_params(folder: Path, like: Any) -> Any:
         like: `jax.ShapeDtypeStruct`s of the same structure.
     """
     with ocp.StandardCheckpointer() as checkpointer:
-        return checkpointer.restore(Path(folder).absolute(), like)
+        return checkpointer.restore(Path(folder).resolve(), like)

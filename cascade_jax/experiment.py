@@ -19,7 +19,7 @@ from cascade_jax.data.labels import LabelTable
 from cascade_jax.data.preprocess import Example
 from cascade_jax.inference import Cascade, load
 from cascade_jax.plan import Plan, with_networks_of
-from cascade_jax.preparation import Progress, prepare
+from cascade_jax.preparation import PlanError, Progress, prepare
 from cascade_jax.pretraining import Pretraining
 from cascade_jax.report import write_report
 from cascade_jax.report.run import sources_of_run
@@ -92,9 +92,7 @@ def _prepare(
         overrides = with_networks_of(initial.plan, overrides)
     try:
         return prepare(root, workdir / "prepared", overrides, config.num_folds, progress, labels)
-    except CaseError:
-        raise
-    except ValueError as error:
+    except PlanError as error:
         raise ConfigError(f"plan: {error}") from error
 
 

@@ -14,6 +14,11 @@ from cascade_jax.data.labels import EMIDEC, LabelTable
 from cascade_jax.data.preprocess import Example, field_of_view, preprocess
 from cascade_jax.plan import Plan, make_plan
 
+
+class PlanError(ValueError):
+    """An override of the plan that does not fit the cohort or another override."""
+
+
 Progress = Callable[[Iterable, str], Iterable]
 
 
@@ -43,7 +48,7 @@ def prepare(
 
     Raises:
         CaseError: a file or the cohort is unusable.
-        ValueError: an override does not fit.
+        PlanError: an override does not fit.
     """
     files = emidec.find_cases(root, labelled=True)
     if len(files) < minimum_cases:
@@ -62,7 +67,10 @@ def prepare(
     # Every case is read before anything is written: a fault in the last file must not be found after an hour.
     cases = [emidec.read_case(file, labels) for file in progress(files, f"reading {len(files)} cases of {root}")]
     shapes = [[stop - start for start, stop in field_of_view(case.image)] for case in cases]
-    plan = make_plan(shapes, [case.spacing for case in cases], overrides, labels)
+    try:
+        plan = make_plan(shapes, [case.spacing for case in cases], overrides, labels)
+    except ValueError as error:
+        raise PlanError(str(error)) from error
     examples = [
         preprocess(case, plan.spacing[1:], plan.shape)
         for case in progress(cases, f"preparing {len(cases)} cases: {describe(plan)}")

@@ -23,7 +23,7 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "The working folder: everything 
 
 def main() -> None:
     # The next start of the same run compiles nothing anew.
-    jax.config.update("jax_compilation_cache_dir", str(Path(_WORKDIR.value, "compiled").absolute()))
+    jax.config.update("jax_compilation_cache_dir", str(Path(_WORKDIR.value, "compiled").resolve()))
     print(experiment.run(_load_config(), Path(_WORKDIR.value), bar))
 
 

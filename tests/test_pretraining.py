@@ -75,11 +75,12 @@ def test_another_config_is_refused_in_the_same_folder(pretrained):
 
 def test_stage_one_goes_on_from_another_runs(pretrained, tmp_path):
     workdir, _ = pretrained
-    unmoved = tiny_config(**{"init_from": str(workdir), "seed": 1, "stage1.learning_rate": 0.0})
-    experiment.run(unmoved, tmp_path, silent)
+    config = tiny_config(init_from=str(workdir), seed=1)
+    experiment.run(config, tmp_path, silent)
     before, after = (cascade_jax.load(folder).params[0] for folder in (workdir, tmp_path))
-    for one, other in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
-        np.testing.assert_array_equal(one, other)
+    moved = [np.abs(one - other).max() for one, other in zip(*map(jax.tree.leaves, (before, after)), strict=True)]
+    # Adam moves a weight by the learning rate a step at most, or little more; other random weights lie far off.
+    assert 0 < max(moved) < 2 * config.stage1.steps * config.stage1.learning_rate
 
 
 def test_another_network_cannot_go_on(pretrained, tmp_path):

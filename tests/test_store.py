@@ -1,8 +1,12 @@
 """A cohort on disk is complete or not there."""
 
+from pathlib import Path
+
+import jax
 import numpy as np
 import pytest
 
+from cascade_jax import checkpoint
 from cascade_jax.data import store
 from cascade_jax.data.case import CaseError
 from cascade_jax.data.preprocess import Example, Grid
@@ -26,6 +30,20 @@ def test_a_cohort_written_and_read_is_the_same(tmp_path):
         np.testing.assert_array_equal(before.image, after.image)
         np.testing.assert_array_equal(before.labels, after.labels)
         assert after.labels.dtype == np.uint8
+
+
+def test_paths_may_lead_upwards_and_through_links(tmp_path, monkeypatch):
+    for folder in ("here", "elsewhere/deep"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "here" / "link").symlink_to(tmp_path / "elsewhere" / "deep")
+    monkeypatch.chdir(tmp_path / "here")
+    for path in (Path("../cohort"), Path("link/../cohort")):
+        store.write_cohort(path, examples(), {})
+        assert len(store.read_cohort(path)) == 2
+        checkpoint.save_params(path.with_name("params"), {"kernel": np.ones(3, np.float32)})
+        like = {"kernel": jax.ShapeDtypeStruct((3,), np.float32)}
+        assert np.all(checkpoint.restore_params(path.with_name("params"), like)["kernel"] == 1)
+    assert (tmp_path / "elsewhere" / "params").exists()
 
 
 def test_a_failed_write_leaves_the_old_cohort_and_nothing_half_written(tmp_path):

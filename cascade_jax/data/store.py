@@ -19,7 +19,8 @@ _INDEX = "cohort.json"
 
 
 def _array_spec(path: Path) -> dict:
-    return {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(path)}}
+    # TensorStore takes no path with `..` in it.
+    return {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(path.resolve())}}
 
 
 def _write_array(path: Path, array: np.ndarray) -> None:
