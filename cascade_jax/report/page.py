@@ -171,7 +171,7 @@ def _case_view(case: _Case, data: dict, table: LabelTable) -> dict:
         "aspect": data["height"] / data["width"],
         "dice": {
             layer: [f"{values[target]['dice']:.2f}" for target in table.targets]
-            for layer, values in case.metrics.items()
+            for layer, values in sorted(case.metrics.items(), key=lambda item: list(STEPS).index(item[0]))
         },
         "quantities": [
             (title, unit, [_format(values[key]) for values in figures.values()])
