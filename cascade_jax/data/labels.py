@@ -32,7 +32,7 @@ class LabelTable:
         return LabelTable(tuple(values["names"]), {name: tuple(labels) for name, labels in values["targets"].items()})
 
 
-# The challenge's. The other labels' metrics, postprocessing and quantities know what infarction is only in this table.
+# The challenge's labels. What knows of infarcts (its choice of metrics, postprocessing, quantities) is for this table.
 EMIDEC = LabelTable(
     LABEL_NAMES,
     {

@@ -151,9 +151,9 @@ def _scan(key: jax.Array, image: jax.Array, stack: Stack, pixel: float) -> jax.A
 
 
 def _field_of_view(key: jax.Array, shape: tuple[int, int, int], slices: jax.Array) -> jax.Array:
-    """int32 (3, 2): `slices` slices and at least a half of the plane along each axis, centred."""
+    """int32 (3, 2): `slices` slices and at least two fifths of the plane along each axis, centred."""
     whole, share = jax.random.split(key)
-    share = jnp.where(happens(whole, 0.5, (2,)), 1.0, uniform(share, 0.5, 1.0, (2,)))
+    share = jnp.where(happens(whole, 0.5, (2,)), 1.0, uniform(share, 0.4, 1.0, (2,)))
     sizes = jnp.concatenate([slices[None], jnp.round(share * jnp.array(shape[1:])).astype(jnp.int32)])
     starts = (jnp.array(shape) - sizes) // 2
     return jnp.stack([starts, starts + sizes], axis=1)
