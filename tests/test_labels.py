@@ -1,6 +1,7 @@
 """Tasks with other labels than the challenge's: the same cascade, from raw data to the report."""
 
 import csv
+import dataclasses
 import json
 import math
 
@@ -19,6 +20,7 @@ from cascade_jax.figures import colour_tables
 from cascade_jax.inference import load_labels
 from cascade_jax.plan import make_plan
 from cascade_jax.prediction import predict_cases
+from cascade_jax.report import Sources, write_report
 from launch.configs import default, two_labels
 
 NAMES = ("background", "cavity", "muscle")
@@ -182,6 +184,11 @@ def test_prediction_and_evaluation_know_the_labels(trained, cohort, tmp_path):
     assert result["mean"]["heart"]["dice"] > 0.3
     assert "heart" in as_text(result)
     assert "*" not in as_text(result)
+    page = Sources("two labels", tmp_path, cohort, labels=cascade.plan.labels)
+    assert write_report(page, tmp_path / "page.html", silent) == {}
+    with pytest.raises(CaseError, match="--labels_of"):
+        write_report(dataclasses.replace(page, labels=EMIDEC), tmp_path / "other.html", silent)
+    assert not (tmp_path / "other.html").exists()
 
 
 def test_weights_of_other_labels_are_refused(cohort, tmp_path):

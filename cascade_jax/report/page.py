@@ -84,7 +84,10 @@ def _expected_dice(folder: Path, table: LabelTable) -> dict[str, float]:
     if not path.exists():
         return {}
     with path.open(newline="") as file:
-        return {row["case"]: float(row[table.main]) for row in csv.DictReader(file)}
+        rows = csv.DictReader(file)
+        if table.main not in (rows.fieldnames or ()):
+            raise CaseError(path, f"has no column {table.main}; say with --labels_of whose labels these are")
+        return {row["case"]: float(row[table.main]) for row in rows}
 
 
 def _fitting(path: Path, array: np.ndarray, prediction: np.ndarray) -> np.ndarray:
