@@ -26,7 +26,8 @@ def volumes(labels: np.ndarray, spacing: Sequence[float]) -> dict[str, float]:
         spacing: mm along (x, y, slice).
 
     Returns:
-        `cavity_ml`, `muscle_ml`, `infarct_ml`, `no_reflow_ml`; `muscle_g`, `infarct_g`, `no_reflow_g` at 1.05 g/ml;
+        `cavity_ml`, `muscle_ml`, `infarct_ml`, `no_reflow_ml`; `muscle_g`, `infarct_g`, `no_reflow_g` at 1.05 g/ml
+        (Schulz-Menger et al. 2020, J Cardiovasc Magn Reson 22:19);
         `infarct_percent` and `no_reflow_percent` of the muscle (NaN where there is none).
     """
     voxel_ml = float(np.prod(np.asarray(spacing, np.float64))) / 1000
@@ -41,17 +42,23 @@ def volumes(labels: np.ndarray, spacing: Sequence[float]) -> dict[str, float]:
     return {name: float(value) for name, value in result.items()}
 
 
-def endocardial_extent(measured: Spokes, slice_distance: float) -> dict[str, float]:
+def endocardial_extent(measured: Spokes, slice_distance: float, chosen: np.ndarray | None = None) -> dict[str, float]:
     """The endocardium's area, and that of it which the infarct touches (infarct-endocardium surface area).
 
     The sum over spokes of arc length times slice distance: the endocardial surface length of the infarct, by which
     the area at risk is estimated (Ibanez et al. 2019, "Cardiac MRI endpoints in myocardial infarction experimental and
     clinical trials", J Am Coll Cardiol 74:238-256), as an area.
 
+    Args:
+        measured: of a stack.
+        slice_distance: mm.
+        chosen: bool (slice, spoke); None means all.
+
     Returns:
         `endocardium_cm2`, `infarct_endocardium_cm2`, and `infarct_endocardium_percent` (NaN without endocardium).
     """
     areas = np.nan_to_num(measured.endocardium) * np.deg2rad(360 / SPOKES) * slice_distance / 100
+    areas = areas if chosen is None else areas * chosen
     total, infarcted = areas.sum(), areas[measured.at_endocardium].sum()
     share = 100 * infarcted / total if total else np.nan
     return {
@@ -150,12 +157,14 @@ def quantify(
         here = np.zeros_like(spoke_segment, bool)
         here[index] = True
         figures = volumes(labels[:, :, index : index + 1], spacing) | wall_figures(measured, here)
+        figures |= endocardial_extent(measured, spacing[2], here)
         slices.append({"slice": int(index), "ring": ring[index]} | figures)
     segments = []
     for number in np.unique(segment[segment > 0]):
         figures = volumes(np.where(segment == number, labels, 0), spacing)
         figures = {name: value for name, value in figures.items() if name != "cavity_ml"}
         figures |= wall_figures(measured, spoke_segment == number)
+        figures |= endocardial_extent(measured, spacing[2], spoke_segment == number)
         segments.append({"segment": int(number), "name": aha.SEGMENT_NAMES[int(number)]} | figures)
     return Quantities(case, slices, segments)
 

@@ -124,6 +124,14 @@ def test_every_muscle_voxel_has_one_segment_and_segments_are_even():
     assert infarcted[6]["transmurality_mean_percent"] == pytest.approx(50, abs=2)
     assert infarcted[1]["infarct_percent"] == pytest.approx(50 * share, abs=2)
     assert len(figures.slices) == 6
+    # The infarct lies on a quarter of the endocardium: 30 degrees of segments 1 and 6 each in the two basal slices.
+    for rows in (figures.slices, figures.segments):
+        for name in ("endocardium_cm2", "infarct_endocardium_cm2"):
+            assert sum(row[name] for row in rows) == pytest.approx(figures.case[name])
+    assert figures.slices[0]["infarct_endocardium_percent"] == pytest.approx(25, abs=1.5)
+    sector = 2 * np.pi * INNER * 2 * SPACING[2] / 6 / 100
+    assert infarcted[6]["endocardium_cm2"] == pytest.approx(sector, rel=0.03)
+    assert infarcted[6]["infarct_endocardium_percent"] == pytest.approx(100, abs=1)
 
 
 def test_segments_are_even_on_anisotropic_pixels_too():
