@@ -15,6 +15,7 @@ import optax
 
 from cascade_jax import training
 from cascade_jax.data.augment import Augmentation, PriorCorruption
+from cascade_jax.data.labels import EMIDEC
 from cascade_jax.fitting import Trainer, fit
 from cascade_jax.models import UNet
 
@@ -76,6 +77,7 @@ def fit_one(network, draw, input_shape, cohort):
         input_shape=input_shape,
         run_steps=training.compile_steps(network, optimizer, draw, 1, devices),
         validate=jax.jit(lambda params, cohort, cases: jnp.zeros(4)),
+        label_names=EMIDEC.names[1:],
         steps=3,
         steps_per_dispatch=1,
         validate_every=2,

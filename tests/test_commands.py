@@ -20,7 +20,7 @@ import cascade_jax
 from cascade_jax import checkpoint, experiment, tables
 from cascade_jax.data import emidec, phantom
 from cascade_jax.data.case import CaseError
-from launch.configs import default
+from launch.configs import default, two_labels
 
 ROOT = Path(__file__).parent.parent
 SAMPLE = ROOT.parent / "shared" / "data" / "emidec_sample"
@@ -244,7 +244,10 @@ def test_predict_over_a_cohort_goes_on_past_bad_cases_and_lists_them(trained, tm
 
 def test_the_readmes_ten_lines_run(trained, tmp_path):
     workdir, _ = trained
-    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    labels, example = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    config = default.get_config()
+    exec(labels, {"config": config})
+    assert config.labels == two_labels.get_config().labels
     scan = emidec.find_cases(workdir / "data" / "held_out")[0].image
     names = {}
     exec(example.replace("scan.nii.gz", str(scan)).replace("runs/phantom", str(workdir)), names)

@@ -15,6 +15,7 @@ import pytest
 from cascade_jax import training
 from cascade_jax.data import phantom
 from cascade_jax.data.augment import Augmentation, PriorCorruption
+from cascade_jax.data.labels import EMIDEC
 from cascade_jax.data.preprocess import preprocess
 from cascade_jax.fitting import Trainer, TrainingError, fit
 from cascade_jax.models import UNet
@@ -112,6 +113,7 @@ def trainer(stage=0, steps=6, batch_size=4, network=None):
         input_shape=input_shape,
         run_steps=training.compile_steps(network, optimizer, draw, 1),
         validate=jax.jit(lambda params, cohort, cases: jnp.zeros(4)),
+        label_names=EMIDEC.names[1:],
         steps=steps,
         steps_per_dispatch=1,
         validate_every=3,
