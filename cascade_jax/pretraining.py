@@ -124,17 +124,19 @@ class Pretraining:
         self.config, self.workdir, self.progress = config, workdir, progress
         self.plan = plan_of(config)
         self.networks = build_networks(self.plan, compute_dtype(config.compute_dtype))
-        self._initial = self._initial_slice_params()
+        self._initial = self._initial_params()
         self._validation = draw_phantoms((config.seed, 0), config.validation_phantoms, self.plan)
 
-    def _initial_slice_params(self) -> Any | None:
-        """Stage one's parameters in what the config has as `init_from`."""
+    def _initial_params(self) -> tuple[Any | None, Any | None]:
+        """Both stages' parameters in what the config has as `init_from`."""
         if not self.config.init_from:
-            return None
+            return None, None
         initial = load(self.config.init_from)
-        if dataclasses.replace(initial.plan.slices, batch_size=self.plan.slices.batch_size) != self.plan.slices:
-            raise ValueError(f"plan.slices is another network than that of {self.config.init_from}")
-        return initial.fold_params(0, 0)
+        for part in ("slices", "volumes"):
+            ours, theirs = getattr(self.plan, part), getattr(initial.plan, part)
+            if dataclasses.replace(theirs, batch_size=ours.batch_size) != ours:
+                raise ValueError(f"plan.{part} is another network than that of {self.config.init_from}")
+        return initial.fold_params(0, 0), initial.fold_params(1, 0)
 
     def _fit(self, stage: int, draw: training.Draw, source: Source, initial_params: Any | None) -> Any:
         dice = dice_over_voxels(stage, self.networks[stage])
@@ -160,14 +162,16 @@ class Pretraining:
         held_out = training.Cohort(self._validation.image, self._validation.labels, None, self._validation.extent)
         source = jax.device_put(Source(held_out, None))
         draw = draw_slices(self.plan.slices.batch_size, self.plan)
-        slice_params = self._fit(0, draw, source, self._initial)
+        slice_params = self._fit(0, draw, source, self._initial[0])
 
         prior = _slice_labels(self.networks[0], slice_params, source.held_out)
         source = Source(source.held_out.replace(prior=prior), slice_params)
         corruption = augment.PriorCorruption(**self.config.stage2.prior)
         draw = draw_volumes(self.plan.volumes.batch_size, self.plan, self.networks[0], corruption)
-        like = params_like(self.networks[1], input_shapes(self.plan)[1])
-        self._fit(1, draw, source, inflate(slice_params, like))
+        initial = self._initial[1]
+        if initial is None:
+            initial = inflate(slice_params, params_like(self.networks[1], input_shapes(self.plan)[1]))
+        self._fit(1, draw, source, initial)
 
     def finish(self) -> str:
         """Chooses the postprocessing, writes the model file, and evaluates on phantoms that nothing was chosen on."""

@@ -104,10 +104,10 @@ def _infarcts(key, stack, length, angle, share):
     scale, raggedness = uniform(next(keys), 4.0, 12.0), uniform(next(keys), 0.0, 0.5)
     ragged = raggedness * smooth_fields(next(keys), stack, scale)[0]
     centres = uniform(next(keys), -jnp.pi, jnp.pi, (_INFARCTS,))
-    extents = jnp.exp(uniform(next(keys), jnp.log(0.35), jnp.log(2.4), (_INFARCTS,)))
+    extents = jnp.exp(uniform(next(keys), jnp.log(0.3), jnp.log(1.6), (_INFARCTS,)))
     transmurality = uniform(next(keys), 0.35, 1.5, (_INFARCTS,))
     middles = uniform(next(keys), 0.0, 1.0, (_INFARCTS,)) * length
-    spans = uniform(next(keys), 0.2, 0.9, (_INFARCTS,)) * length
+    spans = uniform(next(keys), 0.2, 0.7, (_INFARCTS,)) * length
     inside = jnp.full(angle.shape, -1.0)
     for index in range(_INFARCTS):
         bend = 0.3 * ragged  # the borders around the ventricle are as ragged as the one through the wall

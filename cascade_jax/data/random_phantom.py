@@ -89,15 +89,16 @@ def _background(key: jax.Array, stack: Stack) -> jax.Array:
     return jnp.where(body | ~happens(next(keys), 0.5), jnp.maximum(image, 0.0), 0.0)
 
 
-def _signal(key: jax.Array, heart: Heart, background: jax.Array, stack: Stack) -> jax.Array:
-    """What the heart and its surroundings look like before the scanner has its say."""
+def _signal(key: jax.Array, heart: Heart, background: jax.Array, stack: Stack) -> tuple[jax.Array, jax.Array]:
+    """What the heart and its surroundings look like before the scanner has its say, and by how much blood is brighter
+    than muscle."""
     keys = iter(jax.random.split(key, 24))
     blood = uniform(next(keys), 0.45, 1.0)
-    contrast = uniform(next(keys), 0.1, 0.6) * jnp.where(happens(next(keys), 0.97), 1.0, -1.0)
+    contrast = uniform(next(keys), 0.1, 0.6)
     muscle = blood - contrast
     # A scar that cannot be told from muscle is one that no reader outlines.
     scar = jnp.maximum(blood + uniform(next(keys), -0.12, 0.35), muscle + 0.15)
-    obstruction = muscle + uniform(next(keys), -0.12, 0.3) * (scar - muscle)
+    obstruction = muscle + uniform(next(keys), -0.12, 0.5) * (scar - muscle)
     right_blood = blood + 0.06 * jax.random.normal(next(keys))
     fat, slow = uniform(next(keys), 0.4, 1.4), blood + uniform(next(keys), 0.03, 0.3)
 
@@ -118,7 +119,7 @@ def _signal(key: jax.Array, heart: Heart, background: jax.Array, stack: Stack) -
 
     # Magnitude images: what lies below the null comes back up.
     null = jnp.mean(muscle) + uniform(next(keys), -0.25, 0.05)
-    return jnp.where(happens(next(keys), 0.15), jnp.abs(image - null), image)
+    return jnp.where(happens(next(keys), 0.15), jnp.abs(image - null), image), contrast
 
 
 def _blurred(image: jax.Array, deviation: jax.Array) -> jax.Array:
@@ -127,8 +128,8 @@ def _blurred(image: jax.Array, deviation: jax.Array) -> jax.Array:
     return jnp.einsum("ij,djk,lk->dil", height, image, width)
 
 
-def _scan(key: jax.Array, image: jax.Array, stack: Stack, pixel: float) -> jax.Array:
-    """Coil shading, uneven slices, resolution, ghosts and noise."""
+def _scan(key: jax.Array, image: jax.Array, contrast: jax.Array, stack: Stack, pixel: float) -> jax.Array:
+    """Coil shading, uneven slices, resolution, ghosts, and noise that no contrast drowns in."""
     keys = iter(jax.random.split(key, 20))
     shading = uniform(next(keys), 0.0, 0.5) * smooth_fields(next(keys), stack, uniform(next(keys), 60.0, 200.0))[0]
     gains = happens(next(keys), 0.5) * uniform(next(keys), -0.2, 0.2, (stack.depth.size, 1, 1))
@@ -142,7 +143,7 @@ def _scan(key: jax.Array, image: jax.Array, stack: Stack, pixel: float) -> jax.A
         amplitude = uniform(next(keys), 0.0, 0.12) * happens(next(keys), 0.1)
         image += amplitude * jnp.roll(image, jax.random.randint(next(keys), (), size // 5, size - size // 5), axis)
 
-    noise = jnp.exp(uniform(next(keys), jnp.log(0.005), jnp.log(0.1)))
+    noise = jnp.minimum(jnp.exp(uniform(next(keys), jnp.log(0.005), jnp.log(0.1))), 0.5 * contrast)
     real, imaginary = noise * jax.random.normal(next(keys), (2, *image.shape))
     grain = uniform(next(keys), 0.01, 0.7)  # how far neighbouring noise is alike, pixels
     real = _blurred(real, grain)
@@ -187,8 +188,8 @@ def draw_phantom(key: jax.Array, shape: Sequence[int], pixel: float) -> Phantom:
     centre = reach * uniform(next(keys), -1.0, 1.0, (2,))
 
     heart = draw_heart(next(keys), stack, length, centre)
-    image = _signal(next(keys), heart, _background(next(keys), stack), stack)
-    image = _scan(next(keys), image, stack, pixel)
+    image, contrast = _signal(next(keys), heart, _background(next(keys), stack), stack)
+    image = _scan(next(keys), image, contrast, stack, pixel)
 
     # Some files have zeros in their corners too.
     turned = jnp.abs(stack.height[:, None]) / (pixel * plane[0]) + jnp.abs(stack.width) / (pixel * plane[1])

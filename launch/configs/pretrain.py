@@ -36,7 +36,7 @@ def get_config(platform: str = "cpu") -> ConfigDict:
     config = ConfigDict()
     config.pretraining = True
     config.seed = 0
-    # A finished run, or "pretrained": its stage one is where this run's starts. Another seed gives other phantoms.
+    # A finished run, or "pretrained", that this one goes on from. Another seed gives other phantoms.
     config.init_from = ""
     config.compute_dtype = "auto"
     config.mirror = True
