@@ -7,6 +7,8 @@ in the patient's coordinates, a picture, `<case>.seg.dcm`, a DICOM segmentation 
 `<case>.sr.dcm`, a structured report of volumes and infarct share. Wants `pip install '.[dicom]'`.
 """
 
+import logging
+import warnings
 from pathlib import Path
 
 from absl import flags
@@ -21,7 +23,7 @@ _WORKDIR = flags.DEFINE_string(
 )
 _INPUT = flags.DEFINE_string("input", None, "A folder or a zip archive of DICOM files.")
 _OUTPUT = flags.DEFINE_string("output", None, "The folder for the results.")
-_SERIES = flags.DEFINE_integer("series", None, "The series' number; without it, the one with the most slices.")
+_SERIES = flags.DEFINE_integer("series", None, "The series' number; without it, the oblique one with most slices.")
 _CASE = flags.DEFINE_string("case", "case", "What the results are called; nothing is taken from the patient's data.")
 
 
@@ -30,6 +32,10 @@ def main() -> None:
         from cascade_jax.dicom_prediction import predict_series
     except ImportError as error:
         raise CaseError(_INPUT.value, f"DICOM needs pip install 'cascade_jax[dicom]': {error}") from None
+    # What these say of an attribute that is against the standard quotes it, and it may be a patient's.
+    warnings.simplefilter("ignore")
+    for name in ("pydicom", "highdicom"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     cascade = cascade_jax.load(_WORKDIR.value)
     print(predict_series(cascade, Path(_INPUT.value), Path(_OUTPUT.value), _CASE.value, _SERIES.value))
 

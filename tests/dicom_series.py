@@ -13,8 +13,8 @@ DOWN = np.array([-0.36, 0.48, -0.8])
 NORMAL = np.cross(ACROSS, DOWN)
 
 
-def position(index):
-    return (np.array([-80.0, 20.0, 33.0]) + index * DISTANCE * NORMAL).round(6).tolist()
+def position(index, normal=NORMAL):
+    return (np.array([-80.0, 20.0, 33.0]) + index * DISTANCE * normal).round(6).tolist()
 
 
 def blank(sop_class, series, number, description, shape):
@@ -43,7 +43,9 @@ def stored(image):
     return np.rint(image / 0.5 + 100).astype(np.uint16)  # slope 0.5, intercept -50
 
 
-def write_classic(folder, case, number=5, description="PSIR", skip=(), **fields):
+def write_classic(
+    folder, case, number=5, description="PSIR", skip=(), *, directions=(ACROSS, DOWN), order=None, **fields
+):
     """One file a slice, named so that their order means nothing; the thickness is not the distance."""
     folder.mkdir(parents=True, exist_ok=True)
     series = generate_uid()
@@ -51,14 +53,14 @@ def write_classic(folder, case, number=5, description="PSIR", skip=(), **fields)
         if index in skip:
             continue
         dataset = blank(CLASSIC, series, number, description, plane.shape)
-        dataset.ImagePositionPatient = position(index)
-        dataset.ImageOrientationPatient = [*ACROSS, *DOWN]
+        dataset.ImagePositionPatient = position(index if order is None else order[index], np.cross(*directions))
+        dataset.ImageOrientationPatient = [value for direction in directions for value in direction]
         dataset.PixelSpacing, dataset.SliceThickness = list(case.spacing[1:]), 8.0
         dataset.RescaleSlope, dataset.RescaleIntercept = 0.5, -50.0
         dataset.PixelData = stored(plane).tobytes()
         for name, value in fields.items():
             setattr(dataset, name, value)
-        dataset.save_as(folder / f"{(index * 7) % 11}_{number}", enforce_file_format=True)
+        dataset.save_as(folder / f"{(index * 7) % 101}_{number}", enforce_file_format=True)
 
 
 def write_localizer(folder):

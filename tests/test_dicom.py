@@ -1,5 +1,6 @@
 """DICOM series in, DICOM segmentations out, on files made here from a phantom."""
 
+import dataclasses
 import zipfile
 
 import numpy as np
@@ -137,6 +138,41 @@ def test_a_structured_report_has_the_numbers_and_refers_to_the_segments(case, tm
     assert found["no_reflow_mass"].value == 0
 
 
+def test_what_is_no_stack_is_passed_over_for_one_that_is(case, tmp_path):
+    write_classic(tmp_path, case)
+    write_classic(tmp_path / "seg", case, 6, Modality="SEG")
+    axial = dataclasses.replace(case, image=np.tile(case.image, (3, 1, 1)))
+    write_classic(tmp_path / "axial", axial, 7, "HASTE", directions=(np.eye(3)[0], np.eye(3)[1]))
+    cine = dataclasses.replace(case, image=np.repeat(case.image, 2, axis=0))
+    write_classic(tmp_path / "cine", cine, 8, "cine", order=np.repeat(np.arange(len(case.image)), 2))
+    assert dicom.choose_series(tmp_path).description == "series 5 (PSIR)"
+    assert dicom.choose_series(tmp_path, 7).description == "series 7 (HASTE)"
+    with pytest.raises(CaseError, match=r"series 8 \(cine\) has several images at one position"):
+        dicom.choose_series(tmp_path, 8)
+
+
+def test_a_series_without_identity_becomes_a_segmentation_and_a_report(case, tmp_path):
+    write_classic(tmp_path, case)
+    for path in tmp_path.iterdir():
+        dataset = pydicom.dcmread(path)
+        for name in ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyID", "StudyDate"):
+            delattr(dataset, name)
+        del dataset.AccessionNumber, dataset.StudyTime, dataset.ReferringPhysicianName
+        dataset.save_as(path)
+    series = dicom.choose_series(tmp_path)
+    segmented = segmentation(series, case.labels)
+    measured = volumes(emidec.to_file_axes(case.labels), case.spacing[::-1])
+    report = structured_report(series, segmented, case.labels, case.spacing, measured)
+    dicom.write_dataset(tmp_path / "report.dcm", report)
+    assert str(pydicom.dcmread(tmp_path / "report.dcm").PatientName) == ""
+
+
+def test_a_single_frame_in_an_enhanced_file_is_an_image(case, tmp_path):
+    write_enhanced(tmp_path / "one", case, [2])
+    read = dicom.read_series(tmp_path, dicom.choose_series(tmp_path), "case")
+    np.testing.assert_allclose(read.image, case.image[2:3], atol=0.26)
+
+
 def test_faults_are_named(case, tmp_path):
     with pytest.raises(CaseError, match="no such file"):
         dicom.choose_series(tmp_path / "nowhere")
@@ -159,3 +195,6 @@ def test_faults_are_named(case, tmp_path):
     write_classic(tmp_path / "phases", case, ImagePositionPatient=position(0))
     with pytest.raises(CaseError, match="several images at one position"):
         dicom.choose_series(tmp_path / "phases")
+    write_classic(tmp_path / "identity", case, FrameOfReferenceUID="")
+    with pytest.raises(CaseError, match="without FrameOfReferenceUID"):
+        dicom.choose_series(tmp_path / "identity")

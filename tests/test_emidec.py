@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cascade_jax.data import emidec
+from cascade_jax.data import emidec, orientation
 from cascade_jax.data.case import Case, CaseError
 from cascade_jax.data.emidec import CaseFiles, find_cases, find_contours, find_inputs, read_case, read_labels
 
@@ -150,6 +150,39 @@ def test_contours_are_found_where_there_are_no_images(tmp_path):
     with pytest.raises(CaseError) as error:
         find_contours(tmp_path)
     assert "holds no NIfTI file" in fault_of(error, path.parent)
+
+
+def test_files_side_by_side_are_contours_and_nnunets_images_lose_their_channel(tmp_path):
+    for name in ("a", "b"):
+        save(tmp_path / "labels" / f"{name}.nii.gz", voxels())
+        save(tmp_path / "images" / f"{name}_0000.nii.gz", voxels())
+    assert find_contours(tmp_path / "labels") == {name: tmp_path / "labels" / f"{name}.nii.gz" for name in ("a", "b")}
+    assert [file.name for file in find_inputs(tmp_path / "images")] == ["a", "b"]
+    save(tmp_path / "images" / "c.nii.gz", voxels())
+    assert [file.name for file in find_inputs(tmp_path / "images")] == ["a_0000", "b_0000", "c"]
+    save(tmp_path / "labels" / "c" / "Contours" / "c.nii.gz", voxels())
+    with pytest.raises(CaseError, match="which are meant"):
+        find_contours(tmp_path / "labels")
+
+
+def test_only_a_credible_oblique_affine_says_how_slices_lie():
+    axes = np.array([[-0.8, 0.36, 0.48], [-0.6, -0.48, -0.64], [0.0, -0.8, 0.6]])  # across, down, normal in RAS
+    affine = np.eye(4)
+    affine[:3, :3] = axes * (1.5, 1.5, 10.0)
+    right = np.linalg.det(axes) > 0
+    for matrix, zooms, expected in (
+        (affine, (1.5, 1.5, 10.0), right),
+        (affine * (1, -1, 1, 1), (1.5, 1.5, 10.0), not right),
+        (affine, (1.0, 1.0, 10.0), None),  # not the voxel size
+        (np.diag([1.5, 1.5, 10.0, 1.0]), (1.5, 1.5, 10.0), None),  # not a short axis
+    ):
+        header = nib.Nifti1Header()
+        header.set_data_shape((4, 4, 3))
+        header.set_sform(matrix, code=1)
+        header["pixdim"][1:4] = zooms
+        assert orientation.right_handed(header) == expected
+    header["sform_code"] = header["qform_code"] = 0
+    assert orientation.right_handed(header) is None
 
 
 def test_inputs_are_one_file_or_a_folder_of_files_or_a_cohort(tmp_path):

@@ -18,9 +18,26 @@ from pydicom.errors import InvalidDicomError
 
 from cascade_jax.data.case import Case, CaseError
 from cascade_jax.data.files import replacing
+from cascade_jax.data.orientation import is_oblique
 
 _SAME_DIRECTION = 0.999  # cosine between slices of one stack
 _LARGEST_UNEVENNESS = 0.1  # of a slice distance, as a share of the median
+_LARGEST_SHEAR_MM = 2.0  # of a slice in its own plane, against the first
+
+# What the standard wants in every image, empty if unknown, and what programs that remove identities leave out.
+_MAY_BE_EMPTY = (
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyID",
+    "StudyDate",
+    "StudyTime",
+    "AccessionNumber",
+    "ReferringPhysicianName",
+    "PositionReferenceIndicator",
+)
+_NEEDED = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +70,9 @@ class Slice:
 
     def pixels(self) -> np.ndarray:
         """float32 (height, width) after the rescale slope."""
-        array = self.dataset.pixel_array if self.frame is None else self.dataset.pixel_array[self.frame]
+        array = self.dataset.pixel_array
+        if self.frame is not None:  # pydicom drops the axis of a single frame
+            array = array.reshape(-1, *array.shape[-2:])[self.frame]
         holder = self.dataset
         if self.frame is not None and (groups := _group(self.dataset, self.frame, "PixelValueTransformationSequence")):
             holder = groups
@@ -141,10 +160,13 @@ def _slices(source: Path) -> Iterator[Slice]:
             dataset = pydicom.dcmread(io.BytesIO(content))
         except InvalidDicomError:
             continue  # a README, a DICOMDIR's neighbour
-        if "Rows" not in dataset or "PixelData" not in dataset:
-            continue
+        if "Rows" not in dataset or "PixelData" not in dataset or dataset.get("Modality", "MR") != "MR":
+            continue  # a report, an earlier segmentation
         if "LOCALIZER" in [str(word).upper() for word in dataset.get("ImageType", ())]:
             continue
+        for name in _MAY_BE_EMPTY:
+            if name not in dataset:
+                setattr(dataset, name, "")
         frames = range(int(dataset.NumberOfFrames)) if "PerFrameFunctionalGroupsSequence" in dataset else [None]
         for frame in frames:
             if (one := _slice(dataset, frame)) is not None:
@@ -152,10 +174,11 @@ def _slices(source: Path) -> Iterator[Slice]:
 
 
 def find_series(source) -> list[Series]:
-    """Every stack of parallel slices in a folder or zip archive, the one with the most slices first.
+    """Every stack of parallel slices in a folder or zip archive: oblique ones first, as a short axis is, and of those
+    the one with the most slices.
 
     Files may lie in any order and several series together. What is no DICOM image, and localisers, are passed over; so
-    are series whose slices are not parallel.
+    are series whose slices are not parallel, and objects that are no MR images, such as an earlier segmentation.
 
     Raises:
         CaseError: there is no stack, or a file cannot be read.
@@ -166,10 +189,11 @@ def find_series(source) -> list[Series]:
     groups: dict[tuple, list[Slice]] = {}
     for one in _slices(source):
         dataset = one.dataset
-        groups.setdefault((dataset.SeriesInstanceUID, dataset.Rows, dataset.Columns), []).append(one)
+        key = (dataset.get("SeriesInstanceUID"), dataset.Rows, dataset.Columns, tuple(np.round(one.spacing, 4)))
+        groups.setdefault(key, []).append(one)
     found = []
     for slices in groups.values():
-        if any(abs(one.normal @ slices[0].normal) < _SAME_DIRECTION for one in slices):
+        if any(one.normal @ slices[0].normal < _SAME_DIRECTION for one in slices):
             continue
         first = slices[0].dataset
         text = str(first.get("SeriesDescription", "")).strip()
@@ -177,7 +201,7 @@ def find_series(source) -> list[Series]:
         found.append(Series(description, tuple(sorted(slices, key=lambda one: one.height))))
     if not found:
         raise CaseError(source, "holds no DICOM stack of parallel slices (localisers do not count)")
-    return sorted(found, key=lambda series: -len(series.slices))
+    return sorted(found, key=lambda series: (not is_oblique(series.slices[0].normal), -len(series.slices)))
 
 
 def choose_series(source, number: int | None = None) -> Series:
@@ -185,10 +209,11 @@ def choose_series(source, number: int | None = None) -> Series:
 
     Args:
         source: the folder or zip archive.
-        number: its series number; None takes the one with the most slices.
+        number: its series number; None takes the one that `find_series` has first among those that are evenly spaced
+            stacks of one image at each position.
 
     Raises:
-        CaseError: two have as many, there is none of that number, or the slices are no evenly spaced stack.
+        CaseError: two have as many, there is none of that number, or no series is such a stack.
     """
     found = find_series(source)
     listed = "; ".join(f"{series.description}: {len(series.slices)} slices" for series in found)
@@ -196,21 +221,29 @@ def choose_series(source, number: int | None = None) -> Series:
         found = [series for series in found if series.slices[0].dataset.get("SeriesNumber") == number]
         if not found:
             raise CaseError(source, f"has no stack in series {number}; it has {listed}")
-    elif len(found) > 1 and len(found[0].slices) == len(found[1].slices):
+    usable = [series for series in found if _fault(series) is None]
+    if not usable:
+        raise CaseError(source, f"{found[0].description} {_fault(found[0])}")
+    ranks = [(is_oblique(series.slices[0].normal), len(series.slices)) for series in usable]
+    if number is None and ranks.count(ranks[0]) > 1:
         raise CaseError(source, f"has several series that could be meant, give a number: {listed}")
-    _check(source, found[0])
-    return found[0]
+    return usable[0]
 
 
-def _check(source, series: Series) -> None:
-    distances = np.diff([one.height for one in series.slices])
+def _fault(series: Series) -> str | None:
+    """Why a series is no stack to segment, if so."""
+    positions = np.array([one.position for one in series.slices])
+    normal, distance = series.slices[0].normal, series.slice_distance
+    distances = np.diff(positions @ normal)
     if (distances < 1e-3).any():
-        raise CaseError(source, f"{series.description} has several images at one position (phases, or two contrasts)")
-    if distances.size and np.abs(distances - series.slice_distance).max() > _LARGEST_UNEVENNESS * series.slice_distance:
-        raise CaseError(
-            source,
-            f"{series.description} lacks a slice: distances are {distances.min():.3g} to {distances.max():.3g} mm",
-        )
+        return "has several images at one position (phases, or two contrasts)"
+    if distances.size and np.abs(distances - distance).max() > _LARGEST_UNEVENNESS * distance:
+        return f"lacks a slice: distances are {distances.min():.3g} to {distances.max():.3g} mm"
+    beside = positions - positions[0] - np.outer((positions - positions[0]) @ normal, normal)
+    if (shift := np.linalg.norm(beside, axis=1).max()) > _LARGEST_SHEAR_MM:
+        return f"has slices that do not lie over one another: up to {shift:.3g} mm beside"
+    missing = [name for name in _NEEDED if any(not one.dataset.get(name) for one in series.slices)]
+    return f"has an image without {missing[0]}" if missing else None
 
 
 def read_series(source, series: Series, name: str) -> Case:

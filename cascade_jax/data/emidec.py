@@ -22,12 +22,14 @@ import numpy as np
 from nibabel.spatialimages import HeaderDataError
 from nibabel.volumeutils import apply_read_scaling
 
+from cascade_jax.data import orientation
 from cascade_jax.data.case import Case, CaseError
 from cascade_jax.data.files import replacing
 from cascade_jax.data.labels import EMIDEC, LabelTable
 
 IMAGES, CONTOURS, DISAGREEMENT = "Images", "Contours", "Disagreement"
 SUFFIXES = (".nii", ".nii.gz")
+_CHANNEL = "_0000"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,18 +102,23 @@ def find_contours(root, *, faults: dict[str, str] | None = None) -> dict[str, Pa
     """The labels of a cohort by case name, sorted, whether or not its images are there too.
 
     Args:
-        root: a folder of `<case>/Contours/*.nii.gz`: predictions, or the challenge's own truth.
+        root: a folder of `<case>/Contours/*.nii.gz`: predictions, or the challenge's own truth; or a folder of
+            NIfTI files, each named like its case, as other programs write them.
         faults: as for `find_cases`.
 
     Raises:
-        CaseError: the root is missing, no folder or holds no contours; a `Contours` folder holds no file or
-            several; two names differ only in upper and lower case.
+        CaseError: the root is missing, no folder or holds no contours, or holds both files and cases; a `Contours`
+            folder holds no file or several; two names differ only in upper and lower case.
     """
     root = Path(root)
-    folders = _folders_with(root, CONTOURS)
-    if not folders:
-        raise CaseError(root, f"holds no contours: expected <case>/{CONTOURS}/*.nii.gz")
-    contours = {}
+    folders, files = _folders_with(root, CONTOURS), _nifti_files(root)
+    if not folders and not files:
+        raise CaseError(root, f"holds no contours: expected <case>/{CONTOURS}/*.nii.gz or <case>.nii.gz")
+    _refuse_mixture(root, files, folders)
+    contours = {_stem(path): path for path in files}
+    if files:
+        _refuse_duplicates(root, ((_stem(path), path) for path in files))
+        return dict(sorted(contours.items()))
     for folder in folders:
         with _collecting(faults, folder.name):
             contours[folder.name] = _only_nifti_file(folder / CONTOURS)
@@ -123,8 +130,8 @@ def find_inputs(path, *, faults: dict[str, str] | None = None) -> list[CaseFiles
     """The images to be segmented, sorted by name.
 
     Args:
-        path: one NIfTI file, a folder of NIfTI files (each a case named like its file), or a cohort in the
-            challenge's layout.
+        path: one NIfTI file, a folder of NIfTI files (each a case named like its file, without nnU-Net's `_0000` if
+            all have it), or a cohort in the challenge's layout.
         faults: as for `find_cases`.
 
     Raises:
@@ -140,17 +147,24 @@ def find_inputs(path, *, faults: dict[str, str] | None = None) -> list[CaseFiles
         return [CaseFiles(_stem(path), path, None)]
     images = _nifti_files(path)
     folders = _folders_with(path, IMAGES)
-    if images and folders:
-        raise CaseError(
-            path,
-            f"holds NIfTI files ({images[0].name}) beside case folders ({folders[0].name}): which are meant?",
-        )
+    _refuse_mixture(path, images, folders)
     if folders:
         return find_cases(path, faults=faults)
     if not images:
         raise CaseError(path, f"holds neither NIfTI files nor cases as <case>/{IMAGES}/*.nii.gz")
-    _refuse_duplicates(path, ((_stem(image), image) for image in images))
-    return sorted((CaseFiles(_stem(image), image, None) for image in images), key=lambda case: case.name)
+    stems = [_stem(image) for image in images]
+    if all(stem.endswith(_CHANNEL) for stem in stems):  # nnU-Net's images, whose cases are named without
+        stems = [stem.removesuffix(_CHANNEL) for stem in stems]
+    _refuse_duplicates(path, zip(stems, images, strict=True))
+    named = [CaseFiles(stem, image, None) for stem, image in zip(stems, images, strict=True)]
+    return sorted(named, key=lambda case: case.name)
+
+
+def _refuse_mixture(root: Path, files: list[Path], folders: list[Path]) -> None:
+    if files and folders:
+        raise CaseError(
+            root, f"holds NIfTI files ({files[0].name}) beside case folders ({folders[0].name}): which are meant?"
+        )
 
 
 @contextlib.contextmanager
@@ -277,6 +291,16 @@ def read_labels(path, table: LabelTable = EMIDEC) -> tuple[np.ndarray, tuple[flo
             f"{len(table.names) - 1} ({np.count_nonzero(wrong)} of {wrong.size} voxels are wrong)",
         )
     return np.ascontiguousarray(labels, np.uint8), _spacing(header)
+
+
+def read_right_handed(path) -> bool | None:
+    """Whether a file's axes (x, y, slice) are right-handed in the patient; None where it does not say so credibly.
+
+    Raises:
+        CaseError: the file cannot be read.
+    """
+    path = Path(path)
+    return orientation.right_handed(_parse_header(path, _read_bytes(path)))
 
 
 def read_voxels(path) -> np.ndarray:
