@@ -1,4 +1,5 @@
-"""The segments of the American Heart Association's 17-segment model (Cerqueira et al. 2002) in a short-axis stack.
+"""The segments of the American Heart Association's 17-segment model (Cerqueira et al. 2002, Circulation
+105:539-542) in a short-axis stack.
 
 Conventions are those of `cascade_jax.wall`.
 """

@@ -68,7 +68,8 @@ def _quantify_case(
         image = emidec.to_file_axes(emidec.read_case(dataclasses.replace(files[name], contour=None)).image)
         if image.shape[::-1] != mask.shape:
             raise CaseError(contour, "is not of its image's shape")
-    return quantify(emidec.to_file_axes(mask), spacing[::-1], image, insertion=insertion)
+    right_handed = emidec.read_right_handed(contour)
+    return quantify(emidec.to_file_axes(mask), spacing[::-1], image, insertion=insertion, right_handed=right_handed)
 
 
 def _write_table(path: Path, rows: Sequence[Mapping]) -> None:

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from cascade_jax import aha, thresholds
-from cascade_jax.data.case import CAVITY, INFARCTION, MYOCARDIUM, NO_REFLOW
-from cascade_jax.wall import SPOKES, Spokes, spoke_angles, spokes
+from cascade_jax.data.case import CAVITY, INFARCTION, LABEL_NAMES, MYOCARDIUM, NO_REFLOW
+from cascade_jax.wall import SPOKES, Spokes, endocardial_lengths, spoke_angles, spokes
 
 MUSCLE_DENSITY_G_PER_ML = 1.05
 DEVIATIONS = (2, 3, 4, 5, 6)
@@ -26,9 +26,10 @@ def volumes(labels: np.ndarray, spacing: Sequence[float]) -> dict[str, float]:
         spacing: mm along (x, y, slice).
 
     Returns:
-        `cavity_ml`, `muscle_ml`, `infarct_ml`, `no_reflow_ml`; `muscle_g`, `infarct_g`, `no_reflow_g` at 1.05 g/ml
-        (Schulz-Menger et al. 2020, J Cardiovasc Magn Reson 22:19);
-        `infarct_percent` and `no_reflow_percent` of the muscle (NaN where there is none).
+        `cavity_ml`, `muscle_ml`, `infarct_ml`, `no_reflow_ml`, voxels times their size; `muscle_g`, `infarct_g`,
+        `no_reflow_g` at 1.05 g/ml (Schulz-Menger et al. 2020, J Cardiovasc Magn Reson 22:19); `infarct_percent` and
+        `no_reflow_percent` of the muscle, NaN where there is none (infarct size as a share of the left ventricle's
+        mass: Ibanez et al. 2019, J Am Coll Cardiol 74:238-256).
     """
     voxel_ml = float(np.prod(np.asarray(spacing, np.float64))) / 1000
     counts = np.bincount(np.asarray(labels, np.int64).ravel(), minlength=5) * voxel_ml
@@ -45,9 +46,8 @@ def volumes(labels: np.ndarray, spacing: Sequence[float]) -> dict[str, float]:
 def endocardial_extent(measured: Spokes, slice_distance: float, chosen: np.ndarray | None = None) -> dict[str, float]:
     """The endocardium's area, and that of it which the infarct touches (infarct-endocardium surface area).
 
-    The sum over spokes of arc length times slice distance: the endocardial surface length of the infarct, by which
-    the area at risk is estimated (Ibanez et al. 2019, "Cardiac MRI endpoints in myocardial infarction experimental and
-    clinical trials", J Am Coll Cardiol 74:238-256), as an area.
+    The sum over spokes of the border's length times slice distance: the endocardial surface length of the infarct, by
+    which the area at risk is estimated (Ibanez et al. 2019, J Am Coll Cardiol 74:238-256), as an area.
 
     Args:
         measured: of a stack.
@@ -57,7 +57,7 @@ def endocardial_extent(measured: Spokes, slice_distance: float, chosen: np.ndarr
     Returns:
         `endocardium_cm2`, `infarct_endocardium_cm2`, and `infarct_endocardium_percent` (NaN without endocardium).
     """
-    areas = np.nan_to_num(measured.endocardium) * np.deg2rad(360 / SPOKES) * slice_distance / 100
+    areas = endocardial_lengths(measured) * slice_distance / 100
     areas = areas if chosen is None else areas * chosen
     total, infarcted = areas.sum(), areas[measured.at_endocardium].sum()
     share = 100 * infarcted / total if total else np.nan
@@ -70,6 +70,9 @@ def endocardial_extent(measured: Spokes, slice_distance: float, chosen: np.ndarr
 
 def wall_figures(measured: Spokes, chosen: np.ndarray | None = None) -> dict[str, float]:
     """Wall thickness and transmurality of some spokes.
+
+    Thickness is the muscle on a chord from the ventricle's centre; transmurality the infarct's share of it, as the
+    transmural extent of infarction (Kim et al. 2000, N Engl J Med 343:1445-1453), here measured instead of graded.
 
     Args:
         measured: of a stack.
@@ -97,7 +100,7 @@ class Quantities:
 
     Attributes:
         case: of the whole heart.
-        slices: one dict for each slice with muscle.
+        slices: one dict for each slice with muscle; `slice` counts from 1, as viewers and the report do.
         segments: one dict for each AHA segment that the stack reaches.
     """
 
@@ -113,6 +116,7 @@ def quantify(
     *,
     insertion: float | None = None,
     base_first: bool | None = None,
+    right_handed: bool | None = None,
 ) -> Quantities:
     """Everything this module measures.
 
@@ -123,17 +127,31 @@ def quantify(
         insertion: angle of the right ventricle's anterior insertion, degrees; None looks for it in the image. Where
             that fails, segments are counted from the stack's x axis, and `segments_from` of the case says so.
         base_first: whether the first slice is the most basal one; None takes the end with the larger ventricle.
+        right_handed: whether the axes (x, y, slice) are right-handed in the patient, from which it follows whether the
+            slices are mirrored (as converters of DICOM files often leave them) or seen from the apex, as the
+            segments' numbers suppose. None supposes the latter; `mirrored` of the case says "no", "yes" or "unknown".
 
     Returns:
         The figures.
 
     Raises:
-        ValueError: labels are not three-dimensional, or the image has another shape.
+        ValueError: labels are not three-dimensional or not whole numbers 0 to 4, the image has another shape, or the
+            spacing is not three positive numbers.
     """
     labels = np.asarray(labels)
     if labels.ndim != 3 or (image is not None and np.shape(image) != labels.shape):
         raise ValueError(f"labels of shape {labels.shape}, image of shape {np.shape(image)}: both are (x, y, slice)")
+    if not np.isin(labels, range(len(LABEL_NAMES))).all():
+        raise ValueError("labels are not whole numbers 0 to 4")
     spacing = tuple(float(value) for value in spacing)
+    if len(spacing) != 3 or not all(0 < value < np.inf for value in spacing):
+        raise ValueError(f"a spacing of {spacing} is not three positive numbers")
+    base_first = aha.base_comes_first(labels) if base_first is None else base_first
+    # Seen from the apex, x to the right and y downwards, the third axis of a right-handed system leads to the base.
+    mirrored = right_handed is not None and right_handed == base_first
+    if mirrored:
+        labels, image = labels[:, ::-1], None if image is None else np.asarray(image)[:, ::-1]
+        insertion = None if insertion is None else -insertion % 360
     measured = spokes(labels, spacing)
     ring = aha.rings(labels, base_first=base_first)
     source = "given"
@@ -150,7 +168,9 @@ def quantify(
     case = volumes(labels, spacing) | wall_figures(measured) | endocardial_extent(measured, spacing[2])
     if image is not None:
         case |= _threshold_figures(np.asarray(image), labels, spacing)
-    case |= {"segments_from": source, "insertion_degrees": np.nan if insertion is None else insertion}
+    shown = np.nan if insertion is None else (-insertion % 360 if mirrored else insertion)
+    case |= {"segments_from": source, "insertion_degrees": shown}
+    case |= {"mirrored": "unknown" if right_handed is None else "yes" if mirrored else "no"}
 
     slices = []
     for index in np.flatnonzero((labels >= MYOCARDIUM).any(axis=(0, 1))):
@@ -158,7 +178,7 @@ def quantify(
         here[index] = True
         figures = volumes(labels[:, :, index : index + 1], spacing) | wall_figures(measured, here)
         figures |= endocardial_extent(measured, spacing[2], here)
-        slices.append({"slice": int(index), "ring": ring[index]} | figures)
+        slices.append({"slice": int(index) + 1, "ring": ring[index]} | figures)
     segments = []
     for number in np.unique(segment[segment > 0]):
         figures = volumes(np.where(segment == number, labels, 0), spacing)

@@ -13,6 +13,8 @@ _REMOTE_DEGREES = 60
 def remote_muscle(image: np.ndarray, labels: np.ndarray, spacing: Sequence[float] = (1.0, 1.0)) -> np.ndarray:
     """The remote region: of all 60 degree sectors of the muscle through the whole stack, the one with the lowest mean.
 
+    This library's own rule in the place of a reader's choice of a normal region.
+
     Args:
         image: (x, y, slice), muscle dark and infarct bright.
         labels: same shape; everything from 2 on is muscle.
@@ -46,11 +48,14 @@ def _remote_signal(image: np.ndarray, remote: np.ndarray) -> tuple[float, float]
 def above_deviations(image: np.ndarray, labels: np.ndarray, remote: np.ndarray, count: float) -> np.ndarray:
     """Muscle brighter than the remote region's mean by more than `count` of its standard deviations (n-SD).
 
+    Dark no-reflow inside an infarct is not in it; readers who want it add it by hand.
+
     Args:
         image: (x, y, slice).
         labels: same shape.
         remote: bool, same shape, e.g. `remote_muscle`.
-        count: 2 to 6 in the literature; 5 is usual (Bondarenko et al. 2005).
+        count: 2 to 6 in the literature; 5 is usual (Bondarenko et al. 2005, J Cardiovasc Magn
+            Reson 7:481-485).
 
     Returns:
         bool, same shape.
@@ -64,7 +69,10 @@ def above_deviations(image: np.ndarray, labels: np.ndarray, remote: np.ndarray, 
 
 def above_half_maximum(image: np.ndarray, labels: np.ndarray, remote: np.ndarray) -> np.ndarray:
     """Muscle brighter than half way between the remote region's mean and the muscle's maximum (full width at half
-    maximum, Amado et al. 2004).
+    maximum).
+
+    A variant of Amado et al. 2004 (J Am Coll Cardiol 44:2383-2389), whose threshold is half the maximum of a region
+    that a reader has drawn: here zero is the remote region's mean, so that the offset of the image does not matter.
 
     The maximum is the 99.5th percentile, so that a single voxel of blood in the contour does not set it. Unless it lies
     more than five remote standard deviations above the remote mean, nothing is infarct.

@@ -14,6 +14,7 @@ from cascade_jax.data.case import CAVITY, INFARCTION, MYOCARDIUM
 
 SPOKES = 180  # around the ventricle, every 2 degrees
 _STEP = 0.1  # along a spoke, mm
+_SLOPE_SPOKES = 4.0  # standard deviation of the smoothing for the endocardium's slope
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +84,8 @@ def spokes(labels: np.ndarray, spacing: Sequence[float]) -> Spokes:
     """Measures the wall along spokes.
 
     A spoke runs straight from the centre outwards through the muscle of a slice. Its infarct's share of its muscle is
-    the local transmurality: the transmural extent of infarction (Kim et al. 2000), on radial chords.
+    the local transmurality: the transmural extent of infarction (Kim et al. 2000, N Engl J Med
+    343:1445-1453), on radial chords.
 
     Args:
         labels: (x, y, slice).
@@ -109,3 +111,19 @@ def spokes(labels: np.ndarray, spacing: Sequence[float]) -> Spokes:
         endocardium[index, hit] = distances[first][hit] - _STEP / 2
         at_endocardium[index] = hit & (values[np.arange(SPOKES), first] >= INFARCTION)
     return Spokes(thickness, infarct, endocardium, at_endocardium)
+
+
+def endocardial_lengths(measured: Spokes) -> np.ndarray:
+    """The length of the endocardium that each spoke stands for, mm: float (slice, spoke), 0 without muscle.
+
+    The length element sqrt(r^2 + (dr/da)^2) da of the border r(a) in polar coordinates. Its slope is taken from a
+    radius smoothed over neighbouring spokes, since the steps between voxels would make any border longer.
+    """
+    radius = measured.endocardium
+    present = np.isfinite(radius)
+    weight = ndimage.gaussian_filter1d(present.astype(float), _SLOPE_SPOKES, axis=1, mode="wrap")
+    smooth = ndimage.gaussian_filter1d(np.nan_to_num(radius), _SLOPE_SPOKES, axis=1, mode="wrap") / weight.clip(1e-9)
+    step = np.deg2rad(360 / SPOKES)
+    slope = (np.roll(smooth, -1, axis=1) - np.roll(smooth, 1, axis=1)) / (2 * step)
+    inside = present & np.roll(present, 1, axis=1) & np.roll(present, -1, axis=1)
+    return np.where(present, np.hypot(np.nan_to_num(radius), np.where(inside, slope, 0)) * step, 0)

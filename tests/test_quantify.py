@@ -69,6 +69,14 @@ def test_spokes_measure_thickness_transmurality_and_endocardium(spacing):
     assert extent["infarct_endocardium_percent"] == pytest.approx(25, abs=0.7)
 
 
+def test_the_endocardium_of_an_ellipse_is_as_long_as_its_perimeter():
+    x, y = np.mgrid[-49.75:50:0.5, -49.75:50:0.5]
+    around = [np.hypot(x / (30 + wall), y / (15 + wall)) for wall in (0, 10)]
+    labels = np.where(around[0] < 1, 1, np.where(around[1] < 1, 2, 0)).astype(np.uint8)[:, :, None]
+    extent = endocardial_extent(spokes(labels, (0.5, 0.5, 10.0)), 10.0)
+    assert extent["endocardium_cm2"] == pytest.approx(14.53, rel=0.02)  # 4 a E(1 - b^2 / a^2) = 145.3 mm
+
+
 def test_anisotropic_pixels_do_not_distort_the_wall():
     labels = ring()[:, ::2]
     measured = spokes(labels, (0.5, 1.0, 10.0))
@@ -174,6 +182,34 @@ def test_without_a_right_ventricle_segments_start_at_the_x_axis_and_it_is_said()
     assert case["segments_from"] == "x axis"
     assert np.isnan(case["insertion_degrees"])
     assert quantify(labels, SPACING, insertion=30.0).case["segments_from"] == "given"
+
+
+def test_mirrored_slices_give_the_same_segments_where_the_axes_are_known():
+    radius, angle = grid()
+    labels = ring()
+    image = np.where(labels == 1, 200.0, np.where(labels == 2, 40.0, 90.0))
+    image[(radius >= OUTER) & (radius < OUTER + 18) & ((angle - 100) % 360 < 110)] = 205.0
+    # From base to apex, the third axis leads away from the base: left-handed, unless mirrored.
+    shown = quantify(labels, SPACING, image, base_first=True, right_handed=False)
+    flipped = quantify(labels[:, ::-1], SPACING, image[:, ::-1], base_first=True, right_handed=True)
+    assert (shown.case["mirrored"], flipped.case["mirrored"]) == ("no", "yes")
+    assert flipped.segments == shown.segments
+    assert flipped.slices == shown.slices
+    turned = (shown.case["insertion_degrees"] + flipped.case["insertion_degrees"]) % 360
+    assert min(turned, 360 - turned) < 1e-6
+    given = quantify(labels[:, ::-1], SPACING, base_first=True, right_handed=True, insertion=-100.0)
+    assert given.segments == quantify(labels, SPACING, base_first=True, right_handed=False, insertion=100.0).segments
+    unknown = quantify(labels[:, ::-1], SPACING, image[:, ::-1], base_first=True)
+    assert unknown.case["mirrored"] == "unknown"
+    assert unknown.segments != shown.segments
+
+
+def test_masks_that_are_none_are_refused():
+    with pytest.raises(ValueError, match="0 to 4"):
+        quantify(np.full((4, 4, 2), 7), SPACING)
+    for spacing in ((1.0, 1.0), (1.0, 0.0, 10.0), (1.0, 1.0, np.nan)):
+        with pytest.raises(ValueError, match="three positive numbers"):
+            quantify(ring(), spacing)
 
 
 def test_thresholds_find_the_bright_sector():

@@ -87,7 +87,7 @@ def _expected_dice(folder: Path, table: LabelTable) -> dict[str, float]:
         rows = csv.DictReader(file)
         if table.main not in (rows.fieldnames or ()):
             raise CaseError(path, f"has no column {table.main}; say with --labels_of whose labels these are")
-        return {row["case"]: float(row[table.main]) for row in rows}
+        return {row["case"]: float(row[table.main]) for row in rows if row[table.main]}
 
 
 def _fitting(path: Path, array: np.ndarray, prediction: np.ndarray) -> np.ndarray:
@@ -113,10 +113,12 @@ def _read_case(
         case = emidec.read_case(dataclasses.replace(images[name], contour=None))
         image = _fitting(images[name].image, case.image, prediction)
     path = emidec.disagreement_path(sources.prediction, name)
-    disagreement = emidec.read_voxels(path) if path.exists() else None
+    disagreement = _fitting(path, emidec.read_voxels(path), prediction) if path.exists() else None
 
+    right_handed = emidec.read_right_handed(contour)
+    shown = emidec.to_file_axes(image) if name in images else None
     quantities = {
-        layer: quantify(emidec.to_file_axes(layers[layer]), spacing[::-1], emidec.to_file_axes(image))
+        layer: quantify(emidec.to_file_axes(layers[layer]), spacing[::-1], shown, right_handed=right_handed)
         for layer in ("prediction", "truth")
         if layer in layers and table == EMIDEC
     }
@@ -128,6 +130,8 @@ def _read_case(
             if layer != "truth"
         }
     warnings = stack_warnings(prediction, spacing, table)
+    if sources.images is not None and name not in images:
+        warnings.append("no image of this case was found")
     if expected.get(name, 1.0) < DOUBTFUL:
         warnings.insert(0, f"doubtful: the cascade expects a Dice of {expected[name]:.2f} for the {spoken(table.main)}")
     return _Case(name, spacing, image, layers, disagreement, quantities, metrics, warnings)
@@ -135,7 +139,9 @@ def _read_case(
 
 def _case_data(case: _Case, around: Sequence[slices.Outline]) -> dict:
     """What the page's script needs to draw a case."""
-    rows, columns = slices.window(list(case.layers.values()), case.spacing)
+    # Earlier steps' stray regions do not widen it: they are what the later ones removed.
+    panels = [case.layers[layer] for layer in ("prediction", "truth") if layer in case.layers]
+    rows, columns = slices.window(panels, case.spacing)
     cut = (slice(None), rows, columns)
     data = {
         "width": (columns.stop - columns.start) * case.spacing[2],
@@ -160,6 +166,7 @@ def _case_view(case: _Case, data: dict, table: LabelTable) -> dict:
     figures = {layer: quantities.case for layer, quantities in case.quantities.items()}
     middle = int(np.argmax((case.layers["prediction"] > 0).sum((1, 2))))
     origin = figures["prediction"]["segments_from"] if figures else ""
+    mirrored = figures["prediction"]["mirrored"] if figures else ""
     bullseyes = [
         charts.bullseye(
             {row["segment"]: row["transmurality_max_percent"] for row in quantities.segments},
@@ -188,6 +195,10 @@ def _case_view(case: _Case, data: dict, table: LabelTable) -> dict:
             "x axis": "No right ventricle was found: segments are counted from the stack's x axis.",
             "right ventricle": "Segments are counted from the right ventricle's insertion, found in the image.",
         }.get(origin, ""),
+        "mirrored": {
+            "yes": "The slices are shown mirrored; the segments allow for it.",
+            "unknown": "The file does not say whether its slices are mirrored; segments suppose a view from the apex.",
+        }.get(mirrored, ""),
         "disagreement": case.disagreement is not None,
     }
 
@@ -273,7 +284,8 @@ def write_report(sources: Sources, output: Path, progress: Progress) -> dict[str
     failed: dict[str, str] = {}
     contours = emidec.find_contours(sources.prediction, faults=failed)
     truths = {} if sources.truth is None else emidec.find_contours(sources.truth, faults=failed)
-    images = {} if sources.images is None else {file.name: file for file in emidec.find_inputs(sources.images)}
+    files = [] if sources.images is None else emidec.find_inputs(sources.images, faults=failed)
+    images = {file.name: file for file in files}
     table, around = sources.labels, slices.outlines_of(sources.labels)
     expected = _expected_dice(sources.prediction, table)
     cases = []
