@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from cascade_jax import compilation, postprocess, training
-from cascade_jax.confidence import disagreement
+from cascade_jax.confidence import disagreement, expected_dice
 from cascade_jax.data import augment, emidec, nnunet, store
 from cascade_jax.data.case import Case, CaseError
 from cascade_jax.data.files import write_text
@@ -30,6 +30,7 @@ from cascade_jax.inference import (
     load,
 )
 from cascade_jax.plan import Plan
+from cascade_jax.prediction import write_expected_dice
 from cascade_jax.preparation import Progress
 from cascade_jax.validation import dice_over_voxels, predict_one
 
@@ -231,6 +232,7 @@ class CrossValidation:
         """
         cascade = load(self.workdir)
         columns: dict[str, dict] = {"ensemble": {}}
+        expected: dict[str, dict[str, float]] = {}
         files = emidec.find_cases(root, labelled=True)
         for file in self.progress(files, f"the {len(cascade.folds)} folds vote on {len(files)} held-out cases"):
             case = emidec.read_case(file, self.plan.labels)
@@ -240,6 +242,7 @@ class CrossValidation:
             folder = self.workdir / "predictions" / "held_out"
             emidec.write_labels(folder, labels, case)
             emidec.write_disagreement(folder, disagreement(restore_scores(vote.probabilities, example.grid)), case)
+            expected[case.name] = expected_dice(vote.probabilities, vote.labels, self.plan.labels)
             columns["ensemble"][case.name] = self._evaluate(labels, case)
             for fold, prior, final in zip(cascade.folds, vote.fold_priors, vote.fold_labels, strict=True):
                 for column, result in (("stage 1", prior), ("final", final)):
@@ -248,6 +251,7 @@ class CrossValidation:
                     if column == "final":
                         restored = cascade.finish(restored, case)
                     columns.setdefault(f"{column}, fold {fold}", {})[case.name] = self._evaluate(restored, case)
+        write_expected_dice(self.workdir / "predictions" / "held_out", expected, self.plan.labels)
         return columns
 
 

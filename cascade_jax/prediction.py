@@ -61,18 +61,22 @@ def predict_cases(
         except CaseError as error:
             failed[file.name] = str(error)
     main = cascade.plan.labels.main
-    ranked = dict(sorted(expected.items(), key=lambda item: item[1][main]))
     for name, text in colour_tables(cascade.plan.labels).items():
         write_text(output / name, text)
-    _write_expected_dice(output / "expected_dice.csv", ranked, cascade.plan.labels)
-    doubtful = {name: dice[main] for name, dice in ranked.items() if dice[main] < DOUBTFUL}
+    write_expected_dice(output, expected, cascade.plan.labels)
+    doubtful = {name: dice[main] for name, dice in _ranked(expected, main).items() if dice[main] < DOUBTFUL}
     return doubtful, failed
 
 
-def _write_expected_dice(path: Path, expected: dict[str, dict[str, float]], table: LabelTable) -> None:
-    with replacing(path) as partial, partial.open("w", newline="") as file:
+def _ranked(expected: dict[str, dict[str, float]], main: str) -> dict[str, dict[str, float]]:
+    return dict(sorted(expected.items(), key=lambda item: item[1][main]))
+
+
+def write_expected_dice(folder: Path, expected: dict[str, dict[str, float]], table: LabelTable) -> None:
+    """Writes `folder/expected_dice.csv`: {case: {target: expected Dice}}, the most doubtful first."""
+    with replacing(folder / "expected_dice.csv") as partial, partial.open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["case", *table.targets, "doubtful"])
-        for name, dice in expected.items():
+        for name, dice in _ranked(expected, table.main).items():
             values = ["" if np.isnan(dice[target]) else f"{dice[target]:.3f}" for target in table.targets]
             rows.writerow([name, *values, "yes" if dice[table.main] < DOUBTFUL else "no"])

@@ -1,10 +1,11 @@
 """Segments a short-axis DICOM series.
 
-    python -m launch.dicom --input=FOLDER_OR_ZIP --output=DIR [--series=NUMBER] [--workdir=DIR]
+    python -m launch.dicom --input=FOLDER_OR_ZIP --output=DIR [--case=NAME] [--series=NUMBER] [--workdir=DIR]
 
 The files may lie in any order, at any depth, several series together. The output has the image and the labels as NIfTI
 in the patient's coordinates, a picture, `<case>.seg.dcm`, a DICOM segmentation that refers to the series, and
-`<case>.sr.dcm`, a structured report of volumes and infarct share. Wants `pip install '.[dicom]'`.
+`<case>.sr.dcm`, a structured report of volumes, infarct share and transmurality; a line tells of every series that was
+passed over, and why. Wants `pip install '.[dicom]'`.
 """
 
 import logging
@@ -24,7 +25,11 @@ _WORKDIR = flags.DEFINE_string(
 _INPUT = flags.DEFINE_string("input", None, "A folder or a zip archive of DICOM files.")
 _OUTPUT = flags.DEFINE_string("output", None, "The folder for the results.")
 _SERIES = flags.DEFINE_integer("series", None, "The series' number; without it, the oblique one with most slices.")
-_CASE = flags.DEFINE_string("case", "case", "What the results are called; nothing is taken from the patient's data.")
+_CASE = flags.DEFINE_string(
+    "case",
+    "case",
+    "What the results are called, a name that the output has not yet; nothing is taken from the patient.",
+)
 
 
 def main() -> None:
@@ -37,7 +42,8 @@ def main() -> None:
     for name in ("pydicom", "highdicom"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     cascade = cascade_jax.load(_WORKDIR.value)
-    print(predict_series(cascade, Path(_INPUT.value), Path(_OUTPUT.value), _CASE.value, _SERIES.value))
+    for line in predict_series(cascade, Path(_INPUT.value), Path(_OUTPUT.value), _CASE.value, _SERIES.value):
+        print(line)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ DISTANCE = 11.0
 ACROSS = np.array([0.8, 0.6, 0.0])
 DOWN = np.array([-0.36, 0.48, -0.8])
 NORMAL = np.cross(ACROSS, DOWN)
+# Words that the patient is known by, too rare to turn up by chance: names, number and date of birth.
+PATIENT = ("Quicksilver", "Josephine", "ID-470815", "19500101")
 
 
 def position(index, normal=NORMAL):
@@ -24,7 +26,7 @@ def blank(sop_class, series, number, description, shape):
     dataset.SOPClassUID, dataset.SOPInstanceUID = sop_class, generate_uid()
     dataset.file_meta.MediaStorageSOPClassUID = sop_class
     dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-    dataset.PatientName, dataset.PatientID, dataset.PatientBirthDate = "Doe^Jane", "4711", "19500101"
+    dataset.PatientName, dataset.PatientID, dataset.PatientBirthDate = "^".join(PATIENT[:2]), *PATIENT[2:]
     dataset.PatientSex, dataset.AccessionNumber, dataset.StudyID = "F", "", "1"
     dataset.StudyDate, dataset.StudyTime, dataset.ReferringPhysicianName = "20200101", "120000", ""
     dataset.StudyInstanceUID, dataset.SeriesInstanceUID = "1.2.3.4", series
@@ -68,7 +70,14 @@ def write_localizer(folder):
     write.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
     write.ImagePositionPatient, write.ImageOrientationPatient = [0, 0, 0], [1, 0, 0, 0, 1, 0]
     write.PixelSpacing, write.PixelData = [1, 1], bytes(128)
+    write.SeriesDescription = f"localizer {PATIENT[0]}"
     write.save_as(folder / "localizer", enforce_file_format=True)
+
+
+def write_breath_holds(folder, case, number=5):
+    """A series for every slice, the later ones numbered on."""
+    for index in range(len(case.image)):
+        write_classic(folder, case, number + index, skip=set(range(len(case.image))) - {index})
 
 
 def write_enhanced(path, case, order):

@@ -9,18 +9,26 @@ from highdicom.seg import Segmentation
 from pydicom.sr.codedict import Code, codes
 
 from cascade_jax import __version__
-from cascade_jax.data.dicom import Series, source_order
-from cascade_jax.data.dicom_segmentation import SEGMENT_CODES
+from cascade_jax.data.dicom import Series
+from cascade_jax.data.dicom_segmentation import SEGMENT_CODES, source_order
 
 _DESIGNATOR = "99CASCADE"
-_ML, _G = Code("ml", "UCUM", "ml"), Code("g", "UCUM", "g")
-_MEASURED = {  # of `quantify.volumes`: what it is and its unit
-    "cavity_ml": (Code("cavity_volume", _DESIGNATOR, "Volume of the left ventricular cavity"), _ML),
-    "muscle_g": (Code("muscle_mass", _DESIGNATOR, "Mass of the left ventricular muscle"), _G),
-    "infarct_g": (Code("infarct_mass", _DESIGNATOR, "Mass of the infarct, no-reflow included"), _G),
-    "infarct_percent": (Code("infarct_share", _DESIGNATOR, "Infarct, share of the muscle"), codes.UCUM.Percent),
-    "no_reflow_g": (Code("no_reflow_mass", _DESIGNATOR, "Mass of no-reflow"), _G),
-    "no_reflow_percent": (Code("no_reflow_share", _DESIGNATOR, "No-reflow, share of the muscle"), codes.UCUM.Percent),
+_ML, _G, _CM2, _PERCENT = (*(Code(unit, "UCUM", unit) for unit in ("ml", "g", "cm2")), codes.UCUM.Percent)
+_MEASURED = {  # of a case by `quantify`: its code, what it is and its unit
+    "cavity_ml": ("cavity_volume", "Volume of the left ventricular cavity", _ML),
+    "muscle_g": ("muscle_mass", "Mass of the left ventricular muscle", _G),
+    "infarct_g": ("infarct_mass", "Mass of the infarct, no-reflow included", _G),
+    "infarct_percent": ("infarct_share", "Infarct, share of the muscle", _PERCENT),
+    "no_reflow_g": ("no_reflow_mass", "Mass of no-reflow", _G),
+    "no_reflow_percent": ("no_reflow_share", "No-reflow, share of the muscle", _PERCENT),
+    "transmurality_max_percent": ("transmurality_max", "Transmurality of the infarct, maximum", _PERCENT),
+    "transmurality_mean_percent": (
+        "transmurality_mean",
+        "Transmurality of the infarct, mean where there is one",
+        _PERCENT,
+    ),
+    "infarct_endocardium_cm2": ("infarct_endocardium_area", "Endocardium that the infarct touches", _CM2),
+    "infarct_endocardium_percent": ("infarct_endocardium_share", "Infarct, share of the endocardium", _PERCENT),
 }
 
 
@@ -29,16 +37,16 @@ def structured_report(
     segmentation: Segmentation,
     labels: np.ndarray,
     spacing: Sequence[float],
-    volumes: Mapping[str, float],
+    quantities: Mapping[str, float],
 ) -> sr.Comprehensive3DSR:
-    """The report: the volume of every segment, and the quantities of the whole heart.
+    """The report: the volume of every segment, and the quantities of the whole ventricle.
 
     Args:
         series: the source.
         segmentation: of the source, which the volumes refer to.
         labels: uint8 (depth, height, width), what the segmentation holds.
         spacing: mm along the same axes.
-        volumes: of the labels, as `quantify.volumes` gives them; what is NaN is left out.
+        quantities: of the labels, the case's as `quantify.quantify` gives them; what is NaN is left out.
     """
     sources, _ = source_order(series, labels)
     groups = []
@@ -55,16 +63,16 @@ def structured_report(
                 measurements=[volume],
             )
         )
-    heart = [
-        sr.Measurement(name=name, value=volumes[key], unit=unit)
-        for key, (name, unit) in _MEASURED.items()
-        if not np.isnan(volumes[key])
+    ventricle = [
+        sr.Measurement(name=Code(code, _DESIGNATOR, meaning), value=quantities[key], unit=unit)
+        for key, (code, meaning, unit) in _MEASURED.items()
+        if not np.isnan(quantities[key])
     ]
     groups.append(
         sr.MeasurementsAndQualitativeEvaluations(
             tracking_identifier=_tracking("Left ventricle"),
-            finding_type=SEGMENT_CODES[1][1],
-            measurements=heart,
+            finding_type=codes.SCT.LeftVentricle,
+            measurements=ventricle,
             source_images=[sr.SourceImageForMeasurementGroup.from_source_image(source) for source in sources],
         )
     )
