@@ -28,6 +28,18 @@ CASES = [
     ((2, 12, 10, 3), (1, 1), (2, 2)),
     ((2, 6, 8, 6, 9), (5, 3, 1), (3, 2, 1)),
 ]
+# Many channels, where a CPU runs other programs: (inputs, kernel size, features).
+WIDE = [
+    ((1, 32, 5, 128), (3, 3), 136),
+    ((2, 18, 4, 130), (3, 3), 128),
+    ((1, 33, 3, 256), (3, 3), 256),
+    ((1, 5, 33, 4, 128), (3, 3, 3), 128),
+    ((2, 4, 17, 3, 136), (3, 3, 3), 128),
+    ((1, 4, 32, 3, 128), (1, 3, 3), 130),
+    ((1, 1, 34, 3, 128), (3, 3, 3), 128),
+    ((1, 5, 20, 4, 64), (3, 3, 3), 72),
+    ((1, 3, 16, 4, 256), (3, 3, 3), 260),
+]
 
 
 def native(inputs, kernel, strides):
@@ -54,9 +66,13 @@ def assert_close(actual, expected):
     np.testing.assert_allclose(np.asarray(actual) / scale, np.asarray(expected) / scale, atol=1e-5)
 
 
-@pytest.mark.parametrize(("shape", "kernel_size", "strides"), CASES)
-def test_values_and_gradients_are_those_of_the_native_convolution(shape, kernel_size, strides):
-    inputs, kernel = draw(shape, kernel_size)
+@pytest.mark.parametrize(
+    ("shape", "kernel_size", "strides", "features"),
+    [(*case, 4) for case in CASES]
+    + [(shape, kernel_size, (1,) * len(kernel_size), features) for shape, kernel_size, features in WIDE],
+)
+def test_values_and_gradients_are_those_of_the_native_convolution(shape, kernel_size, strides, features):
+    inputs, kernel = draw(shape, kernel_size, features=features)
 
     def value_and_gradients(function):
         def scalar(inputs, kernel):

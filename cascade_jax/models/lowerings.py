@@ -10,7 +10,9 @@ Where the straightforward program is the fast one, it is used: everywhere but on
   zeros: there the even and the odd rows of the result are each a small convolution that also computes its columns in
   pairs;
 * spends most of a kernel gradient on cutting patches out of one of its two operands: there it is the one with fewer
-  channels.
+  channels;
+* has nothing to gain from memory where there are many channels, so there Winograd's filtering (`winograd.py`) saves
+  arithmetic: half of it along the height and, in volumes, a third of the rest along the depth.
 """
 
 import functools
@@ -19,6 +21,8 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+
+from cascade_jax.models import winograd
 
 _DIMENSION_NUMBERS = {2: ("NHWC", "HWIO", "NHWC"), 3: ("NDHWC", "DHWIO", "NDHWC")}
 
@@ -154,7 +158,45 @@ def _at_every_depth(gradient: jax.Array, stride: int, depth: int) -> jax.Array:
     return jax.lax.pad(gradient, jnp.zeros((), gradient.dtype), [(0, 0, 0), (0, missing, stride - 1), *unchanged])
 
 
+class _Tiling(NamedTuple):
+    """Along which axis (of arrays with a batch axis) Winograd's filtering is worth it, and the outputs in a tile."""
+
+    axis: int
+    tile: int
+
+
+def _tiling(inputs: jax.Array, kernel_shape: tuple[int, ...], strides: tuple[int, ...]) -> _Tiling | None:
+    """For the forward pass and the input gradient, where both axes gain: the depth first, then the height."""
+    height_axis = len(strides) - 1
+    height = inputs.shape[height_axis]
+    if max(strides) > 1 or min(kernel_shape[-2:]) < 128 or inputs.dtype != jnp.float32:
+        return None
+    if len(strides) == 3 and kernel_shape[0] == 3 and inputs.shape[1] >= 4 and height >= 32:
+        return _Tiling(1, 2)
+    if kernel_shape[-4] == 3 and height >= 16:
+        return _Tiling(height_axis, 4 if height >= 32 else 2)
+    return None
+
+
+def _kernel_gradient_tiling(
+    inputs: jax.Array, kernel_shape: tuple[int, ...], strides: tuple[int, ...]
+) -> _Tiling | None:
+    """For the kernel gradient, where one axis gains: the depth, or the height with very many channels."""
+    height_axis = len(strides) - 1
+    height, fewest = inputs.shape[height_axis], min(kernel_shape[-2:])
+    if max(strides) > 1 or inputs.dtype != jnp.float32:
+        return None
+    taps_along_depth = len(strides) == 3 and kernel_shape[0] == 3
+    if kernel_shape[-4] == 3 and height >= 16 and fewest >= (256 if taps_along_depth else 128):
+        return _Tiling(height_axis, 4)
+    if taps_along_depth and inputs.shape[1] >= 4 and fewest >= 64:
+        return _Tiling(1, 2)
+    return None
+
+
 def _cpu_forward(inputs: jax.Array, kernel: jax.Array, strides: tuple[int, ...]) -> jax.Array:
+    if tiling := _tiling(inputs, kernel.shape, strides):
+        return winograd.convolve(inputs, kernel, *tiling, functools.partial(_cpu_forward, strides=strides))
     if len(strides) == 2:
         return _native(inputs, kernel, strides)
     depth, *plane, channels, features = kernel.shape
@@ -166,6 +208,9 @@ def _cpu_forward(inputs: jax.Array, kernel: jax.Array, strides: tuple[int, ...])
 def _cpu_input_gradient(
     gradient: jax.Array, kernel: jax.Array, strides: tuple[int, ...], input_shape: tuple[int, ...]
 ) -> jax.Array:
+    if _tiling(gradient, kernel.shape, strides):
+        flipped = jnp.flip(kernel, range(kernel.ndim - 2)).swapaxes(-1, -2)
+        return _cpu_forward(gradient, flipped, strides)
     if len(strides) == 2:
         return _plane_input_gradient(gradient, kernel, strides, input_shape)
     depth, *plane, channels, features = kernel.shape
@@ -176,6 +221,17 @@ def _cpu_input_gradient(
 
 
 def _cpu_kernel_gradient(
+    inputs: jax.Array, gradient: jax.Array, strides: tuple[int, ...], kernel_shape: tuple[int, ...]
+) -> jax.Array:
+    if tiling := _kernel_gradient_tiling(inputs, kernel_shape, strides):
+        sizes = list(kernel_shape)
+        sizes[tiling.axis - 1] = 1
+        direct = functools.partial(_direct_kernel_gradient, strides=strides, kernel_shape=tuple(sizes))
+        return winograd.kernel_gradient(inputs, gradient, *tiling, direct)
+    return _direct_kernel_gradient(inputs, gradient, strides, kernel_shape)
+
+
+def _direct_kernel_gradient(
     inputs: jax.Array, gradient: jax.Array, strides: tuple[int, ...], kernel_shape: tuple[int, ...]
 ) -> jax.Array:
     if len(strides) == 2:
