@@ -42,7 +42,8 @@ SEGMENT_NAMES = {
 
 
 def base_comes_first(labels: np.ndarray) -> bool:
-    """Whether the stack runs from the base to the apex: the end with the larger ventricle is the base."""
+    """Whether the stack runs from the base to the apex: the end with the larger ventricle is the base (this library's
+    own rule, where the file does not say it)."""
     areas = (labels > 0).sum(axis=(0, 1))
     present = areas[areas > 0]
     third = max(1, len(present) // 3)
@@ -52,6 +53,12 @@ def base_comes_first(labels: np.ndarray) -> bool:
 def rings(labels: np.ndarray, *, base_first: bool | None = None) -> list[str | None]:
     """The ring of each slice: "base", "middle" or "apex" by thirds of the slices with a cavity, "cap" for those beyond
     the cavity's apical end that still have muscle, None without muscle.
+
+    Equal thirds perpendicular to the long axis, and the cap as the muscle beyond the end of the cavity, are those of
+    Cerqueira et al. 2002 (Circulation 105:539-542). Where thirds do not come out even, the base has the slice more,
+    then the middle. Two things are this library's own: basal slices with an open wall are not left out, and a slice
+    with muscle but no cavity is of the base beyond the cavity's basal end, and within the stack of the ring of the
+    nearest slice that has one (of two equally near, the more basal).
 
     Args:
         labels: (x, y, slice).
@@ -68,9 +75,9 @@ def rings(labels: np.ndarray, *, base_first: bool | None = None) -> list[str | N
         for index in part:
             result[index] = ring
     for index in np.flatnonzero(muscle):
-        beyond = index > ordered[-1] if base_first else index < ordered[-1]
         if result[index] is None:
-            result[index] = "cap" if beyond else "base"
+            beyond = index > ordered[-1] if base_first else index < ordered[-1]
+            result[index] = "cap" if beyond else result[ordered[np.argmin(np.abs(ordered - index))]]
     return result
 
 
@@ -81,7 +88,8 @@ def find_insertion(
 
     In the slices of the base and the middle, the ring from 2 to 14 mm outside the muscle is searched for spokes that
     look like the cavity. The longest run of them, if it covers 50 to 170 degrees, is the septum; going
-    counter-clockwise it begins at the anterior insertion, provided that the slice is not shown mirrored.
+    counter-clockwise it begins at the anterior insertion, provided that the slice is not shown mirrored. This library's
+    own method, where a reader would point at the insertion.
 
     Args:
         image: (x, y, slice).

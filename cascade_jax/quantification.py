@@ -2,6 +2,8 @@
 
 import csv
 import dataclasses
+import io
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,8 +16,99 @@ from cascade_jax.preparation import Progress
 from cascade_jax.quantify import Quantities, quantify
 
 
+@dataclasses.dataclass(frozen=True)
+class Orientation:
+    """What someone has seen of how a case's slices lie; None is unknown.
+
+    Attributes:
+        insertion: angle of the right ventricle's anterior insertion, degrees counter-clockwise from the right of a
+            slice as it is looked at.
+        base_first: whether the first slice is the most basal one.
+        mirrored: whether the slices are mirrored, against the view from the apex.
+    """
+
+    insertion: float | None = None
+    base_first: bool | None = None
+    mirrored: bool | None = None
+
+
+_ANSWERS = {"yes": True, "no": False, "": None}
+
+
+def read_orientations(path: Path) -> dict[str, Orientation]:
+    """What a table says of how cases lie.
+
+    Args:
+        path: a CSV file with the columns `case` and `insertion_degrees` and, where they are known, `base_first` and
+            `mirrored` with yes or no. An empty field is unknown; other columns are passed over.
+
+    Returns:
+        {case: what is said of it}.
+
+    Raises:
+        CaseError: the file cannot be read or lacks a column, a case has no name or two rows, a degree is no number, or
+            an answer is neither yes nor no.
+    """
+    path = Path(path)
+    try:
+        # Spreadsheets begin a CSV file with a byte order mark.
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise CaseError(path, f"cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise CaseError(path, "is not a text file") from None
+    rows = csv.DictReader(io.StringIO(text, newline=""), restval="")
+    try:
+        for column in ("case", "insertion_degrees"):
+            if column not in (rows.fieldnames or ()):
+                raise CaseError(path, f"has no column {column}")
+        result: dict[str, Orientation] = {}
+        for row in rows:
+            name = row["case"].strip()
+            if not name or name in result:
+                raise CaseError(path, f"line {rows.line_num} has " + (f"{name} again" if name else "no case"))
+            insertion = _degrees(path, name, row["insertion_degrees"])
+            answers = (_answer(path, name, column, row.get(column, "")) for column in ("base_first", "mirrored"))
+            result[name] = Orientation(insertion, *answers)
+    except csv.Error as error:
+        raise CaseError(path, f"is not a CSV file: {error}") from None
+    return result
+
+
+def read_insertions(path: Path) -> dict[str, float]:
+    """The angles of the right ventricle's anterior insertion in a table: {case: degrees}, of those that are known.
+
+    Args, Raises: as `read_orientations`.
+    """
+    read = read_orientations(path).items()
+    return {name: orientation.insertion for name, orientation in read if orientation.insertion is not None}
+
+
+def _degrees(path: Path, name: str, field: str) -> float | None:
+    if not field.strip():
+        return None
+    try:
+        value = float(field)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise CaseError(path, f"has the insertion_degrees {field!r} for {name}; a number is needed")
+    return value
+
+
+def _answer(path: Path, name: str, column: str, field: str) -> bool | None:
+    if (answer := field.strip().lower()) not in _ANSWERS:
+        raise CaseError(path, f"has the {column} {field!r} for {name}; yes, no or nothing is needed")
+    return _ANSWERS[answer]
+
+
 def quantify_folder(
-    labels: Path, images: Path | None, output: Path, insertion: float | None, progress: Progress
+    labels: Path,
+    images: Path | None,
+    output: Path,
+    insertion: float | None,
+    progress: Progress,
+    orientations: Mapping[str, Orientation] | None = None,
 ) -> dict[str, str]:
     """Measures every case and writes `cases.csv`, `slices.csv` and `segments.csv`.
 
@@ -23,8 +116,9 @@ def quantify_folder(
         labels: in the challenge's layout, such as what `launch.predict` wrote.
         images: the images of the same cases: a file, a folder of them or a cohort; None does without.
         output: the folder for the tables.
-        insertion: angle of the right ventricle's anterior insertion, degrees, if it is known.
+        insertion: angle of the right ventricle's anterior insertion, degrees, if it is known for all cases.
         progress: wraps the loop with a bar.
+        orientations: {case: what is known of it}, which goes before `insertion`.
 
     Returns:
         {case: reason} of those that failed; the others are in the tables.
@@ -36,10 +130,15 @@ def quantify_folder(
     contours = emidec.find_contours(labels, faults=failed)
     files = {} if images is None else {file.name: file for file in emidec.find_inputs(images, faults=failed)}
     make_writable_folder(output)
+    everywhere = Orientation(insertion)
+    known = {
+        name: dataclasses.replace(orientation, insertion=insertion) if orientation.insertion is None else orientation
+        for name, orientation in (orientations or {}).items()
+    }
     measured: dict[str, Quantities] = {}
     for name in progress(sorted(contours), f"measuring {len(contours)} case{'s' if len(contours) > 1 else ''}"):
         try:
-            measured[name] = _quantify_case(name, contours[name], files, images, insertion)
+            measured[name] = _quantify_case(name, contours[name], files, images, known.get(name, everywhere))
         except CaseError as error:
             failed[name] = str(error)
     tables = {
@@ -57,7 +156,7 @@ def _quantify_case(
     contour: Path,
     files: Mapping[str, emidec.CaseFiles],
     images: Path | None,
-    insertion: float | None,
+    orientation: Orientation,
 ) -> Quantities:
     mask, spacing = emidec.read_labels(contour)
     image = None
@@ -68,8 +167,15 @@ def _quantify_case(
         image = emidec.to_file_axes(emidec.read_case(dataclasses.replace(files[name], contour=None)).image)
         if image.shape[::-1] != mask.shape:
             raise CaseError(contour, "is not of its image's shape")
-    right_handed = emidec.read_right_handed(contour)
-    return quantify(emidec.to_file_axes(mask), spacing[::-1], image, insertion=insertion, right_handed=right_handed)
+    return quantify(
+        emidec.to_file_axes(mask),
+        spacing[::-1],
+        image,
+        insertion=orientation.insertion,
+        base_first=orientation.base_first,
+        mirrored=orientation.mirrored,
+        right_handed=emidec.read_right_handed(contour),
+    )
 
 
 def _write_table(path: Path, rows: Sequence[Mapping]) -> None:

@@ -18,6 +18,26 @@ MUSCLE_DENSITY_G_PER_ML = 1.05
 DEVIATIONS = (2, 3, 4, 5, 6)
 
 
+def whole_labels(labels: np.ndarray) -> np.ndarray:
+    """Labels as whole numbers: uint8 of the same shape.
+
+    Programs that store labels as scaled integers give them back as, say, 2.99999; what lies within 1e-3 of a whole
+    number is that number.
+
+    Raises:
+        ValueError: a value is not a whole number from 0 to 4.
+    """
+    labels = np.asarray(labels)
+    with np.errstate(invalid="ignore"):
+        rounded = labels if labels.dtype.kind in "iu" else np.rint(labels)
+        fitting = (np.abs(labels - rounded) < 1e-3) & (rounded >= 0) & (rounded < len(LABEL_NAMES))
+    if not fitting.all():
+        raise ValueError(
+            f"labels are not whole numbers 0 to {len(LABEL_NAMES) - 1}: {labels[~fitting][0]} is among them"
+        )
+    return rounded.astype(np.uint8)
+
+
 def volumes(labels: np.ndarray, spacing: Sequence[float]) -> dict[str, float]:
     """Volumes, masses and shares of a stack or of a part of one.
 
@@ -30,9 +50,12 @@ def volumes(labels: np.ndarray, spacing: Sequence[float]) -> dict[str, float]:
         `no_reflow_g` at 1.05 g/ml (Schulz-Menger et al. 2020, J Cardiovasc Magn Reson 22:19); `infarct_percent` and
         `no_reflow_percent` of the muscle, NaN where there is none (infarct size as a share of the left ventricle's
         mass: Ibanez et al. 2019, J Am Coll Cardiol 74:238-256).
+
+    Raises:
+        ValueError: labels are not whole numbers 0 to 4.
     """
     voxel_ml = float(np.prod(np.asarray(spacing, np.float64))) / 1000
-    counts = np.bincount(np.asarray(labels, np.int64).ravel(), minlength=5) * voxel_ml
+    counts = np.bincount(whole_labels(labels).ravel(), minlength=5) * voxel_ml
     muscle, infarct = counts[MYOCARDIUM:].sum(), counts[INFARCTION:].sum()
     result = {"cavity_ml": counts[CAVITY], "muscle_ml": muscle}
     result |= {"infarct_ml": infarct, "no_reflow_ml": counts[NO_REFLOW]}
@@ -71,8 +94,9 @@ def endocardial_extent(measured: Spokes, slice_distance: float, chosen: np.ndarr
 def wall_figures(measured: Spokes, chosen: np.ndarray | None = None) -> dict[str, float]:
     """Wall thickness and transmurality of some spokes.
 
-    Thickness is the muscle on a chord from the ventricle's centre; transmurality the infarct's share of it, as the
-    transmural extent of infarction (Kim et al. 2000, N Engl J Med 343:1445-1453), here measured instead of graded.
+    Thickness is the wall's muscle on a chord from the ventricle's centre (`cascade_jax.wall.spokes`, this library's own
+    definition); transmurality the infarct's share of it, as the transmural extent of infarction (Kim et al. 2000,
+    N Engl J Med 343:1445-1453), here measured instead of graded.
 
     Args:
         measured: of a stack.
@@ -116,6 +140,7 @@ def quantify(
     *,
     insertion: float | None = None,
     base_first: bool | None = None,
+    mirrored: bool | None = None,
     right_handed: bool | None = None,
 ) -> Quantities:
     """Everything this module measures.
@@ -127,9 +152,11 @@ def quantify(
         insertion: angle of the right ventricle's anterior insertion, degrees; None looks for it in the image. Where
             that fails, segments are counted from the stack's x axis, and `segments_from` of the case says so.
         base_first: whether the first slice is the most basal one; None takes the end with the larger ventricle.
+        mirrored: whether the slices are mirrored, against the view from the apex; None tells it from `right_handed`.
         right_handed: whether the axes (x, y, slice) are right-handed in the patient, from which it follows whether the
             slices are mirrored (as converters of DICOM files often leave them) or seen from the apex, as the
-            segments' numbers suppose. None supposes the latter; `mirrored` of the case says "no", "yes" or "unknown".
+            segments' numbers suppose. Where `mirrored` is None too, the latter is supposed; `mirrored` of the case
+            says "no", "yes" or "unknown".
 
     Returns:
         The figures.
@@ -141,14 +168,14 @@ def quantify(
     labels = np.asarray(labels)
     if labels.ndim != 3 or (image is not None and np.shape(image) != labels.shape):
         raise ValueError(f"labels of shape {labels.shape}, image of shape {np.shape(image)}: both are (x, y, slice)")
-    if not np.isin(labels, range(len(LABEL_NAMES))).all():
-        raise ValueError("labels are not whole numbers 0 to 4")
+    labels = whole_labels(labels)
     spacing = tuple(float(value) for value in spacing)
     if len(spacing) != 3 or not all(0 < value < np.inf for value in spacing):
         raise ValueError(f"a spacing of {spacing} is not three positive numbers")
     base_first = aha.base_comes_first(labels) if base_first is None else base_first
-    # Seen from the apex, x to the right and y downwards, the third axis of a right-handed system leads to the base.
-    mirrored = right_handed is not None and right_handed == base_first
+    if mirrored is None and right_handed is not None:
+        # Seen from the apex, x to the right and y downwards, the third axis of a right-handed system leads to the base.
+        mirrored = right_handed == base_first
     if mirrored:
         labels, image = labels[:, ::-1], None if image is None else np.asarray(image)[:, ::-1]
         insertion = None if insertion is None else -insertion % 360
@@ -170,7 +197,7 @@ def quantify(
         case |= _threshold_figures(np.asarray(image), labels, spacing)
     shown = np.nan if insertion is None else (-insertion % 360 if mirrored else insertion)
     case |= {"segments_from": source, "insertion_degrees": shown}
-    case |= {"mirrored": "unknown" if right_handed is None else "yes" if mirrored else "no"}
+    case |= {"mirrored": "unknown" if mirrored is None else "yes" if mirrored else "no"}
 
     slices = []
     for index in np.flatnonzero((labels >= MYOCARDIUM).any(axis=(0, 1))):
@@ -190,12 +217,15 @@ def quantify(
 
 
 def _threshold_figures(image: np.ndarray, labels: np.ndarray, spacing: Sequence[float]) -> dict[str, float]:
-    """The infarct's volume by each threshold method, ml; NaN without a remote region."""
+    """The infarct's volume by each threshold method, ml; NaN without a remote region, and by half maximum also where no
+    wall is three voxels thick."""
     voxel_ml = float(np.prod(spacing)) / 1000
     remote = thresholds.remote_muscle(image, labels, spacing)
-    names = [f"infarct_{count}sd_ml" for count in DEVIATIONS] + ["infarct_fwhm_ml"]
-    if not remote.any():
-        return dict.fromkeys(names, np.nan)
-    masks = [thresholds.above_deviations(image, labels, remote, count) for count in DEVIATIONS]
-    masks.append(thresholds.above_half_maximum(image, labels, remote))
-    return {name: float(mask.sum() * voxel_ml) for name, mask in zip(names, masks, strict=True)}
+    figures = {f"infarct_{count}sd_ml": np.nan for count in DEVIATIONS} | {"infarct_fwhm_ml": np.nan}
+    if remote.any():
+        for count in DEVIATIONS:
+            mask = thresholds.above_deviations(image, labels, remote, count)
+            figures[f"infarct_{count}sd_ml"] = float(mask.sum() * voxel_ml)
+    if remote.any() and thresholds.inner_muscle(labels).any():
+        figures["infarct_fwhm_ml"] = float(thresholds.above_half_maximum(image, labels, remote).sum() * voxel_ml)
+    return figures

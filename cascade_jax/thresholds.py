@@ -1,13 +1,19 @@
-"""The threshold methods that readers compare with: infarct by the image's intensities within a given muscle contour."""
+"""The threshold methods that readers compare with: infarct by the image's intensities within a given muscle contour.
+
+They take the contour at its word. Blood or fat within it is as bright as infarct and counts as such in every method
+here; a reader would take it away by hand.
+"""
 
 from collections.abc import Sequence
 
 import numpy as np
+from scipy import ndimage
 
 from cascade_jax.data.case import CAVITY, MYOCARDIUM
 from cascade_jax.wall import voxel_angles
 
 _REMOTE_DEGREES = 60
+_LEAST_DEVIATIONS = 2  # by which half the maximum has to exceed the remote mean
 
 
 def remote_muscle(image: np.ndarray, labels: np.ndarray, spacing: Sequence[float] = (1.0, 1.0)) -> np.ndarray:
@@ -67,15 +73,49 @@ def above_deviations(image: np.ndarray, labels: np.ndarray, remote: np.ndarray, 
     return (labels >= MYOCARDIUM) & (image > mean + count * deviation)
 
 
+def inner_muscle(labels: np.ndarray) -> np.ndarray:
+    """Muscle without its rim: the voxels whose four neighbours in the plane are muscle too.
+
+    A voxel on the border of the contour is partly blood, on the endocardium and at the septum, or fat.
+
+    Args:
+        labels: (x, y, slice).
+
+    Returns:
+        bool, same shape.
+    """
+    cross = ndimage.generate_binary_structure(2, 1)[:, :, None]
+    return ndimage.binary_erosion(labels >= MYOCARDIUM, cross)
+
+
+def _inner_maximum(image: np.ndarray, inner: np.ndarray) -> float:
+    """The highest median that a voxel has with its eight neighbours in the plane, of those that are inner muscle."""
+    padded = np.pad(np.where(inner, image.astype(np.float64), np.nan), ((1, 1), (1, 1), (0, 0)), constant_values=np.nan)
+    around = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(0, 1))[inner]
+    return float(np.nanmedian(around, axis=(1, 2)).max())
+
+
 def above_half_maximum(image: np.ndarray, labels: np.ndarray, remote: np.ndarray) -> np.ndarray:
     """Muscle brighter than half way between the remote region's mean and the muscle's maximum (full width at half
     maximum).
 
     A variant of Amado et al. 2004 (J Am Coll Cardiol 44:2383-2389), whose threshold is half the maximum of a region
-    that a reader has drawn: here zero is the remote region's mean, so that the offset of the image does not matter.
+    that a reader has drawn in the infarct. Without a reader, three rules are this library's own:
 
-    The maximum is the 99.5th percentile, so that a single voxel of blood in the contour does not set it. Unless it lies
-    more than five remote standard deviations above the remote mean, nothing is infarct.
+    - Zero is the remote region's mean, so that the offset of the image does not matter.
+    - The maximum is of `inner_muscle`, for blood touches the rim, and of medians over three by three voxels in the
+      plane. So neither a few odd voxels nor the noise of a large infarct set it, and it does not depend on how much of
+      the muscle is infarct, as a percentile of the muscle would.
+    - Where half the maximum lies within two remote standard deviations of the remote mean, the lowest threshold of the
+      n-SD methods, it tells infarct from nothing, and nothing is infarct.
+
+    What remains: a contour that takes in blood or fat two voxels deep or more sets the maximum by it, and a normal
+    heart then has an infarct: in the one real normal heart tried, with the contour that its reader drew, 6.9 ml of
+    99 ml of muscle. The method measures an infarct that is known to be there and does not tell whether there is one.
+    Where there is an infarct, bright voxels of the rim count with it, whatever they are. Infarct that nowhere fills
+    most of three by three inner voxels, such as a layer on the endocardium thinner than three voxels or a scar in a
+    wall of two, lowers the maximum or is not found. An intensity that changes across the heart, by the coils, is taken
+    for contrast.
 
     Args:
         image: (x, y, slice).
@@ -86,11 +126,13 @@ def above_half_maximum(image: np.ndarray, labels: np.ndarray, remote: np.ndarray
         bool, same shape.
 
     Raises:
-        ValueError: the remote region is empty.
+        ValueError: the remote region is empty, or the wall nowhere three voxels thick.
     """
     mean, deviation = _remote_signal(image, remote)
-    muscle = labels >= MYOCARDIUM
-    highest = np.percentile(image[muscle], 99.5)
-    if highest <= mean + 5 * deviation:
+    inner = inner_muscle(labels)
+    if not inner.any():
+        raise ValueError("the wall is nowhere three voxels thick")
+    half = (mean + _inner_maximum(image, inner)) / 2
+    if half <= mean + _LEAST_DEVIATIONS * deviation:
         return np.zeros(labels.shape, bool)
-    return muscle & (image > (mean + highest) / 2)
+    return (labels >= MYOCARDIUM) & (image > half)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import ndimage
 
-from cascade_jax.data.case import CAVITY, INFARCTION, MYOCARDIUM
+from cascade_jax.data.case import BACKGROUND, CAVITY, INFARCTION, MYOCARDIUM
 
 SPOKES = 180  # around the ventricle, every 2 degrees
 _STEP = 0.1  # along a spoke, mm
@@ -22,7 +22,7 @@ class Spokes:
     """Radial profiles of every slice: 180 spokes from the ventricle's centre, spoke i at 2 i + 1 degrees.
 
     Attributes:
-        thickness: float (slice, spoke), length of the spoke in muscle, mm; NaN where it meets none.
+        thickness: float (slice, spoke), length of the spoke in the wall's muscle, mm; NaN where it meets none.
         infarct: float (slice, spoke), its length in infarct, mm; NaN like `thickness`.
         endocardium: float (slice, spoke), where it enters the muscle, mm from the centre; NaN like `thickness`.
         at_endocardium: bool (slice, spoke), whether it enters infarct there.
@@ -80,12 +80,39 @@ def spoke_positions(
     return x + np.cos(angles) * distances / spacing[0], y - np.sin(angles) * distances / spacing[1]
 
 
+def wall_of(plane: np.ndarray) -> np.ndarray:
+    """The muscle of a slice that is its wall: connected pieces, by sides or corners, between cavity and background.
+
+    Muscle amid the cavity (a papillary muscle) or away from it (an island that a network left) is not. Where no piece
+    lies between the two, as beyond the cavity's end, the largest is the wall.
+
+    Args:
+        plane: labels (x, y).
+
+    Returns:
+        bool, same shape.
+    """
+    corners = np.ones((3, 3), bool)
+    pieces, count = ndimage.label(plane >= MYOCARDIUM, corners)
+    if not count:
+        return pieces > 0
+    beside_cavity = np.unique(pieces[ndimage.binary_dilation(plane == CAVITY, corners)])
+    beside_background = np.unique(pieces[ndimage.binary_dilation(plane < CAVITY, corners, border_value=1)])
+    between = np.intersect1d(beside_cavity, beside_background)
+    between = between[between > 0]
+    return np.isin(pieces, between if between.size else 1 + np.argmax(np.bincount(pieces.ravel())[1:]))
+
+
 def spokes(labels: np.ndarray, spacing: Sequence[float]) -> Spokes:
     """Measures the wall along spokes.
 
-    A spoke runs straight from the centre outwards through the muscle of a slice. Its infarct's share of its muscle is
-    the local transmurality: the transmural extent of infarction (Kim et al. 2000, N Engl J Med
-    343:1445-1453), on radial chords.
+    A spoke runs straight from the centre outwards through the wall of a slice (`wall_of`), and the length of it that
+    is muscle is the thickness. This is the library's own definition: chords of the centreline method (Sheehan et al.
+    1986, Circulation 74:293-305) stand perpendicular to the middle of the wall, whereas a spoke that crosses the wall
+    at an angle is longer than the wall is thick.
+
+    The infarct's share of a spoke's muscle is the local transmurality: the transmural extent of infarction (Kim et al.
+    2000, N Engl J Med 343:1445-1453), on radial chords.
 
     Args:
         labels: (x, y, slice).
@@ -100,9 +127,10 @@ def spokes(labels: np.ndarray, spacing: Sequence[float]) -> Spokes:
         plane = labels[:, :, index]
         if not (plane >= MYOCARDIUM).any():
             continue
+        wall = np.where(wall_of(plane), plane, BACKGROUND)
         columns, rows = (np.rint(place).astype(int) for place in spoke_positions(plane, distances, spacing))
         inside = (columns >= 0) & (columns < plane.shape[0]) & (rows >= 0) & (rows < plane.shape[1])
-        values = np.where(inside, plane[columns.clip(0, plane.shape[0] - 1), rows.clip(0, plane.shape[1] - 1)], 0)
+        values = np.where(inside, wall[columns.clip(0, plane.shape[0] - 1), rows.clip(0, plane.shape[1] - 1)], 0)
         muscle = values >= MYOCARDIUM
         hit = muscle.any(axis=1)
         first = muscle.argmax(axis=1)

@@ -1,11 +1,12 @@
 """Measures segmented hearts: volumes, infarct size, transmurality, AHA segments, threshold methods.
 
-    python -m launch.quantify --labels=DIR [--images=DIR] --output=DIR
+    python -m launch.quantify --labels=DIR [--images=DIR] --output=DIR [--insertions=FILE.csv]
 
 Labels are those of `launch.predict`, or a reader's, in the challenge's layout. OUT/cases.csv has a row for each case,
 slices.csv and segments.csv one for each slice and AHA segment; the columns' names carry their units. With the images
 come the threshold methods (2 to 6 standard deviations, full width at half maximum), and the segments' orientation is
-looked for in them.
+looked for in them. Where a reader knows it better, FILE.csv has a row for each case: the columns `case` and
+`insertion_degrees`, and if need be `base_first` and `mirrored` with yes or no; an empty field is unknown.
 """
 
 import sys
@@ -14,7 +15,7 @@ from pathlib import Path
 from absl import flags
 
 from cascade_jax.progress import bar
-from cascade_jax.quantification import quantify_folder
+from cascade_jax.quantification import quantify_folder, read_orientations
 from launch import command
 
 _LABELS = flags.DEFINE_string("labels", None, "The folder of labels.")
@@ -24,13 +25,22 @@ _INSERTION = flags.DEFINE_float(
     "insertion",
     None,
     "Angle of the right ventricle's anterior insertion, degrees counter-clockwise from the right of a slice as it is "
-    "looked at, for all cases.",
+    "looked at, for all cases that --insertions does not give.",
+)
+_INSERTIONS = flags.DEFINE_string(
+    "insertions",
+    None,
+    "A CSV file with the columns case, insertion_degrees (as for --insertion) and, where they are known, base_first "
+    "and mirrored (yes or no).",
 )
 
 
 def main() -> int:
     images = Path(_IMAGES.value) if _IMAGES.value else None
-    failed = quantify_folder(Path(_LABELS.value), images, Path(_OUTPUT.value), _INSERTION.value, bar)
+    orientations = read_orientations(Path(_INSERTIONS.value)) if _INSERTIONS.value else {}
+    failed = quantify_folder(
+        Path(_LABELS.value), images, Path(_OUTPUT.value), _INSERTION.value, bar, orientations=orientations
+    )
     for reason in failed.values():
         print(f"failed: {reason}", file=sys.stderr)
     return 1 if failed else 0

@@ -3,9 +3,11 @@
     python -m launch.report --workdir=DIR [--output=DIR]
     python -m launch.report --prediction=DIR [--images=DIR] [--truth=DIR] [--stage_one=DIR] --output=report.html
 
-The page needs no network and no other file.
+The page needs no network and no other file. Where the right ventricle meets the left is looked for in the image;
+--insertions=FILE.csv, with the columns case and insertion_degrees as for `launch.quantify`, says it instead.
 """
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from cascade_jax.config import ConfigError
 from cascade_jax.data.labels import EMIDEC
 from cascade_jax.inference import load_labels
 from cascade_jax.progress import bar
+from cascade_jax.quantification import read_orientations
 from cascade_jax.report import Sources, write_report
 from cascade_jax.report.run import sources_of_run
 from launch import command
@@ -26,6 +29,13 @@ _TRUTH = flags.DEFINE_string("truth", None, "The folder of true labels.")
 _STAGE_ONE = flags.DEFINE_string("stage_one", None, "The folder of stage one's labels, to be shown beside.")
 _LABELS_OF = flags.DEFINE_string(
     "labels_of", None, "The working folder of the training that has these labels; without it, the challenge's."
+)
+_INSERTIONS = flags.DEFINE_string(
+    "insertions",
+    None,
+    "A CSV file with the columns case, insertion_degrees (of the right ventricle's anterior insertion, degrees "
+    "counter-clockwise from the right of a slice as it is looked at) and, where they are known, base_first and "
+    "mirrored (yes or no).",
 )
 _OUTPUT = flags.DEFINE_string("output", None, "The HTML file; with --workdir a folder, by default that one.")
 
@@ -48,9 +58,10 @@ def main() -> int:
         table = load_labels(_LABELS_OF.value) if _LABELS_OF.value else EMIDEC
         sources = Sources(prediction.name, prediction, _path(_IMAGES), _path(_TRUTH), earlier, labels=table)
         reports = {Path(_OUTPUT.value): sources}
+    orientations = read_orientations(Path(_INSERTIONS.value)) if _INSERTIONS.value else {}
     failed = {}
     for output, sources in reports.items():
-        failed |= write_report(sources, output, bar)
+        failed |= write_report(dataclasses.replace(sources, orientations=orientations), output, bar)
         print(f"{output}: {output.stat().st_size / 1e6:.1f} MB")
     for reason in failed.values():
         print(f"failed: {reason}", file=sys.stderr)

@@ -10,8 +10,10 @@ import pytest
 
 from cascade_jax import aha, thresholds
 from cascade_jax.data import emidec, phantom
+from cascade_jax.data.case import CaseError
+from cascade_jax.quantification import Orientation, read_insertions, read_orientations
 from cascade_jax.quantify import endocardial_extent, quantify, volumes
-from cascade_jax.wall import spokes
+from cascade_jax.wall import spokes, wall_of
 
 SPACING = (0.5, 0.5, 10.0)
 INNER, OUTER = 20.0, 30.0  # mm
@@ -67,6 +69,36 @@ def test_spokes_measure_thickness_transmurality_and_endocardium(spacing):
     assert extent["endocardium_cm2"] == pytest.approx(total, rel=0.02)
     assert extent["infarct_endocardium_cm2"] == pytest.approx(total / 4, rel=0.03)
     assert extent["infarct_endocardium_percent"] == pytest.approx(25, abs=0.7)
+
+
+def test_muscle_that_is_not_of_the_wall_does_not_thicken_it():
+    radius, angle = grid()
+    labels = ring()
+    plain = spokes(labels, SPACING)
+    labels[(radius > 34) & (radius < 36.1) & (angle < 40)] = 3  # an island beyond the wall
+    labels[(radius > 8) & (radius < 14) & (angle > 180) & (angle < 220)] = 2  # a papillary muscle
+    measured = spokes(labels, SPACING)
+    # The papillary muscle is out of the cavity, whose centre moves a little.
+    np.testing.assert_allclose(measured.thickness, plain.thickness, atol=1.0)
+    assert np.nanmean(measured.thickness) == pytest.approx(10, abs=0.1)
+    assert np.nanmin(measured.endocardium) > INNER - 2
+    assert np.nanmean(measured.transmurality[:, :18]) == pytest.approx(50, abs=2)
+
+
+def test_beyond_the_cavity_the_largest_piece_of_muscle_is_the_wall():
+    plane = np.zeros((20, 20), np.uint8)
+    plane[5:12, 5:12] = 2
+    island = plane.copy()
+    island[16:18, 16:18] = 3
+    np.testing.assert_array_equal(wall_of(island), plane > 0)
+    assert not wall_of(np.zeros((4, 4))).any()
+
+
+def test_an_open_wall_of_two_pieces_is_a_wall():
+    _, angle = grid()
+    plane = ring(0)[:, :, 0]
+    plane[(plane == 2) & ((angle[:, :, 0] % 180) < 20)] = 0
+    np.testing.assert_array_equal(wall_of(plane), plane == 2)
 
 
 def test_the_endocardium_of_an_ellipse_is_as_long_as_its_perimeter():
@@ -163,6 +195,18 @@ def test_the_base_is_the_larger_end_whichever_way_the_stack_runs():
     assert quantify(labels, SPACING).segments[-1]["name"] == "apical cap"
 
 
+def test_a_slice_without_cavity_amid_the_stack_is_of_its_neighbours_ring():
+    radius, _ = grid((150, 160, 9))
+    labels = np.where(radius < INNER, 1, np.where(radius < OUTER, 2, 0)).astype(np.uint8)
+    for index in (0, 4, 8):  # beyond the base, amid the middle, beyond the apex
+        labels[:, :, index][labels[:, :, index] == 1] = 2
+    expected = ["base", "base", "base", "middle", "middle", "middle", "apex", "apex", "cap"]
+    assert aha.rings(labels, base_first=True) == expected
+    assert aha.rings(labels[:, :, ::-1], base_first=False) == expected[::-1]
+    labels[:, :, 3] = 0
+    assert aha.rings(labels, base_first=True)[3:5] == [None, "middle"]
+
+
 @pytest.mark.parametrize("septum", [120.0, 300.0, 10.0])
 def test_the_right_ventricles_insertion_is_found_in_the_image(septum):
     labels = ring(0)
@@ -202,14 +246,57 @@ def test_mirrored_slices_give_the_same_segments_where_the_axes_are_known():
     unknown = quantify(labels[:, ::-1], SPACING, image[:, ::-1], base_first=True)
     assert unknown.case["mirrored"] == "unknown"
     assert unknown.segments != shown.segments
+    told = quantify(labels[:, ::-1], SPACING, image[:, ::-1], base_first=True, mirrored=True, right_handed=False)
+    assert (told.segments, told.case["mirrored"]) == (shown.segments, "yes")
 
 
 def test_masks_that_are_none_are_refused():
     with pytest.raises(ValueError, match="0 to 4"):
         quantify(np.full((4, 4, 2), 7), SPACING)
+    for wrong in (5, -1, 2.5, np.nan):
+        labels = ring().astype(np.float64)
+        labels[0, 0, 0] = wrong
+        for measure in (volumes, quantify):
+            with pytest.raises(ValueError, match="0 to 4"):
+                measure(labels, SPACING)
     for spacing in ((1.0, 1.0), (1.0, 0.0, 10.0), (1.0, 1.0, np.nan)):
         with pytest.raises(ValueError, match="three positive numbers"):
             quantify(ring(), spacing)
+
+
+def test_labels_stored_as_scaled_integers_are_whole_again():
+    labels = ring()
+    scaled = np.where(labels > 0, labels - 1e-5, 0)
+    assert volumes(scaled, SPACING) == volumes(labels, SPACING)
+    assert quantify(scaled, SPACING, insertion=0.0) == quantify(labels, SPACING, insertion=0.0)
+    assert volumes(labels > 0, SPACING)["muscle_ml"] == 0
+
+
+def ramp():
+    """Muscle whose intensity rises by one a degree around the wall, from 100 at 0 to 460 at 360."""
+    labels = ring(0)
+    return np.where(labels == 2, 100 + grid()[1], 1000.0), labels
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 5, 6])
+def test_on_a_ramp_deviations_cut_where_they_should(count):
+    image, labels = ramp()
+    remote = thresholds.remote_muscle(image, labels)
+    # The remote region is the first 60 degrees: mean 130, and the standard deviation of an even distribution.
+    share = (330 - count * 60 / np.sqrt(12)) / 360
+    mask = thresholds.above_deviations(image, labels, remote, count)
+    assert mask.sum() / (labels == 2).sum() == pytest.approx(share, abs=0.004)
+    muscle = np.pi * (OUTER**2 - INNER**2) * 60 / 1000
+    assert quantify(labels, SPACING, image).case[f"infarct_{count}sd_ml"] == pytest.approx(share * muscle, rel=0.015)
+
+
+@pytest.mark.parametrize(("offset", "scale"), [(0, 1), (-2048, 1), (0, 7)])
+def test_on_a_ramp_half_the_maximum_cuts_half_way_from_remote_muscle(offset, scale):
+    image, labels = ramp()
+    image = image * scale + offset
+    mask = thresholds.above_half_maximum(image, labels, thresholds.remote_muscle(image, labels))
+    share = (460 - (130 + 460) / 2) / 360
+    assert mask.sum() / (labels == 2).sum() == pytest.approx(share, abs=0.006)
 
 
 def test_thresholds_find_the_bright_sector():
@@ -239,6 +326,48 @@ def test_half_maximum_finds_nothing_in_a_normal_heart():
         thresholds.above_deviations(image, labels, np.zeros_like(remote), 5)
 
 
+def test_half_maximum_finds_nothing_where_blood_reaches_into_the_rim_of_the_contour():
+    labels = ring(0)
+    image = np.where(labels == 2, 50.0, 150.0) + np.random.default_rng(1).normal(0, 6, labels.shape)
+    image[(labels == 2) & ~thresholds.inner_muscle(labels) & (grid()[1] > 120)] = 150
+    assert not thresholds.above_half_maximum(image, labels, thresholds.remote_muscle(image, labels)).any()
+
+
+def test_half_maximum_finds_an_infarct_of_four_thousandths_of_the_muscle():
+    labels = ring(0)
+    radius, angle = grid()
+    infarct = (radius > 22) & (radius < 27) & (angle < 17.6) & (np.arange(6) == 3)
+    assert infarct.sum() / (labels == 2).sum() == pytest.approx(0.004, rel=0.03)
+    image = np.where(infarct, 180.0, np.where(labels == 2, 50.0, 150.0))
+    image += np.random.default_rng(1).normal(0, 6, labels.shape)
+    mask = thresholds.above_half_maximum(image, labels, thresholds.remote_muscle(image, labels))
+    np.testing.assert_array_equal(mask, infarct)
+
+
+def test_the_maximum_is_not_a_few_odd_voxels_nor_the_noise_of_a_large_infarct():
+    labels = ring(10.0)
+    noise = np.random.default_rng(1).normal(0, 40, labels.shape)
+    image = np.where(labels == 3, 180.0, np.where(labels == 2, 50.0, 150.0)) + np.where(labels == 3, noise, noise / 8)
+    assert thresholds.inner_muscle(labels)[24, 80].all()
+    image[24, 80] = 4000
+    mask = thresholds.above_half_maximum(image, labels, thresholds.remote_muscle(image, labels))
+    # Medians of nine have 0.41 of a voxel's deviation, and the highest of thousands lies 3.7 of theirs above 180: half
+    # way from 50 to 241 finds 81 % of the infarct. The highest voxel, about 330, would find 40 %.
+    assert np.mean(mask[labels == 3]) == pytest.approx(0.81, abs=0.03)
+    assert np.mean(mask[labels == 2]) < 0.001
+
+
+def test_half_maximum_is_not_known_where_the_wall_is_two_voxels_thick():
+    radius, _ = grid()
+    labels = np.where(radius < INNER, 1, np.where(radius < INNER + 0.6, 2, 0)).astype(np.uint8)
+    image = np.where(labels == 2, 50.0, 150.0)
+    case = quantify(labels, SPACING, image).case
+    assert np.isnan(case["infarct_fwhm_ml"])
+    assert case["infarct_5sd_ml"] == 0
+    with pytest.raises(ValueError, match="three voxels"):
+        thresholds.above_half_maximum(image, labels, labels == 2)
+
+
 def test_nothing_at_all_gives_nan_and_no_rows():
     figures = quantify(np.zeros((8, 8, 3), np.uint8), SPACING, np.zeros((8, 8, 3)))
     assert figures.slices == figures.segments == []
@@ -246,6 +375,50 @@ def test_nothing_at_all_gives_nan_and_no_rows():
     assert np.isnan(figures.case["infarct_fwhm_ml"])
     with pytest.raises(ValueError, match="shape"):
         quantify(np.zeros((8, 8)), SPACING)
+
+
+def test_a_table_says_how_cases_lie(tmp_path):
+    path = tmp_path / "insertions.csv"
+    path.write_text("\ufeffcase,insertion_degrees,reader,mirrored,base_first\nA,120.5,x,no,Yes\nB,,,,\nC,-10\n")
+    assert read_orientations(path) == {
+        "A": Orientation(120.5, True, False),
+        "B": Orientation(),
+        "C": Orientation(-10.0),
+    }
+    assert read_insertions(path) == {"A": 120.5, "C": -10.0}
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        ("", "has no column case"),
+        ("case,angle\nA,1\n", "has no column insertion_degrees"),
+        ("case,insertion_degrees\nA,left\n", "'left' for A; a number"),
+        ("case,insertion_degrees\nA,nan\n", "'nan' for A; a number"),
+        ("case,insertion_degrees\nA,1\nA,2\n", "line 3 has A again"),
+        ("case,insertion_degrees\n,2\n", "line 2 has no case"),
+        ("case,insertion_degrees,mirrored\nA,2,perhaps\n", "'perhaps' for A; yes, no"),
+        (b"case,insertion_degrees\n\xff\xfe", "is not a text file"),
+        (None, "cannot be read: No such file"),
+    ],
+)
+def test_an_unusable_table_of_insertions_is_refused(tmp_path, content, fault):
+    path = tmp_path / "insertions.csv"
+    if content is not None:
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+    with pytest.raises(CaseError, match=fault) as caught:
+        read_insertions(path)
+    assert str(caught.value).startswith(f"{path}: ")
+
+
+def run_command(*flags):
+    return subprocess.run(
+        [sys.executable, "-m", "launch.quantify", *flags],
+        cwd=Path(__file__).parent.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def read_rows(path):
@@ -258,13 +431,7 @@ def test_the_command_writes_a_row_for_each_case_slice_and_segment_and_goes_on_pa
     names = [file.name for file in emidec.find_cases(tmp_path / "cohort")]
     emidec.contour_path(tmp_path / "cohort", names[1]).write_bytes(b"no labels")
     flags = [f"--labels={tmp_path / 'cohort'}", f"--images={tmp_path / 'cohort'}", f"--output={tmp_path / 'out'}"]
-    result = subprocess.run(
-        [sys.executable, "-m", "launch.quantify", *flags],
-        cwd=Path(__file__).parent.parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    result = run_command(*flags)
     assert result.returncode == 1
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("failed")]
     assert names[1] in line
@@ -279,3 +446,42 @@ def test_the_command_writes_a_row_for_each_case_slice_and_segment_and_goes_on_pa
         assert sum(float(segment["muscle_ml"]) for segment in segments) == pytest.approx(muscle, rel=0.01)
         slices = [s for s in read_rows(tmp_path / "out" / "slices.csv") if s["case"] == row["case"]]
         assert len(slices) == (labels >= 2).any((1, 2)).sum()
+
+
+def test_the_command_takes_an_insertion_for_each_case(tmp_path):
+    phantom.write_cohort(tmp_path / "cohort", 3, 0, field_of_view_mm=90)
+    names = [file.name for file in emidec.find_cases(tmp_path / "cohort")]
+    table = tmp_path / "insertions.csv"
+    table.write_text(f"case,insertion_degrees,mirrored\n{names[0]},100,yes\n{names[1]},,no\n")
+    flags = [f"--labels={tmp_path / 'cohort'}", f"--output={tmp_path / 'out'}", f"--insertions={table}"]
+    assert run_command(*flags, "--insertion=30").returncode == 0
+    rows = read_rows(tmp_path / "out" / "cases.csv")
+    assert [row["insertion_degrees"] for row in rows] == ["100", "30", "30"]
+    assert [row["mirrored"] for row in rows] == ["yes", "no", "unknown"]
+    table.write_text("case\n")
+    result = run_command(*flags)
+    assert result.returncode == 1
+    assert result.stderr.strip() == f"error: {table}: has no column insertion_degrees"
+
+
+def test_masks_are_measured_without_what_trains_networks():
+    program = "import sys, cascade_jax.metrics, cascade_jax.quantify; print(*sys.modules)"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    loaded = {name.split(".")[0] for name in result.stdout.split()}
+    assert "cascade_jax" in loaded
+    assert not loaded & {"flax", "jax", "optax", "orbax", "tensorstore"}
+
+
+def test_the_packages_public_names_are_there_when_asked_for():
+    program = """
+import cascade_jax
+assert set(cascade_jax.__all__) <= set(dir(cascade_jax))
+for name in cascade_jax.__all__:
+    getattr(cascade_jax, name)
+assert cascade_jax.data.case.CaseError is cascade_jax.CaseError
+assert cascade_jax.plan.Plan and cascade_jax.load is cascade_jax.inference.load
+assert not hasattr(cascade_jax, "nothing")
+from cascade_jax import *
+assert UNet is models.UNet and metrics.dice and segment is models.segment
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)

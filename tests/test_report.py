@@ -1,6 +1,9 @@
 """The report: what the page says, and what it does in a real browser."""
 
+import base64
+import io
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -8,17 +11,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from cascade_jax import aha, tables
 from cascade_jax.data import emidec, phantom
-from cascade_jax.data.case import CaseError
+from cascade_jax.data.case import CAVITY, CaseError
 from cascade_jax.data.labels import EMIDEC
-from cascade_jax.report import Sources, write_report
-from cascade_jax.report.charts import bland_altman, bullseye
-from cascade_jax.report.slices import outlines, outlines_of
+from cascade_jax.evaluation import evaluate_labels
+from cascade_jax.quantification import Orientation
+from cascade_jax.report import Sources, slices, write_report
+from cascade_jax.report.charts import COLOURS, bland_altman, bullseyes, learning_curves
+from cascade_jax.report.quantities import measure
+from cascade_jax.report.slices import outlines, outlines_of, window
 from cascade_jax.report.steps import postprocessing_note, vote_note
-from cascade_jax.report.warnings import stack_warnings
+from cascade_jax.report.warnings import hidden_warnings, stack_warnings
 
 ROOT = Path(__file__).parent.parent
+SAMPLE = ROOT.parent / "shared" / "data" / "emidec_sample"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
@@ -28,26 +37,45 @@ def silent(iterable, _):
 
 def phantom_sources(root):
     cohort, earlier = root / "cohort", {"stage one": root / "stage1", "before postprocessing": root / "stage2"}
-    return Sources("three <phantoms>", root / "prediction", cohort, cohort, earlier)
+    shown = ("table1", "table2")
+    return Sources("three <phantoms>", root / "prediction", cohort, cohort, earlier, root / "run", shown)
 
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
-    """Three phantoms, and predictions of growing quality: shifted by 3, 2 and 1 pixels."""
+    """A page on three phantoms with predictions shifted by 3, 2 and 1 pixels, and their names, worst first."""
     root = tmp_path_factory.mktemp("report")
     phantom.write_cohort(root / "cohort", 3, 2, field_of_view_mm=115)
-    names = []
+    dice = {}
     for index, file in enumerate(emidec.find_cases(root / "cohort")):
         case = emidec.read_case(file)
-        names.append(case.name)
         labels = np.roll(case.labels, 3 - index, axis=2)
+        metrics = evaluate_labels(labels, case.labels, case.spacing)
+        dice[case.name] = np.mean([values["dice"] for values in metrics.values()])
         emidec.write_labels(root / "prediction", labels, case)
         emidec.write_labels(root / "stage1", np.roll(case.labels, 4, axis=1), case)
         emidec.write_labels(root / "stage2", np.where(np.arange(len(labels))[:, None, None] > 1, labels, 0), case)
         emidec.write_disagreement(root / "prediction", (labels != case.labels).astype(np.float32), case)
+    names = sorted(dice, key=dice.get)
     (root / "prediction" / "expected_dice.csv").write_text(f"case,myocardium\n{names[0]},0.41\n{names[1]},0.95\n")
+    write_run(root / "run", names)
     assert write_report(phantom_sources(root), root / "report.html", silent) == {}
     return root / "report.html", names
+
+
+def write_run(workdir, names):
+    """What a training of two folds leaves behind, for the report to show."""
+    targets = ("myocardium", "infarction", "no_reflow")
+    metrics = {target: {"dice": 0.75, "volume_difference_mm3": 1200.0} for target in targets}
+    folds = {"fold 0": {names[0]: metrics}, "fold 1": {name: metrics for name in names[1:]}}
+    for stage in (1, 2):
+        for fold in (0, 1):
+            folder = workdir / f"stage{stage}" / f"fold{fold}"
+            folder.mkdir(parents=True)
+            rows = [f"{step},{1 / (step + fold)},{0.2 * stage + step / 400}" for step in (100, 200)]
+            (folder / "metrics.csv").write_text("\n".join(["step,loss,validation_dice", *rows]))
+    tables.write(workdir, {"table1": folds, "table2": folds})
+    (workdir / "model.json").write_text(json.dumps({"rules": []}))
 
 
 def test_the_page_needs_nothing_else_and_is_small(report):
@@ -68,6 +96,140 @@ def test_the_page_says_what_each_step_changed(report):
     text = report[0].read_text()
     assert "What each step changed, mean of 3 cases" in text
     assert text.index("<th>stage one</th><th>before postprocessing</th><th>prediction</th>") > 0
+
+
+def test_the_cohort_page_of_a_run_has_its_tables_and_charts(report):
+    text = report[0].read_text()
+    cohort = text[text.index('<main id="cohort">') : text.index("</main>")]
+    assert re.findall("<caption>(.*?)</caption>", cohort)[:2] == [tables.TITLES["table1"], tables.TITLES["table2"]]
+    headings = re.findall("<h2>(.*?)</h2>", cohort)
+    assert headings[:3] == ["Learning curves", "Every case", "Infarct against the truth (Bland-Altman)"]
+    curves, boxes, agreement = re.findall(r'<div class="chart">(<svg.*?</svg>)</div>', cohort, flags=re.DOTALL)
+    for label in ("training loss", "validation Dice", "stage 1", "stage 2", "fold 0", "fold 1"):
+        assert label in curves
+    for title in ("myocardium Dice %", "infarction ratio %", "no-reflow VolDif mm3"):
+        assert title in boxes
+    for title in ("infarct, ml", "infarct, % of muscle"):
+        assert f"mean of prediction and truth, {title}" in agreement
+    assert agreement.count("+1.96 SD") == 2
+    assert cohort.count("<img ") == len(report[1])
+
+
+def test_the_page_has_no_id_twice_and_nothing_embedded_twice(report):
+    text = report[0].read_text()
+    assert "<style type" not in text, "a chart's style sheet would hold for the whole page"
+    for found in (re.findall(r'\bid="([^"]+)"', text), re.findall(r'"(data:image[^"]{2000,})"', text)):
+        assert found
+        assert len(found) == len(set(found))
+    ids = set(re.findall(r'\bid="([^"]+)"', text))
+    assert set(re.findall(r'href="#([^"]+)"', text)) - ids <= {f"case-{index}" for index in range(3)}
+
+
+def test_the_quantities_tell_of_wall_endocardium_thresholds_and_segments(report):
+    text = report[0].read_text()
+    case = text[text.index('<main class="case"') :]
+    case = case[: case.index("</main>")]
+    for title in ("wall thickness", "endocardium over infarct, share", "remote muscle + 2 SD", "half maximum"):
+        row = re.search(rf"<tr><td>[^<]*{re.escape(title)}[^<]*</td>(.*?)</tr>", case)[1]
+        assert re.fullmatch(r"(<td>[\d.e+]+</td>){2}<td>(mm|ml|%)</td>", row), row
+    segments = re.search(r"<details><summary>.*?</details>", case, flags=re.DOTALL)[0]
+    assert ">1 basal anterior<" in segments
+    assert segments.count("<tr><td>") >= 16
+    assert "doubt of the networks" in case
+    assert "disagreement" not in text.split("<script>")[0]
+
+
+def test_a_page_of_many_cases_sets_the_ten_worst_apart_by_their_mean_dice(tmp_path):
+    labels = np.zeros((1, 40, 40), np.uint8)
+    labels[0, 10:30, 10:30] = 2
+    labels[0, 12:16, 12:16] = 3
+    for index in range(12):
+        case = emidec.Case(f"case{index:02}", np.ones(labels.shape, np.float32), labels, (10.0, 1.5, 1.5))
+        emidec.write_labels(tmp_path / "truth", labels, case)
+        predicted = np.where(np.arange(40) < 13 + index % 6, np.minimum(labels, 2), labels)  # infarct missed by degrees
+        # Worse muscle where the infarct is better: by the muscle alone the order would be the other way round.
+        emidec.write_labels(tmp_path / "prediction", np.where(np.arange(40) < 21 - index % 6, predicted, 0), case)
+    sources = Sources("many", tmp_path / "prediction", None, tmp_path / "truth")
+    assert write_report(sources, tmp_path / "report.html", silent) == {}
+    text = (tmp_path / "report.html").read_text()
+    worst, others = text.split("<h2>")[-2:]
+    assert worst.startswith(
+        "The 10 worst cases, by the prediction&#39;s mean Dice over myocardium, infarction, no-reflow"
+    )
+    assert others.startswith("The other cases")
+    means = [[float(value) for value in re.findall(r"mean Dice ([\d.]+)", part)] for part in (worst, others)]
+    assert [len(part) for part in means] == [10, 2]
+    assert [*means[0], *means[1]] == sorted([*means[0], *means[1]])
+    assert means[0][0] < means[1][-1]
+
+
+@pytest.fixture(params=["phantom", "real"])
+def scattered(request, tmp_path):
+    """A case of the challenge's size whose prediction has stray voxels in the corners, and where it lies."""
+    if request.param == "real" and not SAMPLE.exists():
+        pytest.skip("the real sample is not beside the project")
+    if request.param == "phantom":
+        phantom.write_cohort(tmp_path / "cohort", 1, 5)
+    cohort = SAMPLE if request.param == "real" else tmp_path / "cohort"
+    case = emidec.read_case(emidec.find_cases(cohort)[0])
+    labels = np.roll(case.labels, 2, axis=1)
+    labels[2, 1:4, 1:4] = 3
+    labels[3, -4:-1, -4:-1] = 2
+    for folder in ("prediction", "stage1", "stage2"):
+        emidec.write_labels(tmp_path / folder, labels, case)
+    doubt = np.random.default_rng(0).random(labels.shape, np.float32) * (labels != case.labels)
+    emidec.write_disagreement(tmp_path / "prediction", doubt, case)
+    earlier = {"stage one": tmp_path / "stage1", "before postprocessing": tmp_path / "stage2"}
+    return labels, case, Sources("scattered", tmp_path / "prediction", cohort, cohort, earlier)
+
+
+def test_stray_voxels_do_not_blow_up_a_case_of_the_challenges_size(scattered, tmp_path):
+    labels, case, sources = scattered
+    assert window([labels, case.labels], case.spacing) == window(
+        [np.roll(case.labels, 2, axis=1), case.labels], case.spacing
+    )
+    assert write_report(sources, tmp_path / "report.html", silent) == {}
+    text = (tmp_path / "report.html").read_text()
+    of_the_case = text[text.index('<ul class="cards">') :]
+    assert len(of_the_case.encode()) < 2e5, "100 cases are to stay below 20 MB"
+    assert "of the prediction lie far from the rest" in of_the_case
+
+
+def test_pictures_of_a_large_stack_are_made_smaller():
+    noise = np.random.default_rng(0).random((9, 500, 400), np.float32) + 1
+    size = Image.open(io.BytesIO(decoded(slices.grey_images(noise, 0).images[0]))).size
+    assert 9 * size[0] * size[1] <= 150_000
+    assert size[0] / size[1] == pytest.approx(0.8, rel=0.02)
+    assert Image.open(io.BytesIO(decoded(slices.doubt_images(noise - 1)[0]))).size == size
+
+
+def decoded(uri):
+    return base64.b64decode(uri.split(",")[1])
+
+
+def test_prediction_and_truth_are_measured_in_one_frame(tmp_path):
+    case = phantom.simulate_case(2, 0)
+    truth = case.labels
+    # With the upper half of its basal slices missing, the prediction's larger end is the other one.
+    prediction = truth.copy()
+    prediction[len(truth) // 2 :, : int(np.nonzero(truth[-1])[0].mean())] = 0
+    prediction[len(truth) // 2 :][truth[len(truth) // 2 :] == CAVITY] = 0
+    assert aha.base_comes_first(emidec.to_file_axes(prediction)) != aha.base_comes_first(emidec.to_file_axes(truth))
+    layers = {"prediction": prediction, "truth": truth}
+    measured = measure(layers, case.spacing, case.image, Orientation(), None)
+    assert list(measured.layers) == ["prediction", "truth"]
+    rings = {layer: {row["slice"]: row["ring"] for row in values.slices} for layer, values in measured.layers.items()}
+    assert rings["truth"][len(truth)] == rings["prediction"][len(truth)] == "base"
+    angles = [values.case["insertion_degrees"] for values in measured.layers.values()]
+    assert angles[0] == angles[1]
+    assert "found in the image with the truth's outline, for the prediction as for the truth" in measured.frame
+    assert "The last slice is the base (the truth's larger end)" in measured.frame
+    alone = measure({"prediction": truth}, case.spacing, None, Orientation(), None)
+    assert "could be looked for without an image: segments are counted from the stack's x axis." in alone.frame
+    given = measure(layers, case.spacing, case.image, Orientation(40.0, True), None)
+    assert {values.case["insertion_degrees"] for values in given.layers.values()} == {40.0}
+    assert "counted from the given insertion of the right ventricle, 40 degrees" in given.frame
+    assert "The first slice is the base (as given)" in given.frame
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +262,15 @@ def is_open(page, name):
 
 
 def drawn(page, layer):
-    return page.locator(f"main:not([hidden]) .stage g.{layer} path").count()
+    return page.locator(f"main:not([hidden]) .stage g.{layer} path.core").count()
+
+
+def grey(page):
+    """The picture on the screen without outlines, float (height, width)."""
+    for box in page.locator("main:not([hidden]) .layer").all():
+        box.uncheck()
+    shot = page.locator("main:not([hidden]) .stage").screenshot()
+    return np.asarray(Image.open(io.BytesIO(shot)).convert("L"), float)
 
 
 def test_the_worst_case_comes_first_and_opens(page, report):
@@ -142,7 +312,7 @@ def test_layers_are_toggled_by_keyboard_and_mouse(page, report):
 def test_the_slider_and_the_arrows_go_through_the_slices(page, report):
     page.click("a[data-case='1']")
     is_open(page, report[1][1])
-    output, image = page.locator("main:not([hidden]) output"), page.locator("main:not([hidden]) .stage img").first
+    output, image = (page.locator(f"main:not([hidden]) {kind}").first for kind in ("output", ".stage img"))
     before = output.text_content(), image.get_attribute("src")
     page.keyboard.press("ArrowRight")
     after = output.text_content(), image.get_attribute("src")
@@ -152,16 +322,88 @@ def test_the_slider_and_the_arrows_go_through_the_slices(page, report):
     assert output.text_content().startswith("1 of")
     page.keyboard.press("ArrowLeft")
     assert output.text_content().startswith("1 of")
+    page.keyboard.press("]")
+    assert output.text_content().startswith("2 of")
+    page.keyboard.press("[")
+    assert output.text_content().startswith("1 of")
 
 
-def test_window_level_and_blend_change_the_picture(page, report):
+def test_up_and_down_scroll_the_page_and_leave_the_slice(page, report):
+    page.set_viewport_size({"width": 800, "height": 400})
+    page.click("a[data-case='1']")
+    is_open(page, report[1][1])
+    output = page.locator("main:not([hidden]) output").first
+    before = output.text_content()
+    for _ in range(3):
+        page.keyboard.press("ArrowDown")
+    page.wait_for_function("scrollY > 0", timeout=5000)
+    assert output.text_content() == before
+
+
+def test_a_wider_window_has_less_contrast_and_a_higher_level_is_darker(page, report):
     page.click("a[data-case='0']")
     is_open(page, report[1][0])
-    image = page.locator("main:not([hidden]) .stage img").first
-    page.locator("main:not([hidden]) .window").fill("200")
-    assert "contrast(200%)" in image.get_attribute("style")
-    page.locator("main:not([hidden]) .level").fill("150")
-    assert "brightness(150%)" in image.get_attribute("style")
+    sliders = {name: page.locator(f"main:not([hidden]) .{name}") for name in ("window", "level")}
+    numbers = {name: page.locator(f"main:not([hidden]) .{name} + output") for name in sliders}
+    start, said = grey(page), {name: float(number.text_content()) for name, number in numbers.items()}
+    sliders["window"].fill("200")
+    wide = grey(page)
+    assert wide.std() < 0.7 * start.std()
+    assert float(numbers["window"].text_content()) > said["window"]
+    sliders["level"].fill("80")
+    dark = grey(page)
+    assert dark.mean() < wide.mean() - 10
+    assert float(numbers["level"].text_content()) > said["level"]
+    sliders["level"].fill("0")
+    assert grey(page).mean() > wide.mean() + 10
+
+
+def test_at_first_nearly_all_intensities_are_shown():
+    image = np.random.default_rng(0).normal(2000, 100, (3, 60, 60)).astype(np.float32)
+    stack = slices.grey_images(image, 1)
+    np.testing.assert_allclose(stack.shown, np.percentile(image, (1, 99.5)), rtol=1e-5)
+    np.testing.assert_allclose(stack.held, np.percentile(image, (0.1, 99.9)), rtol=1e-5)
+
+
+def test_structures_and_layers_differ_in_more_than_colour(page, report):
+    dashes = [outline.dashes for outline in outlines_of(EMIDEC)]
+    assert len(set(dashes)) == len(dashes)
+    page.click("a[data-case='0']")
+    is_open(page, report[1][0])
+    keys = page.locator("main:not([hidden]) .legend li").all()
+    titles = [key.text_content().strip() for key in keys]
+    assert titles[:4] == ["epicardium", "cavity", "infarction", "no-reflow"]
+    assert titles[4:8] == ["truth", "prediction", "stage one", "before postprocessing"]
+    assert "doubt of the networks" in titles[8]
+    get = "path => { const s = getComputedStyle(path); return [s.strokeWidth, s.strokeOpacity, s.stroke === 'none']; }"
+    styles = [str([path.evaluate(get) for path in key.locator("path").all()]) for key in keys[4:8]]
+    assert len(set(styles)) == 4
+
+
+def test_the_dark_scheme_is_for_screens_and_print_leaves_the_controls_out(page, report):
+    page.click("a[data-case='0']")
+    is_open(page, report[1][0])
+    background = "getComputedStyle(document.body).backgroundColor"
+    controls = page.locator("main:not([hidden]) .controls")
+    page.emulate_media(media="screen", color_scheme="light")
+    assert page.evaluate(background) == "rgb(255, 255, 255)"
+    page.emulate_media(media="screen", color_scheme="dark")
+    assert page.evaluate(background) == "rgb(20, 23, 27)"
+    assert controls.is_visible()
+    page.emulate_media(media="print", color_scheme="dark")
+    assert page.evaluate(background) == "rgb(255, 255, 255)"
+    assert page.evaluate("getComputedStyle(document.body).color") == "rgb(27, 31, 36)"
+    assert controls.is_hidden()
+    assert page.locator("main:not([hidden]) .legend").first.is_visible()
+    details = page.locator("main:not([hidden]) details")
+    assert details.get_attribute("open") is None
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert details.get_attribute("open") is not None
+
+
+def test_the_blend_fades_one_for_the_other(page, report):
+    page.click("a[data-case='0']")
+    is_open(page, report[1][0])
     page.locator("main:not([hidden]) .blend").fill("100")
     assert page.locator("main:not([hidden]) g.truth").get_attribute("style") == "opacity: 0;"
     assert page.locator("main:not([hidden]) g.prediction").get_attribute("style") == "opacity: 1;"
@@ -179,17 +421,40 @@ def test_predictions_alone_make_a_page_too(report, tmp_path):
     assert "--output is needed" in result.stderr
 
 
+def test_insertions_are_taken_from_a_table(report, tmp_path):
+    root, names = report[0].parent, report[1]
+    command = [
+        sys.executable,
+        "-m",
+        "launch.report",
+        f"--prediction={root / 'prediction'}",
+        f"--truth={root / 'cohort'}",
+    ]
+    command += [f"--output={tmp_path / 'page.html'}", f"--insertions={tmp_path / 'insertions.csv'}"]
+    (tmp_path / "insertions.csv").write_text(f"case,insertion_degrees\n{names[1]},123\n")
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    text = (tmp_path / "page.html").read_text()
+    assert text.count("counted from the given insertion of the right ventricle, 123 degrees") == 1
+    (tmp_path / "page.html").unlink()
+    (tmp_path / "insertions.csv").write_text(f"case,insertion_degrees\n{names[1]},north\n")
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert "insertions.csv" in result.stderr
+    assert "north" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "page.html").exists()
+
+
 def test_a_case_that_does_not_fit_is_named_and_the_others_are_shown(report, tmp_path):
     root, names = report[0].parent, report[1]
     shutil.copytree(root / "cohort", tmp_path / "cohort")
-    case = emidec.read_case(emidec.find_cases(tmp_path / "cohort")[1])
     emidec.contour_path(tmp_path / "cohort", names[1]).write_bytes(b"no labels")
     sources = Sources("faults", root / "prediction", None, tmp_path / "cohort")
     failed = write_report(sources, tmp_path / "report.html", silent)
     assert list(failed) == [names[1]]
     text = (tmp_path / "report.html").read_text()
     assert f"{names[1]} could not be shown" in text
-    assert case.name == names[1]
     with pytest.raises(CaseError):
         write_report(Sources("nothing", tmp_path / "nowhere"), tmp_path / "other.html", silent)
     assert not (tmp_path / "other.html").exists()
@@ -207,16 +472,46 @@ def test_outlines_lie_on_the_borders_of_voxels_in_mm():
     np.testing.assert_allclose(points.max(0), (18, 9), atol=0.06)
 
 
-def test_warnings_name_the_slice():
-    labels = np.zeros((5, 40, 40), np.uint8)
-    labels[:, 10:20, 10:20] = 2
+def cylinder(depth=8, tilt=0):
+    """A heart of one shape in every slice, moved on by `tilt` pixels a slice."""
+    labels = np.zeros((depth, 60, 80), np.uint8)
+    for index in range(depth):
+        labels[index, 20:30, 15 + tilt * index : 25 + tilt * index] = 2
+    return labels
+
+
+def shifted_slices(labels):
+    """The slices, from 1, that warnings say are out of place."""
+    found = (re.match(r"slice (\d+) lies", warning) for warning in stack_warnings(labels, (10.0, 1.5, 1.5)))
+    return [int(match[1]) for match in found if match]
+
+
+@pytest.mark.parametrize("tilt", [0, 3])
+@pytest.mark.parametrize("moved", [[1], [4], [8], [2, 7], []])
+@pytest.mark.parametrize("stray", [False, True])
+def test_warnings_name_the_slices_out_of_place_and_no_others(moved, tilt, stray):
+    labels = cylinder(tilt=tilt)
+    for number in moved:
+        labels[number - 1] = np.roll(labels[number - 1], 9, axis=0)  # 13.5 mm
+    labels[5, 50:53, 70:73] = 2 * stray
+    assert shifted_slices(labels) == moved
+
+
+def test_warnings_are_in_words():
+    labels = cylinder(depth=5)
     assert stack_warnings(labels, (10.0, 1.5, 1.5)) == []
-    shifted = labels.copy()
-    shifted[2] = np.roll(labels[2], 8, axis=1)
-    assert any("slice 3 lies 12 mm" in warning for warning in stack_warnings(shifted, (10.0, 1.5, 1.5)))
+    labels[0] = np.roll(labels[0], 9, axis=0)
+    expected = ["slice 1 lies 14 mm off the line through the other slices"]
+    assert stack_warnings(labels, (10.0, 1.5, 1.5)) == expected
+    assert stack_warnings(labels[:4], (10.0, 1.5, 1.5)) == [], "four slices do not tell which of them is out of place"
     labels[1] = 0
     assert stack_warnings(labels, (10.0, 1.5, 1.5)) == ["no myocardium in slice 2, between slices that have some"]
     assert stack_warnings(np.zeros_like(labels), (10.0, 1.5, 1.5)) == ["no myocardium was found"]
+    shown = slice(0, 40), slice(0, 40)
+    labels[2, 50, 60] = 3
+    assert hidden_warnings({"prediction": labels}, shown, (10.0, 10.0, 10.0)) == [
+        "1 ml of the prediction lie far from the rest, outside the pictures"
+    ]
 
 
 def test_the_steps_are_put_into_words(tmp_path):
@@ -239,7 +534,21 @@ def test_the_steps_are_put_into_words(tmp_path):
 def test_charts_say_the_bias_and_every_segment():
     svg = bland_altman({"infarct, ml": ([3.0, 5.0, 8.0], [2.0, 4.0, 7.0])})
     assert "bias 1" in svg
-    svg = bullseye({1: 37.0, 17: 92.0}, "maximum transmurality")
+    svg = bullseyes({"prediction": {1: 37.0, 17: 92.0}, "truth": {1: 0.0}}, "bullseyes of a case")
     assert ">37<" in svg
     assert ">92<" in svg
-    assert svg.count(">-<") == 15
+    assert svg.count(">-<") == 15 + 16
+
+
+def test_learning_curves_have_a_colour_for_each_fold_and_a_line_for_each_stage():
+    points = [(1, 0.1), (2, 0.2)]
+    curves = {(stage, fold): {"loss": points, "validation_dice": points} for stage in (1, 2) for fold in range(3)}
+    svg = learning_curves(curves)
+    drawn = re.findall(r"stroke: (#[0-9a-f]{6})[^\"]*", svg)
+    for colour in COLOURS[:3]:
+        assert drawn.count(colour.lower()) >= 5, "loss and Dice of two stages, and the legend"
+    for colour in COLOURS[3:]:
+        assert colour.lower() not in drawn
+    for label in ("stage 1", "stage 2", "fold 0", "fold 1", "fold 2"):
+        assert svg.count(f">{label}<") == 1
+    assert learning_curves(dict(list(curves.items())[:3])).count("stroke-dasharray") < svg.count("stroke-dasharray")

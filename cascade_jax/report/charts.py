@@ -1,12 +1,15 @@
 """The report's charts, by Matplotlib, as SVG to be set into a page."""
 
+import html
 import io
+import re
 from collections.abc import Mapping, Sequence
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Wedge
 
 from cascade_jax.aha import SEGMENT_NAMES
@@ -16,6 +19,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _STYLES = ("-", "--", "-.", ":", (0, (5, 1)))
 _PANELS_IN_A_ROW = 4
 _MARKERS = ("o", "s", "^", "D", "v")
+_NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 
 
 def _figure(width: float, height: float) -> Figure:
@@ -24,32 +28,68 @@ def _figure(width: float, height: float) -> Figure:
     return figure
 
 
-def as_svg(figure: Figure) -> str:
-    """The figure as an `<svg>` element; the same figure gives the same text."""
-    buffer = io.StringIO()
-    with mpl.rc_context({"svg.hashsalt": "cascade_jax", "svg.fonttype": "none"}):
-        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]
-
-
-def learning_curves(curves: Mapping[str, Mapping[str, Sequence[tuple[int, float]]]]) -> str:
-    """Loss and validation Dice of every fold.
+def as_svg(figure: Figure, name: str) -> str:
+    """The figure as an `<svg>` element; the same figure of the same name gives the same text.
 
     Args:
-        curves: {"stage 1, fold 0": {"loss": [(step, value), ...], "validation_dice": [...]}}.
+        figure: a chart.
+        name: what it is called for those who cannot see it. No two charts of a page have the same name: Matplotlib
+            hashes it into the ids.
+    """
+    buffer = io.StringIO()
+    # Text stays text, in one font; the page's reader may not have it, and gets another without serifs.
+    style = {"svg.hashsalt": name, "svg.fonttype": "none", "font.sans-serif": ["DejaVu Sans"]}
+    with mpl.rc_context(style):
+        FigureCanvasSVG(figure).print_svg(buffer, metadata=_NO_METADATA)
+    text = buffer.getvalue()
+    text = _fit_for_a_page(text[text.index("<svg") :].strip())
+    return text.replace("<svg ", f'<svg role="img" aria-label="{html.escape(name)}" ', 1)
+
+
+def _fit_for_a_page(text: str) -> str:
+    """Matplotlib's SVG without what is meant for a file of its own, and in a third of the room."""
+    # The style sheet would hold for the whole page.
+    text = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", text, count=1, flags=re.DOTALL)
+    text = re.sub(r"<!--.*?-->|(?<=>)\s+(?=<)", "", text, flags=re.DOTALL)
+    # Every chart calls its groups alike ("axes_1"); ids that something refers to are hashed, and stay.
+    used = set(re.findall(r'(?:href="|url\()#([^")]+)', text))
+    text = re.sub(r' id="([^"]+)"', lambda found: found[0] if found[1] in used else "", text)
+    text = re.sub(r' transform="rotate\(-0 [^"]*"', "", text)
+    # Coordinates to a hundredth of a point.
+    return re.sub(
+        r' (?:d|x|y)="[^"]+"', lambda found: re.sub(r"(\.\d\d)\d+", r"\1", found[0]).replace(" \n", " "), text
+    )
+
+
+def learning_curves(curves: Mapping[tuple[int, int], Mapping[str, Sequence[tuple[int, float]]]]) -> str:
+    """Loss and validation Dice of every fold: a colour and a marker for each fold, a line style for each stage.
+
+    Args:
+        curves: {(stage, fold): {"loss": [(step, value), ...], "validation_dice": [...]}}.
     """
     figure = _figure(9, 3.2)
     loss, dice = figure.subplots(1, 2)
-    for index, (name, values) in enumerate(curves.items()):
-        stage = int("stage 2" in name)
-        style = {"color": COLOURS[index % len(COLOURS)], "linestyle": _STYLES[stage], "label": name, "linewidth": 1.2}
+    for (stage, fold), values in curves.items():
+        style = {"color": _of(COLOURS, fold), "linestyle": _of(_STYLES, stage - 1), "linewidth": 1.2}
         loss.plot(*np.array(values["loss"]).reshape(-1, 2).T, **style)
-        dice.plot(*np.array(values["validation_dice"]).reshape(-1, 2).T, marker=_MARKERS[stage], ms=3, **style)
+        dice.plot(*np.array(values["validation_dice"]).reshape(-1, 2).T, marker=_of(_MARKERS, fold), ms=4, **style)
     loss.set(xlabel="step", ylabel="training loss")
     dice.set(xlabel="step", ylabel="validation Dice, mean of labels", ylim=(0, 1))
-    figure.legend(*loss.get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=7, frameon=False)
-    return as_svg(figure)
+    stages, folds = (sorted(numbers) for numbers in map(set, zip(*curves, strict=True)))
+    lines = [
+        *(Line2D([], [], color="black", linestyle=_of(_STYLES, stage - 1), label=f"stage {stage}") for stage in stages),
+        *(
+            Line2D([], [], color=_of(COLOURS, fold), marker=_of(_MARKERS, fold), ms=4, label=f"fold {fold}")
+            for fold in folds
+        ),
+    ]
+    figure.legend(handles=lines, loc="outside right upper", fontsize=8, frameon=False, handlelength=3)
+    return as_svg(figure, "learning curves")
+
+
+def _of(styles: Sequence, index: int):
+    """The style of that number, from the first again when they are used up."""
+    return styles[index % len(styles)]
 
 
 def box_plots(values: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
@@ -72,7 +112,7 @@ def box_plots(values: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
             axes.plot(position + spread, column, marker, ms=3, alpha=0.6, color=COLOURS[position - 1])
         axes.set_xticks(range(1, len(columns) + 1), columns, fontsize=8)
         axes.set_title(metric.replace(", ", ",\n"), fontsize=9)
-    return as_svg(figure)
+    return as_svg(figure, "box plots of every metric")
 
 
 def bland_altman(pairs: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> str:
@@ -96,47 +136,56 @@ def bland_altman(pairs: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -
             axes.annotate(
                 f"{text} {level:.2g}",
                 (1, level),
+                xytext=(-4, 2),
                 xycoords=("axes fraction", "data"),
-                fontsize=7,
+                textcoords="offset points",
+                fontsize=8,
                 ha="right",
                 va="bottom",
             )
         axes.set(xlabel=f"mean of prediction and truth, {quantity}", ylabel="prediction - truth")
         axes.margins(y=0.2)
-    return as_svg(figure)
+    return as_svg(figure, "Bland-Altman plots of " + " and ".join(pairs))
 
 
-def bullseye(transmurality: Mapping[int, float], title: str) -> str:
-    """The 17-segment plot of maximum transmurality, percent; anterior at the top, septum to the left.
+def bullseyes(transmurality: Mapping[str, Mapping[int, float]], name: str) -> str:
+    """17-segment plots of maximum transmurality, percent, side by side; anterior at the top, septum to the left.
 
     Args:
-        transmurality: {AHA segment: percent}; segments that the stack does not reach are left out and drawn empty.
-        title: above it.
+        transmurality: {layer: {AHA segment: percent}}; segments that the stack does not reach are left out and drawn
+            empty.
+        name: of the chart.
     """
-    figure = _figure(3.2, 3.4)
-    axes = figure.add_subplot()
-    colours = mpl.colormaps["YlOrRd"]
-    for number in SEGMENT_NAMES:
-        outer, inner, start, width = _place(number)
-        value = transmurality.get(number)
-        face = "none" if value is None or np.isnan(value) else colours(value / 100)
-        axes.add_patch(Wedge((0, 0), outer, start, start + width, width=outer - inner, fc=face, ec="#555", lw=0.8))
-        radius, angle = (outer + inner) / 2 if number < 17 else 0.0, np.deg2rad(start + width / 2)
-        text = "-" if value is None or np.isnan(value) else f"{value:.0f}"
-        dark = value is not None and value > 60
-        axes.text(
-            radius * np.cos(angle),
-            radius * np.sin(angle),
-            text,
-            ha="center",
-            va="center",
-            fontsize=8,
-            color="white" if dark else "black",
-        )
-    axes.set(xlim=(-4.1, 4.1), ylim=(-4.1, 4.1), aspect="equal")
-    axes.set_axis_off()
-    axes.set_title(title, fontsize=9)
-    return as_svg(figure)
+    figure = _figure(3.2 * len(transmurality), 3.4)
+    for axes, (layer, percents) in zip(
+        np.atleast_1d(figure.subplots(1, len(transmurality))), transmurality.items(), strict=True
+    ):
+        for number in SEGMENT_NAMES:
+            _draw_segment(axes, number, percents.get(number, np.nan))
+        axes.set(xlim=(-4.1, 4.1), ylim=(-4.1, 4.1), aspect="equal")
+        axes.set_axis_off()
+        axes.set_title(f"{layer}: maximum transmurality, %", fontsize=9)
+    return as_svg(figure, name)
+
+
+def _draw_segment(axes, number: int, percent: float) -> None:
+    """A segment's sector in the colour of the percent, which is written into it; NaN is drawn empty."""
+    known = not np.isnan(percent)
+    face = mpl.colormaps["YlOrRd"](percent / 100) if known else "none"
+    outer, inner, start, width = _place(number)
+    axes.add_patch(
+        Wedge((0, 0), outer, start, start + width, width=outer - inner, fc=face, ec="#555", lw=0.8, clip_on=False)
+    )
+    radius, angle = (outer + inner) / 2 if number < 17 else 0.0, np.deg2rad(start + width / 2)
+    axes.text(
+        radius * np.cos(angle),
+        radius * np.sin(angle),
+        f"{percent:.0f}" if known else "-",
+        ha="center",
+        va="center",
+        fontsize=8,
+        color="white" if known and percent > 60 else "black",
+    )
 
 
 def _place(number: int) -> tuple[float, float, float, float]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from cascade_jax.data.case import CaseError
 from cascade_jax.inference import load_labels
-from cascade_jax.report.page import Sources
+from cascade_jax.report.cases import Sources
 
 
 def sources_of_run(workdir: Path) -> dict[str, Sources]:

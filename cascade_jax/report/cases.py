@@ -1,0 +1,177 @@
+"""Reads what is known about each case of a report: labels, image, doubt, metrics, quantities and warnings."""
+
+import csv
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from cascade_jax.confidence import DOUBTFUL
+from cascade_jax.data import emidec
+from cascade_jax.data.case import CaseError
+from cascade_jax.data.labels import EMIDEC, LabelTable, spoken
+from cascade_jax.evaluation import evaluate_labels
+from cascade_jax.preparation import Progress
+from cascade_jax.quantification import Orientation
+from cascade_jax.report import slices
+from cascade_jax.report.quantities import Measured, measure
+from cascade_jax.report.warnings import hidden_warnings, stack_warnings
+
+
+@dataclasses.dataclass(frozen=True)
+class Sources:
+    """Where things lie; only the prediction is needed.
+
+    Attributes:
+        title: of the page.
+        prediction: labels in the challenge's layout, such as `launch.predict` writes.
+        images: images of the same cases: a file, a folder of files or a cohort.
+        truth: true labels in the challenge's layout.
+        earlier: labels of earlier steps of the cascade, to be shown beside: {step, as `steps.STEPS` calls it: folder}.
+        workdir: of the training, for its tables and learning curves.
+        tables: which of the training's tables belong to these cases.
+        labels: which labels there are; what only hearts have is left out for others than the challenge's.
+        orientations: {case: what is known of how its slices lie}, instead of a search for it.
+    """
+
+    title: str
+    prediction: Path
+    images: Path | None = None
+    truth: Path | None = None
+    earlier: Mapping[str, Path] = dataclasses.field(default_factory=dict)
+    workdir: Path | None = None
+    tables: tuple[str, ...] = ()
+    labels: LabelTable = EMIDEC
+    orientations: Mapping[str, Orientation] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class ReportCase:
+    """A case as the report knows it; arrays are (depth, height, width).
+
+    Attributes:
+        name: of the case.
+        spacing: mm along the arrays' axes.
+        image: float32, zeros where there is none.
+        layers: labels of the "prediction", the "truth" and earlier steps.
+        shown: rows and columns of the pictures.
+        doubt: of the networks, 0 to 1 (`confidence.disagreement`), or None.
+        measured: of prediction and truth; None for other labels than the challenge's.
+        metrics: {layer: {target: {metric: value}}} against the truth; empty without one.
+        expected_dice: the main target's, by the cascade's own account, or None.
+        warnings: sentences.
+    """
+
+    name: str
+    spacing: tuple[float, float, float]
+    image: np.ndarray
+    layers: dict[str, np.ndarray]
+    shown: tuple[slice, slice]
+    doubt: np.ndarray | None
+    measured: Measured | None
+    metrics: dict[str, dict]
+    expected_dice: float | None
+    warnings: list[str]
+
+    @property
+    def mean_dice(self) -> float | None:
+        """The prediction's mean Dice over all targets, None without truth."""
+        if not self.metrics:
+            return None
+        return float(np.mean([values["dice"] for values in self.metrics["prediction"].values()]))
+
+
+def read_cases(sources: Sources, progress: Progress) -> tuple[list[ReportCase], dict[str, str]]:
+    """The cases, worst first: by mean Dice, then those without truth by expected Dice, then by name.
+
+    Returns:
+        The cases, and {case: reason} of those that could not be read.
+
+    Raises:
+        CaseError: there are no predictions, or a table beside them is not what it should be.
+    """
+    failed: dict[str, str] = {}
+    contours = emidec.find_contours(sources.prediction, faults=failed)
+    truths = {} if sources.truth is None else emidec.find_contours(sources.truth, faults=failed)
+    files = [] if sources.images is None else emidec.find_inputs(sources.images, faults=failed)
+    images = {file.name: file for file in files}
+    expected = _expected_dice(sources.prediction, sources.labels)
+    cases = []
+    for name in progress(sorted(contours), f"reading {len(contours)} cases"):
+        try:
+            cases.append(_read_case(sources, name, contours[name], truths, images, expected.get(name)))
+        except CaseError as error:
+            failed[name] = str(error)
+    return sorted(cases, key=_badness), failed
+
+
+def _badness(case: ReportCase) -> tuple:
+    # Dice is at most 1: what is not known comes after what is.
+    known = [2.0 if dice is None else dice for dice in (case.mean_dice, case.expected_dice)]
+    return *known, case.name
+
+
+def _expected_dice(folder: Path, table: LabelTable) -> dict[str, float]:
+    path = folder / "expected_dice.csv"
+    if not path.exists():
+        return {}
+    with path.open(newline="") as file:
+        rows = csv.DictReader(file)
+        if table.main not in (rows.fieldnames or ()):
+            raise CaseError(path, f"has no column {table.main}; say with --labels_of whose labels these are")
+        return {row["case"]: float(row[table.main]) for row in rows if row[table.main]}
+
+
+def _fitting(path: Path, array: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+    """What was read from a file, if it is of the prediction's shape."""
+    if array.shape != prediction.shape:
+        raise CaseError(path, "is not of the prediction's shape")
+    return array
+
+
+def _read_layers(sources: Sources, name: str, prediction: np.ndarray, truths: Mapping[str, Path]) -> dict:
+    paths = {"truth": truths[name]} if name in truths else {}
+    for step, folder in sources.earlier.items():
+        if (path := emidec.contour_path(folder, name)).exists():
+            paths[step] = path
+    read = {
+        layer: _fitting(path, emidec.read_labels(path, sources.labels)[0], prediction) for layer, path in paths.items()
+    }
+    return {"prediction": prediction} | read
+
+
+def _read_case(
+    sources: Sources, name: str, contour: Path, truths: Mapping[str, Path], images: Mapping, expected: float | None
+) -> ReportCase:
+    table = sources.labels
+    prediction, spacing = emidec.read_labels(contour, table)
+    layers = _read_layers(sources, name, prediction, truths)
+    image = None
+    if name in images:
+        case = emidec.read_case(dataclasses.replace(images[name], contour=None))
+        image = _fitting(images[name].image, case.image, prediction)
+    path = emidec.disagreement_path(sources.prediction, name)
+    doubt = _fitting(path, emidec.read_voxels(path), prediction) if path.exists() else None
+
+    final = {layer: layers[layer] for layer in ("prediction", "truth") if layer in layers}
+    measured = None
+    if table == EMIDEC:
+        orientation = sources.orientations.get(name, Orientation())
+        measured = measure(final, spacing, image, orientation, emidec.read_right_handed(contour))
+    metrics = {}
+    if "truth" in layers:
+        metrics = {
+            layer: evaluate_labels(labels, layers["truth"], spacing, table)
+            for layer, labels in layers.items()
+            if layer != "truth"
+        }
+    # Earlier steps' regions do not widen the pictures: they are what the later ones removed.
+    shown = slices.window(list(final.values()), spacing)
+    warnings = stack_warnings(prediction, spacing, table) + hidden_warnings(final, shown, spacing)
+    if sources.images is not None and image is None:
+        warnings.append("no image of this case was found")
+    if expected is not None and expected < DOUBTFUL:
+        warnings.insert(0, f"doubtful: the cascade expects a Dice of {expected:.2f} for the {spoken(table.main)}")
+    image = np.zeros(prediction.shape, np.float32) if image is None else image
+    return ReportCase(name, spacing, image, layers, shown, doubt, measured, metrics, expected, warnings)

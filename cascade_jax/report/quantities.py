@@ -1,0 +1,150 @@
+"""A case's quantities as the page shows them: prediction and truth measured in one frame, and set into rows of text."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from cascade_jax import aha
+from cascade_jax.data import emidec
+from cascade_jax.quantification import Orientation
+from cascade_jax.quantify import DEVIATIONS, Quantities, quantify
+
+_OF_THE_CASE = (
+    ("cavity", "cavity_ml", "ml"),
+    ("muscle", "muscle_g", "g"),
+    ("wall thickness, mean", "wall_thickness_mm", "mm"),
+    ("infarct", "infarct_g", "g"),
+    ("infarct, share of the muscle", "infarct_percent", "%"),
+    ("no-reflow", "no_reflow_g", "g"),
+    ("no-reflow, share of the muscle", "no_reflow_percent", "%"),
+    ("transmurality, mean where there is infarct", "transmurality_mean_percent", "%"),
+    ("transmurality, maximum", "transmurality_max_percent", "%"),
+    ("endocardium", "endocardium_cm2", "cm²"),
+    ("endocardium over infarct", "infarct_endocardium_cm2", "cm²"),
+    ("endocardium over infarct, share", "infarct_endocardium_percent", "%"),
+    ("infarct as outlined", "infarct_ml", "ml"),
+    *((f"infarct by threshold, remote muscle + {count} SD", f"infarct_{count}sd_ml", "ml") for count in DEVIATIONS),
+    ("infarct by threshold, full width at half maximum", "infarct_fwhm_ml", "ml"),
+)
+# Soft hyphens, where a narrow column may break a word.
+OF_A_SEGMENT = (
+    ("muscle, g", "muscle_g"),
+    ("wall, mm", "wall_thickness_mm"),
+    ("infarct, %", "infarct_percent"),
+    ("no-reflow, %", "no_reflow_percent"),
+    ("trans\u00admurality, mean %", "transmurality_mean_percent"),
+    ("maxi\u00admum %", "transmurality_max_percent"),
+    ("endo\u00adcardium over infarct, %", "infarct_endocardium_percent"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """Quantities of a case.
+
+    Attributes:
+        layers: of "prediction" and, where there is one, "truth".
+        frame: sentences on where the segments of all layers are counted from.
+    """
+
+    layers: dict[str, Quantities]
+    frame: str
+
+
+def measure(
+    layers: Mapping[str, np.ndarray],
+    spacing: Sequence[float],
+    image: np.ndarray | None,
+    orientation: Orientation,
+    right_handed: bool | None,
+) -> Measured:
+    """Measures prediction and truth with the same insertion of the right ventricle and the same base.
+
+    Both are found once, with the truth's outline if there is one, else with the prediction's: found for each, they
+    could differ, and the segments of the two could not be compared.
+
+    Args:
+        layers: labels (depth, height, width) of "prediction" and, where there is one, "truth".
+        spacing: mm along the same axes.
+        image: same shape, or None.
+        orientation: what is known of how the slices lie; what it leaves open is found.
+        right_handed: as `quantify` takes it.
+    """
+    arrays = {layer: emidec.to_file_axes(labels) for layer, labels in layers.items()}
+    leading = "truth" if "truth" in arrays else "prediction"
+    base_first = orientation.base_first
+    frame = {
+        "base_first": aha.base_comes_first(arrays[leading]) if base_first is None else base_first,
+        "mirrored": orientation.mirrored,
+        "right_handed": right_handed,
+    }
+    size, shown = spacing[::-1], None if image is None else emidec.to_file_axes(image)
+    quantities = {leading: quantify(arrays[leading], size, shown, insertion=orientation.insertion, **frame)}
+    found = quantities[leading].case["insertion_degrees"]
+    # Where none was found, segments are counted from the x axis, which lies at 0 degrees.
+    insertion = 0.0 if np.isnan(found) else found
+    for layer in arrays.keys() - {leading}:
+        quantities[layer] = quantify(arrays[layer], size, shown, insertion=insertion, **frame)
+    text = _frame(quantities[leading].case, leading, frame["base_first"], base_first is not None, image is not None)
+    return Measured({layer: quantities[layer] for layer in arrays}, text)
+
+
+def _frame(figures: Mapping, leading: str, base_first: bool, base_is_given: bool, with_image: bool) -> str:
+    """In words, where segments are counted from.
+
+    Args:
+        figures: of the case.
+        leading: the layer that it was found with.
+        base_first: whether the first slice is the base.
+        base_is_given: and not found.
+        with_image: whether there was an image to look for the right ventricle in.
+    """
+    source, angle = figures["segments_from"], figures["insertion_degrees"]
+    alike = ", for the prediction as for the truth" if leading == "truth" else ""
+    if source == "given":
+        text = f"Segments are counted from the given insertion of the right ventricle, {angle:.0f} degrees{alike}."
+    elif source == "right ventricle":
+        text = (
+            f"Segments are counted from the right ventricle's insertion, {angle:.0f} degrees, found in the image with "
+            f"the {leading}'s outline{alike}."
+        )
+    else:
+        reason = f"was found with the {leading}'s outline" if with_image else "could be looked for without an image"
+        text = f"No right ventricle {reason}: segments are counted from the stack's x axis{alike}."
+    end = "first" if base_first else "last"
+    how = "as given" if base_is_given else f"the {leading}'s larger end"
+    mirrored = {
+        "yes": " The slices are shown mirrored; the segments allow for it.",
+        "unknown": " The file does not say whether its slices are mirrored; segments suppose a view from the apex.",
+    }.get(figures["mirrored"], "")
+    return f"{text} The {end} slice is the base ({how}).{mirrored}"
+
+
+def _text(value: float | None) -> str:
+    if value is None or np.isnan(value):
+        return "-"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def case_rows(quantities: Iterable[Quantities]) -> list[tuple[str, str, list[str]]]:
+    """Title, unit and a column for each of the quantities; what none of them has is left out."""
+    columns = [measured.case for measured in quantities]
+    return [
+        (title, unit, [_text(column.get(key)) for column in columns])
+        for title, key, unit in _OF_THE_CASE
+        if any(key in column for column in columns)
+    ]
+
+
+def segment_rows(quantities: Iterable[Quantities]) -> list[tuple[str, list[str]]]:
+    """Number and name of each segment that a stack reaches, and for each of the quantities `OF_A_SEGMENT` in turn."""
+    columns = [{row["segment"]: row for row in measured.segments} for measured in quantities]
+    reached = sorted({number for column in columns for number in column})
+    return [
+        (
+            f"{number} {aha.SEGMENT_NAMES[number]}",
+            [_text(column.get(number, {}).get(key)) for column in columns for _, key in OF_A_SEGMENT],
+        )
+        for number in reached
+    ]
