@@ -1,25 +1,38 @@
-"""Writes a trained cascade, all folds and weights, as one StableHLO file that runs with JAX alone.
+"""Writes a trained cascade, all folds and weights, as one StableHLO file that runs with JAX and flatbuffers alone.
 
     python -m launch.export [--workdir=DIR] --output=cascade.stablehlo [--shape=10,256,224]
 
-`jax.export.deserialize(bytearray(content)).call(image, valid)` then maps a preprocessed image, float32 (depth, height,
-width), and its field of view, bool of the same shape, to uint8 labels and float32 probabilities.
+Beside it, cascade.json says what the program cannot: the spacing, shape and normalisation of its input, the labels'
+names, and the rules that clean its labels up. In another process (pip install jax flatbuffers; flatbuffers is what
+`deserialize` reads with):
+
+    description = json.load(open("cascade.json"))
+    program = jax.export.deserialize(bytearray(open("cascade.stablehlo", "rb").read()))
+    image = ...  # float32 (depth, height, width), as description["preprocessing"] says
+    valid = ...  # bool of the same shape, the field of view
+    labels, probabilities = program.call(image, valid)
 """
 
+import json
 from pathlib import Path
 
 from absl import flags
 
 import cascade_jax
-from cascade_jax.data.files import replacing
-from cascade_jax.export import PLATFORMS, export_cascade
+from cascade_jax.data.files import replacing, write_text
+from cascade_jax.export import PLATFORMS, describe_export, export_cascade
 from cascade_jax.inference import PRETRAINED
 from launch import command
 
 _WORKDIR = flags.DEFINE_string(
     "workdir", PRETRAINED, "The working folder of a finished training; without it, the cascade in the box."
 )
-_OUTPUT = flags.DEFINE_string("output", None, "The file to write.")
+_OUTPUT = flags.DEFINE_string("output", None, "The file to write; its description is beside it as .json.")
+flags.register_validator(
+    "output",
+    lambda path: path is None or (Path(path).name and Path(path).suffix != ".json"),
+    "a file that does not end in .json is needed, which is its description's name",
+)
 _SHAPE = flags.DEFINE_list("shape", None, "Depth, height and width of the images; default: as in training.")
 flags.register_validator(
     "shape",
@@ -31,10 +44,14 @@ _PLATFORMS = flags.DEFINE_multi_enum("platforms", PLATFORMS, PLATFORMS, "On whic
 
 def main() -> None:
     shape = None if _SHAPE.value is None else [int(size) for size in _SHAPE.value]
-    content = export_cascade(cascade_jax.load(_WORKDIR.value), shape, _PLATFORMS.value)
-    with replacing(Path(_OUTPUT.value)) as partial:
+    cascade, path = cascade_jax.load(_WORKDIR.value), Path(_OUTPUT.value)
+    content = export_cascade(cascade, shape, _PLATFORMS.value)
+    description = {"program": path.name} | describe_export(cascade, shape, _PLATFORMS.value)
+    with replacing(path) as partial:
         partial.write_bytes(content)
-    print(f"{_OUTPUT.value}: {len(content) / 1e6:.1f} MB")
+        # Within, so that there is no program without its description.
+        write_text(path.with_suffix(".json"), json.dumps(description, indent=1))
+    print(f"{path}: {len(content) / 1e6:.1f} MB, described in {path.with_suffix('.json').name}")
 
 
 if __name__ == "__main__":

@@ -50,6 +50,56 @@ def test_what_is_exported_tells_the_true_spacing_in_its_affine(cohort, raw):
     assert dataset["labels"]["no_reflow"] == 4
 
 
+def oblique(spacing):
+    """An affine of voxels (x, y, slice) of that size, mm, in a short axis's orientation."""
+    normal = np.array([0.6, -0.48, 0.64])
+    across = np.array([0.8, 0.36, -0.48])
+    return nib.affines.from_matvec(np.stack([across, np.cross(normal, across), normal], 1) * spacing, (10, -20, 30))
+
+
+def export_with(affine, codes, cohort, tmp_path):
+    """A case with that affine, and that of its files as exported and as imported again."""
+    case = emidec.read_case(emidec.find_cases(cohort)[0])
+    case.header.set_sform(affine, codes[0])
+    case.header.set_qform(affine, codes[1])
+    case.header["pixdim"][1:4] = case.spacing[::-1]
+    emidec.write_case(tmp_path / "one", case)
+    nnunet.export_dataset(tmp_path / "one", tmp_path / "raw", silent)
+    nnunet.import_dataset(tmp_path / "raw", tmp_path / "back", {}, silent)
+    (back,) = emidec.find_cases(tmp_path / "back")
+    exported = [
+        nib.load(tmp_path / "raw" / "imagesTr" / f"{case.name}_0000.nii.gz"),
+        nib.load(tmp_path / "raw" / "labelsTr" / f"{case.name}.nii.gz"),
+    ]
+    return case, [image.affine for image in (*exported, nib.load(back.image), nib.load(back.contour))]
+
+
+@pytest.mark.parametrize("codes", [(1, 1), (2, 0), (0, 1)])
+def test_good_geometry_survives_the_way_there_and_back(cohort, tmp_path, codes):
+    spacing = emidec.read_case(emidec.find_cases(cohort)[0]).spacing[::-1]
+    _, affines = export_with(oblique(spacing), codes, cohort, tmp_path)
+    for affine in affines:
+        np.testing.assert_allclose(affine, oblique(spacing), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("fault", ["size", "shear", "not known", "not finite"])
+def test_geometry_that_cannot_be_true_is_replaced_by_the_voxels_size(cohort, tmp_path, fault):
+    spacing = np.asarray(emidec.read_case(emidec.find_cases(cohort)[0]).spacing[::-1])
+    affine, codes = oblique(spacing), (2, 0)
+    if fault == "size":
+        affine = oblique((1.0, 1.0, 1.0))
+    elif fault == "shear":
+        affine[:3, 0] += 0.1 * affine[:3, 1]
+        affine[:3, 0] *= spacing[0] / np.linalg.norm(affine[:3, 0])
+    elif fault == "not finite":
+        affine[0, 3] = np.nan
+    else:
+        codes = (0, 0)
+    _, affines = export_with(affine, codes, cohort, tmp_path)
+    for affine in affines[:2]:
+        np.testing.assert_allclose(affine, np.diag([*spacing, 1]), rtol=1e-6)
+
+
 def change_labels(raw, labels):
     path = raw / "dataset.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"labels": labels}))
@@ -115,7 +165,15 @@ def test_a_training_takes_nnunets_folds(cohort, tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "fault"),
-    [("{", "is not JSON"), ('{"a": 1}', "not a list of folds"), ('[{"val": ["x"]}]', "each case")],
+    [
+        ("{", "is not JSON"),
+        ('{"a": 1}', "not a list of folds"),
+        ('[{"val": ["a", "b"]}]', "not a list of folds"),
+        ('[{"train": ["a", "b"], "val": ["x"]}]', "each case"),
+        ('[{"train": [], "val": ["a"]}, {"train": ["a"], "val": ["b"]}]', "does not train fold 0 .* see b"),
+        ('[{"train": ["b"], "val": ["a"]}, {"train": ["a", "b"], "val": ["b"]}]', "does not train fold 1 .* see b"),
+        ('[{"train": ["b", "b"], "val": ["a"]}, {"train": ["a"], "val": ["b"]}]', "does not train fold 0 .* see b"),
+    ],
 )
 def test_unusable_splits_are_refused(tmp_path, content, fault):
     path = tmp_path / "splits_final.json"

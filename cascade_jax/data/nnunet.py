@@ -11,6 +11,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from nibabel.spatialimages import HeaderDataError
 
 from cascade_jax.data import emidec
 from cascade_jax.data.case import LABEL_NAMES, Case, CaseError
@@ -18,6 +19,7 @@ from cascade_jax.data.files import make_writable_folder, replacing, write_text
 from cascade_jax.data.labels import make_label_table
 
 _CHANNEL = "_0000"
+_RIGHT_ANGLES = 1e-3  # by how much the products of an affine's axes may miss 0, and 1 with themselves
 
 
 def _read_json(path: Path):
@@ -116,7 +118,8 @@ def _mapped(path: Path, case: Case, known: Mapping[int, int]) -> np.ndarray:
 def export_dataset(root: Path, raw: Path, progress: Callable, names: Sequence[str] = LABEL_NAMES) -> int:
     """Writes a labelled cohort in the challenge's layout as a raw dataset for nnU-Net.
 
-    Files get an affine with the true voxel size: nnU-Net reads that, and the challenge's say 1 mm.
+    Files keep their affine where its voxels are of pixdim's size and at right angles, which nnU-Net's reader requires.
+    Others, such as the challenge's that say 1 mm, get one of the true voxel size alone: nnU-Net reads the affine.
 
     Args:
         root: the cohort.
@@ -138,7 +141,7 @@ def export_dataset(root: Path, raw: Path, progress: Callable, names: Sequence[st
     for folder in ("imagesTr", "labelsTr"):
         make_writable_folder(raw / folder)
     for case in progress(cases, f"exporting {len(cases)} cases"):
-        affine = np.diag([*case.spacing[::-1], 1.0])
+        affine = _affine(case)
         for array, path in (
             (case.image, raw / "imagesTr" / f"{case.name}{_CHANNEL}.nii.gz"),
             (case.labels, raw / "labelsTr" / f"{case.name}.nii.gz"),
@@ -156,6 +159,24 @@ def export_dataset(root: Path, raw: Path, progress: Callable, names: Sequence[st
     return len(files)
 
 
+def _affine(case: Case) -> np.ndarray:
+    """How a case's voxels (x, y, slice) lie in the patient, mm: float (4, 4).
+
+    Of the voxels' size alone where the header does not say it credibly.
+    """
+    spacing = np.asarray(case.spacing[::-1])
+    plain = np.diag([*spacing, 1.0])
+    if case.header is None or not (case.header["sform_code"] > 0 or case.header["qform_code"] > 0):
+        return plain
+    try:
+        affine = case.header.get_best_affine()
+    except (ValueError, HeaderDataError):  # a quaternion that is none
+        return plain
+    axes = affine[:3, :3] / spacing
+    credible = np.isfinite(affine).all() and np.allclose(axes.T @ axes, np.eye(3), atol=_RIGHT_ANGLES)
+    return affine if credible else plain
+
+
 def read_splits(path: Path, names: list[str]) -> list[list[str]]:
     """The validation cases of each fold in nnU-Net's `splits_final.json`.
 
@@ -164,15 +185,22 @@ def read_splits(path: Path, names: list[str]) -> list[list[str]]:
         names: of the cohort's cases.
 
     Raises:
-        CaseError: the file is unusable, or its folds do not have each case of the cohort once.
+        CaseError: the file is unusable, its folds do not have each case of the cohort once, or a fold does not train on
+            all others.
     """
     splits = _read_json(path)
     try:
         folds = [sorted(map(str, split["val"])) for split in splits]
+        trained = [sorted(map(str, split["train"])) for split in splits]
     except (TypeError, KeyError):
         raise CaseError(path, "is not a list of folds with train and val") from None
     listed = sorted(name for fold in folds for name in fold)
     if listed != sorted(names):
         odd = sorted(set(listed) ^ set(names)) or [name for name in set(listed) if listed.count(name) > 1]
         raise CaseError(path, f"does not have each case of the cohort in one fold's val: see {odd[0]}")
+    for index, (fold, train) in enumerate(zip(folds, trained, strict=True)):
+        others = sorted(set(names) - set(fold))
+        if train != others:
+            odd = sorted(set(train) ^ set(others)) or [name for name in train if train.count(name) > 1]
+            raise CaseError(path, f"does not train fold {index} on each case outside its val once: see {odd[0]}")
     return folds
