@@ -73,18 +73,21 @@ def test_another_config_is_refused_in_the_same_folder(pretrained):
         experiment.run(tiny_config(seed=1), pretrained[0], silent)
 
 
-def test_stage_one_goes_on_from_another_runs(pretrained, tmp_path):
+def test_both_stages_go_on_from_another_runs(pretrained, tmp_path):
     workdir, _ = pretrained
     config = tiny_config(init_from=str(workdir), seed=1)
     experiment.run(config, tmp_path, silent)
-    before, after = (cascade_jax.load(folder).params[0] for folder in (workdir, tmp_path))
-    moved = [np.abs(one - other).max() for one, other in zip(*map(jax.tree.leaves, (before, after)), strict=True)]
-    # Adam moves a weight by the learning rate a step at most, or little more; other random weights lie far off.
-    assert 0 < max(moved) < 2 * config.stage1.steps * config.stage1.learning_rate
+    before, after = (cascade_jax.load(folder).params for folder in (workdir, tmp_path))
+    for stage, settings in enumerate((config.stage1, config.stage2)):
+        pairs = zip(jax.tree.leaves(before[stage]), jax.tree.leaves(after[stage]), strict=True)
+        moved = max(np.abs(one - other).max() for one, other in pairs)
+        # Adam moves a weight by the learning rate a step at most, or little more; other random weights lie far off.
+        assert 0 < moved < 2 * settings.steps * settings.learning_rate
 
 
-def test_another_network_cannot_go_on(pretrained, tmp_path):
-    config = tiny_config(**{"init_from": str(pretrained[0]), "plan.slices.features": (4, 16)})
+@pytest.mark.parametrize("part", ["slices", "volumes"])
+def test_another_network_cannot_go_on(pretrained, tmp_path, part):
+    config = tiny_config(**{"init_from": str(pretrained[0]), f"plan.{part}.features": (4, 16)})
     with pytest.raises(experiment.ConfigError, match="another network"):
         experiment.run(config, tmp_path, silent)
 
