@@ -75,15 +75,6 @@ def read_orientations(path: Path) -> dict[str, Orientation]:
     return result
 
 
-def read_insertions(path: Path) -> dict[str, float]:
-    """The angles of the right ventricle's anterior insertion in a table: {case: degrees}, of those that are known.
-
-    Args, Raises: as `read_orientations`.
-    """
-    read = read_orientations(path).items()
-    return {name: orientation.insertion for name, orientation in read if orientation.insertion is not None}
-
-
 def _degrees(path: Path, name: str, field: str) -> float | None:
     if not field.strip():
         return None
