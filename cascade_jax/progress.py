@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 
@@ -53,6 +52,9 @@ class TrainingLog:
         os.replace(partial, path)
         self._file = path.open("a", newline="")
         self._rows = csv.DictWriter(self._file, self.COLUMNS)
+        # Imported where it is used: it takes PyTorch with it, where that is installed, and half a gigabyte.
+        from tensorboardX import SummaryWriter
+
         self._events = SummaryWriter(str(folder), purge_step=first_step + 1, flush_secs=30)
         self._bar = (
             tqdm(total=steps, initial=first_step, desc=description, unit="step", dynamic_ncols=True)
