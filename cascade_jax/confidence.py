@@ -7,7 +7,7 @@ from cascade_jax.data.labels import EMIDEC, LabelTable
 DOUBTFUL = 0.8  # a case whose expected Dice of the main target (the myocardium) is below this wants a reader's eye
 
 
-def disagreement(probabilities: np.ndarray) -> np.ndarray:
+def doubt(probabilities: np.ndarray) -> np.ndarray:
     """The share of doubt in every voxel: 1 minus the highest mean probability over folds and mirror images.
 
     Args:
@@ -17,6 +17,18 @@ def disagreement(probabilities: np.ndarray) -> np.ndarray:
         float (*spatial), 0 where all are sure of the same label.
     """
     return 1.0 - probabilities.max(axis=-1)
+
+
+def disagreement(counts: np.ndarray) -> np.ndarray:
+    """The share of the folds that vote for another label than the one with most votes.
+
+    Args:
+        counts: integer (*spatial, class), how many folds voted for each label.
+
+    Returns:
+        float32 (*spatial), 0 where all agree, as everywhere if there is one fold only.
+    """
+    return (1.0 - counts.max(axis=-1) / counts.sum(axis=-1)).astype(np.float32)
 
 
 def expected_dice(probabilities: np.ndarray, labels: np.ndarray, table: LabelTable = EMIDEC) -> dict[str, float]:

@@ -10,14 +10,15 @@ import jax
 import numpy as np
 
 from cascade_jax import compilation, postprocess, training
-from cascade_jax.confidence import disagreement, expected_dice
+from cascade_jax.confidence import doubt, expected_dice
 from cascade_jax.data import augment, emidec, nnunet, store
 from cascade_jax.data.case import Case, CaseError
 from cascade_jax.data.files import write_text
 from cascade_jax.data.labels import LabelTable
 from cascade_jax.data.preprocess import Example, restore_labels, restore_scores
 from cascade_jax.evaluation import evaluate_labels
-from cascade_jax.figures import draw_case
+from cascade_jax.expected_dice import read_expected_dice, write_expected_dice
+from cascade_jax.figures import draw_case, write_colour_tables
 from cascade_jax.fitting import Trainer, fit, make_trainer
 from cascade_jax.inference import (
     MODEL_FILE,
@@ -30,7 +31,7 @@ from cascade_jax.inference import (
     load,
 )
 from cascade_jax.plan import Plan
-from cascade_jax.prediction import write_expected_dice
+from cascade_jax.prediction import write_maps
 from cascade_jax.preparation import Progress
 from cascade_jax.validation import dice_over_voxels, predict_one
 
@@ -151,19 +152,20 @@ class CrossValidation:
         marker = folder / "predictions"
         if marker.exists():
             return
-        labels = []
+        labels, expected = [], {}
+        output = self.workdir / "predictions" / STAGES[stage]
         description = f"stage {stage + 1}, fold {fold}: predicting its {len(self.folds[fold])} validation cases"
         for position in self.progress(self.positions(fold), description):
             example = self.examples[position]
             prior = None if cohort.prior is None else cohort.prior[position]
             probabilities = jax.device_get(predict(cohort.image[position], prior))
             labels.append(np.where(example.valid, probabilities.argmax(-1), 0).astype(np.uint8))
+            expected[example.name] = expected_dice(probabilities, labels[-1], self.plan.labels)
             case = emidec.read_case(self.files[example.name], self.plan.labels)
-            emidec.write_labels(
-                self.workdir / "predictions" / STAGES[stage],
-                restore_labels(probabilities, example.grid),
-                case,
-            )
+            restored = restore_scores(probabilities, example.grid)
+            emidec.write_labels(output, restored.argmax(-1).astype(np.uint8), case)
+            emidec.write_map(output, emidec.DOUBT, doubt(restored), case)
+        write_expected_dice(folder, expected, self.plan.labels)
         # Last, so that it says that all of the fold's predictions are there.
         store.write_array(marker, np.stack(labels))
 
@@ -192,18 +194,23 @@ class CrossValidation:
         Returns:
             {"table1": ..., "table2": ...}: {column: {case: metrics}} for the folds given.
         """
+        table = self.plan.labels
         names = [name for fold in folds for name in self.folds[fold]]
         cases = {
-            name: emidec.read_case(self.files[name], self.plan.labels)
-            for name in self.progress(names, "evaluating both stages")
+            name: emidec.read_case(self.files[name], table) for name in self.progress(names, "evaluating both stages")
         }
         raw = {name: self._read(STAGES[1], name) for name in names}
         rules = postprocess.choose_rules(
-            [(raw[name], case.labels, case.spacing) for name, case in cases.items()], table=self.plan.labels
+            [(raw[name], case.labels, case.spacing) for name, case in cases.items()], table=table
         )
         final = {name: postprocess.apply(rules, raw[name], case.spacing) for name, case in cases.items()}
+        predictions = self.workdir / "predictions"
         for name, labels in final.items():
-            emidec.write_labels(self.workdir / "predictions" / "final", labels, cases[name])
+            emidec.write_labels(predictions / "final", labels, cases[name])
+        folders = [fold_folder(self.workdir, STAGES[1], fold) for fold in folds]
+        expected = {name: dice for folder in folders for name, dice in read_expected_dice(folder, table).items()}
+        write_expected_dice(predictions / "final", expected, table)
+        write_colour_tables(predictions, table)
         model = {
             "plan": self.plan.to_json(),
             "folds": list(folds),
@@ -225,33 +232,40 @@ class CrossValidation:
         }
 
     def held_out(self, root: Path) -> dict:
-        """The folds' vote on cases that no fold has seen.
+        """The folds' vote on cases that no fold has seen; stage one's, and what postprocessing changed, lie beside it.
 
         Returns:
             {column: {case: metrics}}: "ensemble", and each fold's "stage 1" and "final" result on its own.
         """
         cascade = load(self.workdir)
+        predictions = self.workdir / "predictions"
         columns: dict[str, dict] = {"ensemble": {}}
         expected: dict[str, dict[str, float]] = {}
+        one_hot = np.eye(len(self.plan.labels.names), dtype=np.float32)
         files = emidec.find_cases(root, labelled=True)
         for file in self.progress(files, f"the {len(cascade.folds)} folds vote on {len(files)} held-out cases"):
             case = emidec.read_case(file, self.plan.labels)
             example = cascade.example(case)
             vote = cascade.vote(example)
-            labels = cascade.finish(restore_labels(vote.counts + vote.probabilities, example.grid), case)
-            folder = self.workdir / "predictions" / "held_out"
-            emidec.write_labels(folder, labels, case)
-            emidec.write_disagreement(folder, disagreement(restore_scores(vote.probabilities, example.grid)), case)
-            expected[case.name] = expected_dice(vote.probabilities, vote.labels, self.plan.labels)
-            columns["ensemble"][case.name] = self._evaluate(labels, case)
+            result = cascade.conclude(vote, example, case, details=True)
+            emidec.write_labels(predictions / "held_out", result.labels, case)
+            write_maps(predictions / "held_out", result, case)
+            # Of stage one there are votes only: a tie goes to the lower label.
+            before = {
+                "held_out_stage1": one_hot[vote.fold_priors].sum(0),
+                "held_out_stage2": vote.counts + vote.probabilities,
+            }
+            for folder, scores in before.items():
+                emidec.write_labels(predictions / folder, restore_labels(scores, example.grid), case)
+            expected[case.name] = result.expected_dice
+            columns["ensemble"][case.name] = self._evaluate(result.labels, case)
             for fold, prior, final in zip(cascade.folds, vote.fold_priors, vote.fold_labels, strict=True):
-                for column, result in (("stage 1", prior), ("final", final)):
-                    one_hot = np.eye(len(self.plan.labels.names), dtype=np.float32)[result]
-                    restored = restore_labels(one_hot, example.grid)
+                for column, labels in (("stage 1", prior), ("final", final)):
+                    restored = restore_labels(one_hot[labels], example.grid)
                     if column == "final":
                         restored = cascade.finish(restored, case)
                     columns.setdefault(f"{column}, fold {fold}", {})[case.name] = self._evaluate(restored, case)
-        write_expected_dice(self.workdir / "predictions" / "held_out", expected, self.plan.labels)
+        write_expected_dice(predictions / "held_out", expected, self.plan.labels)
         return columns
 
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from cascade_jax.data.case import BACKGROUND, CAVITY, INFARCTION, MYOCARDIUM, NO_REFLOW
-from cascade_jax.data.files import replacing
+from cascade_jax.data.files import replacing, write_text
 from cascade_jax.data.labels import EMIDEC, LabelTable, spoken
 
 LABEL_COLOURS = {CAVITY: "#ff2020", MYOCARDIUM: "#20d020", INFARCTION: "#3060ff", NO_REFLOW: "#ffe600"}
@@ -146,10 +146,15 @@ def _legend(table: LabelTable, label: int) -> str:
     return "normal myocardium" if table == EMIDEC and label == MYOCARDIUM else spoken(table.names[label])
 
 
-def colour_tables(table: LabelTable = EMIDEC) -> dict[str, str]:
-    """The labels' names and colours as other programs read them: {file name: text}.
+def write_colour_tables(folder: Path, table: LabelTable = EMIDEC) -> None:
+    """Writes the labels' names and colours as other programs read them.
 
-    `labels.ctbl` is 3D Slicer's colour table, `labels.tsv` the look-up table of a segmentation in BIDS derivatives.
+    `labels.ctbl` is 3D Slicer's colour table, `dseg.tsv` the look-up table that BIDS derivatives have for discrete
+    segmentations.
+
+    Args:
+        folder: where.
+        table: of the labels.
     """
     slicer = ["# Color table of cascade_jax: number, name, red, green, blue, opacity", "0 background 0 0 0 0"]
     bids = ["index\tname\tcolor", "0\tbackground\t#000000"]
@@ -157,4 +162,5 @@ def colour_tables(table: LabelTable = EMIDEC) -> dict[str, str]:
         levels = " ".join(str(round(255 * part)) for part in to_rgb(colour))
         slicer.append(f"{label} {table.names[label]} {levels} 255")
         bids.append(f"{label}\t{table.names[label]}\t{colour}")
-    return {"labels.ctbl": "\n".join(slicer) + "\n", "labels.tsv": "\n".join(bids) + "\n"}
+    write_text(folder / "labels.ctbl", "\n".join(slicer) + "\n")
+    write_text(folder / "dseg.tsv", "\n".join(bids) + "\n")

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cascade_jax import checkpoint, compilation, postprocess, weights
-from cascade_jax.confidence import expected_dice
+from cascade_jax.confidence import disagreement, expected_dice
 from cascade_jax.data.case import Case, CaseError
 from cascade_jax.data.emidec import from_file_axes, to_file_axes
 from cascade_jax.data.files import make_writable_folder, write_text
@@ -41,12 +41,15 @@ class Segmentation(NamedTuple):
         labels: uint8, postprocessed.
         probabilities: float32, with the classes along a last axis: the mean over folds and mirror images, before
             postprocessing.
+        disagreement: float32, the share of the folds that vote for another label than the majority; None if there is
+            one fold only.
         expected_dice: of each target of the plan's labels, by the cascade's own account (`confidence.expected_dice`);
             below `confidence.DOUBTFUL` for the first (the myocardium), look at the case yourself.
     """
 
     labels: np.ndarray
     probabilities: np.ndarray | None
+    disagreement: np.ndarray | None
     expected_dice: dict[str, float]
 
 
@@ -118,22 +121,31 @@ class Cascade:
         """The folds' vote on the networks' grid, as numpy arrays."""
         return jax.device_get(self._segment(self.params, example.image, example.valid))
 
-    def segment_case(self, case: Case, *, probabilities: bool = False) -> Segmentation:
+    def segment_case(self, case: Case, *, details: bool = False) -> Segmentation:
         """Segments a case; arrays are (depth, height, width) in the case's own grid.
 
         Args:
             case: the case.
-            probabilities: whether to bring those to the case's grid too; otherwise they are None.
+            details: whether to bring probabilities and disagreement to the case's grid too; otherwise they are None.
 
         Raises:
             CaseError: the image has no contrast.
         """
         example = self.example(case)
-        vote = self.vote(example)
+        return self.conclude(self.vote(example), example, case, details=details)
+
+    def conclude(self, vote: Vote, example: Example, case: Case, *, details: bool) -> Segmentation:
+        """What a vote on the networks' grid says about the case; arguments and result as for `segment_case`."""
         labels = self.finish(restore_labels(vote.counts + vote.probabilities, example.grid), case)
         expected = expected_dice(vote.probabilities, vote.labels, self.plan.labels)
-        restored = restore_scores(vote.probabilities, example.grid) if probabilities else None
-        return Segmentation(labels, restored, expected)
+        if not details:
+            return Segmentation(labels, None, None, expected)
+        probabilities = restore_scores(vote.probabilities, example.grid)
+        if len(self.folds) == 1:
+            return Segmentation(labels, probabilities, None, expected)
+        share = disagreement(vote.counts)
+        restored = restore_scores(np.stack([1 - share, share], axis=-1), example.grid)[..., 1]
+        return Segmentation(labels, probabilities, restored, expected)
 
     def fold_params(self, stage: int, fold: int) -> Any:
         """One fold's parameters of one stage (0 or 1); folds beyond the last begin anew with the first."""
@@ -151,7 +163,8 @@ class Cascade:
         Args:
             image: (x, y, slice), as nibabel gives it, or one slice (x, y); exactly 0 means outside the field of view.
             spacing: mm along (x, y, slice), as `header.get_zooms()` gives it; for one slice (x, y) will do.
-            details: also return the probabilities, and the Dice that the cascade expects to have.
+            details: also return the probabilities, where the folds disagree, and the Dice that the cascade expects to
+                have.
 
         Returns:
             uint8 labels of the image's shape, by `plan.labels.names`: 0 background, 1 cavity, 2 normal myocardium,
@@ -167,7 +180,7 @@ class Cascade:
             stack = self.segment(image[..., None], (*spacing[:2], *(spacing[2:] or (1.0,))), details=details)
             if not details:
                 return stack[:, :, 0]
-            return stack._replace(labels=stack.labels[:, :, 0], probabilities=stack.probabilities[:, :, 0])
+            return Segmentation(*(part if part is None else part[:, :, 0] for part in stack[:3]), stack.expected_dice)
         spacing = tuple(float(value) for value in spacing)
         if image.ndim != 3 or not image.size:
             raise CaseError(
@@ -180,11 +193,12 @@ class Cascade:
         if len(spacing) != 3 or not all(np.isfinite(value) and value > 0 for value in spacing):
             raise CaseError("spacing", f"is {spacing}; three positive numbers (mm) are needed")
         case = Case("image", from_file_axes(image).astype(np.float32), None, spacing[::-1])
-        result = self.segment_case(case, probabilities=details)
+        result = self.segment_case(case, details=details)
         labels = to_file_axes(result.labels)
         if not details:
             return labels
-        return Segmentation(labels, result.probabilities.transpose(2, 1, 0, 3), result.expected_dice)
+        shares = None if result.disagreement is None else to_file_axes(result.disagreement)
+        return Segmentation(labels, result.probabilities.transpose(2, 1, 0, 3), shares, result.expected_dice)
 
 
 def _read_model(workdir) -> tuple[Path, dict]:

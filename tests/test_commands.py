@@ -230,9 +230,9 @@ def test_predict_over_a_cohort_goes_on_past_bad_cases_and_lists_them(trained, tm
     assert "c_text.nii" in failed[1]
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "b_good",
+        "dseg.tsv",
         "expected_dice.csv",
         "labels.ctbl",
-        "labels.tsv",
     }
     header, row = (tmp_path / "out" / "expected_dice.csv").read_text().splitlines()
     assert header == "case,myocardium,infarction,no_reflow,doubtful"
@@ -254,6 +254,60 @@ def test_the_readmes_ten_lines_run(trained, tmp_path):
     assert names["labels"].shape == nib.load(scan).shape
     assert names["scores"]["myocardium"]["dice"] == 1
     assert names["logits"].shape == (1, 64, 64, 5)
+
+
+def test_what_a_training_leaves_is_quantified_reported_and_given_to_nnunet(trained, tmp_path):
+    workdir, _ = trained
+    predicted, cohort = workdir / "predictions" / "held_out", workdir / "data" / "held_out"
+    (name,) = emidec.find_contours(predicted)
+    for kind in (emidec.DOUBT, emidec.DISAGREEMENT):
+        values, _ = read(emidec.map_path(predicted, kind, name))
+        assert values.shape == nib.load(emidec.find_cases(cohort)[0].image).shape
+        assert 0 < values.max() <= 1
+    assert values.max() == 0.5, "one of two folds disagrees"
+    for arguments in (
+        {"labels": predicted, "images": cohort, "output": tmp_path / "tables"},
+        {"labels": cohort, "images": cohort, "output": tmp_path / "truth"},
+    ):
+        result = run("quantify", **arguments)
+        assert result.returncode == 0, result.stderr
+        assert (arguments["output"] / "cases.csv").read_text().splitlines()[1].startswith(f"{name},")
+    result = run("report", workdir=workdir, output=tmp_path)
+    assert result.returncode == 0, result.stderr
+    pages = {page: (tmp_path / page).read_text() for page in ("report.html", "report_held_out.html")}
+    for page, text in pages.items():
+        shown = re.findall(r'class="layer" value="([^"]+)"', text), re.findall(r'class="heat" value="([^"]+)"', text)
+        layers = {"prediction", "truth", "stage one", "before postprocessing"}
+        maps = {emidec.DOUBT} | ({emidec.DISAGREEMENT} if "held_out" in page else set())
+        assert tuple(map(set, shown)) == (layers, maps), page
+        assert "What each step changed" in text
+        assert "doubtful: the cascade expects a Dice" in text
+    result = run("nnunet", cohort=workdir / "data" / "training", to_raw=tmp_path / "Dataset001_Phantom")
+    assert result.returncode == 0, result.stderr
+    assert json.loads((tmp_path / "Dataset001_Phantom" / "dataset.json").read_text())["numTraining"] == 4
+
+
+def test_a_trained_cascade_is_exported_released_and_reads_dicom(trained, tmp_path):
+    from dicom_series import write_classic
+
+    workdir, _ = trained
+    case = emidec.read_case(emidec.find_cases(workdir / "data" / "held_out")[0])
+    cascade = cascade_jax.load(workdir)
+    result = run("export", workdir=workdir, output=tmp_path / "cascade.stablehlo", platforms="cpu")
+    assert result.returncode == 0, result.stderr
+    program = jax.export.deserialize(bytearray((tmp_path / "cascade.stablehlo").read_bytes()))
+    example = cascade.example(case)
+    np.testing.assert_array_equal(program.call(example.image, example.valid)[0], cascade.vote(example).labels)
+    result = run("release", workdir=workdir, output=tmp_path / "released")
+    assert result.returncode == 0, result.stderr
+    released = cascade_jax.load(tmp_path / "released")
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-7), released.params, cascade.params)
+    write_classic(tmp_path / "series", case)
+    result = run("dicom", workdir=tmp_path / "released", input=tmp_path / "series", output=tmp_path / "out")
+    assert result.returncode == 0, result.stderr
+    assert {path.name for path in (tmp_path / "out" / "case").iterdir()} == {
+        *("Images", "Contours", "Doubt", "Disagreement", "case.png", "case.seg.dcm", "case.sr.dcm")
+    }
 
 
 @pytest.mark.skipif(not SAMPLE.exists(), reason="the real sample is not beside the project")

@@ -7,7 +7,7 @@ from matplotlib.image import imread
 
 from cascade_jax import figures
 from cascade_jax.data.case import CAVITY, INFARCTION, LABEL_NAMES, MYOCARDIUM, NO_REFLOW, CaseError
-from cascade_jax.figures import LABEL_COLOURS, colour_tables, draw_case
+from cascade_jax.figures import LABEL_COLOURS, draw_case, write_colour_tables
 
 SPACING = (10.0, 1.5, 1.5)
 SHAPE = (2, 60, 50)
@@ -152,10 +152,10 @@ def test_labels_of_another_shape_are_refused(tmp_path):
         draw(tmp_path / "case.png", noise(), {"prediction": four_blocks()[:1]})
 
 
-def test_other_programs_get_the_names_and_colours_of_the_pictures():
-    tables = colour_tables()
-    slicer = [line.split() for line in tables["labels.ctbl"].splitlines() if not line.startswith("#")]
-    bids = [line.split("\t") for line in tables["labels.tsv"].splitlines()[1:]]
+def test_other_programs_get_the_names_and_colours_of_the_pictures(tmp_path):
+    write_colour_tables(tmp_path)
+    slicer = [line.split() for line in (tmp_path / "labels.ctbl").read_text().splitlines() if line[0] != "#"]
+    bids = [line.split("\t") for line in (tmp_path / "dseg.tsv").read_text().splitlines()[1:]]
     assert [row[1] for row in slicer] == [row[1] for row in bids] == list(LABEL_NAMES)
     for number, colour in LABEL_COLOURS.items():
         assert np.allclose([int(level) / 255 for level in slicer[number][2:5]], to_rgb(colour))

@@ -16,7 +16,7 @@ from cascade_jax.data import emidec, nnunet, phantom
 from cascade_jax.data.case import CaseError
 from cascade_jax.data.labels import EMIDEC, LabelTable, make_label_table
 from cascade_jax.evaluation import as_text, evaluate_folders
-from cascade_jax.figures import colour_tables
+from cascade_jax.figures import write_colour_tables
 from cascade_jax.inference import load_labels
 from cascade_jax.plan import make_plan
 from cascade_jax.prediction import predict_cases
@@ -100,11 +100,11 @@ def test_one_component_is_no_foregone_conclusion_for_other_labels():
     )
 
 
-def test_colour_tables_name_the_labels():
-    table = make_label_table(NAMES, [("heart", NAMES[1:])])
-    tables = colour_tables(table)
-    assert [line.split()[1] for line in tables["labels.ctbl"].splitlines()[1:]] == list(NAMES)
-    assert len({line.split("\t")[2] for line in tables["labels.tsv"].splitlines()[1:]}) == 3
+def test_colour_tables_name_the_labels(tmp_path):
+    write_colour_tables(tmp_path, make_label_table(NAMES, [("heart", NAMES[1:])]))
+    slicer, bids = ((tmp_path / name).read_text().splitlines()[1:] for name in ("labels.ctbl", "dseg.tsv"))
+    assert [line.split()[1] for line in slicer] == list(NAMES)
+    assert len({line.split("\t")[2] for line in bids}) == 3
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from test_export import ELSEWHERE
 
 import cascade_jax
 from cascade_jax.data import emidec
@@ -75,6 +76,19 @@ def test_report_shows_it(predicted, tmp_path):
     text = (tmp_path / "report.html").read_text()
     assert NAME in text
     assert "could not be shown" not in text
+
+
+def test_the_exported_cascade_labels_it_alike_without_this_package(tmp_path):
+    (files,) = emidec.find_cases(SAMPLE)
+    cascade = cascade_jax.load("pretrained")
+    example = cascade.example(emidec.read_case(files))
+    output, shape = tmp_path / "cascade.stablehlo", ",".join(map(str, example.image.shape))
+    run("export", output=output, platforms="cpu", shape=shape)
+    np.savez(tmp_path / "input.npz", image=example.image, valid=example.valid)
+    subprocess.run([sys.executable, "-c", ELSEWHERE, str(tmp_path)], check=True, cwd=tmp_path)
+    labels = np.load(tmp_path / "output.npz")["labels"]
+    np.testing.assert_array_equal(labels, cascade.vote(example).labels)
+    assert set(np.unique(labels)) >= {0, 1, 2}
 
 
 def test_it_goes_to_nnunet_and_back(tmp_path):

@@ -38,7 +38,7 @@ def silent(iterable, _):
 def phantom_sources(root):
     cohort, earlier = root / "cohort", {"stage one": root / "stage1", "before postprocessing": root / "stage2"}
     shown = ("table1", "table2")
-    return Sources("three <phantoms>", root / "prediction", cohort, cohort, earlier, root / "run", shown)
+    return Sources("three <phantoms>", root / "prediction", cohort, cohort, earlier, None, root / "run", shown)
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +55,11 @@ def report(tmp_path_factory):
         emidec.write_labels(root / "prediction", labels, case)
         emidec.write_labels(root / "stage1", np.roll(case.labels, 4, axis=1), case)
         emidec.write_labels(root / "stage2", np.where(np.arange(len(labels))[:, None, None] > 1, labels, 0), case)
-        emidec.write_disagreement(root / "prediction", (labels != case.labels).astype(np.float32), case)
+        emidec.write_map(root / "prediction", emidec.DOUBT, (labels != case.labels).astype(np.float32), case)
+        emidec.write_map(root / "prediction", emidec.DISAGREEMENT, 0.4 * (labels != case.labels), case)
     names = sorted(dice, key=dice.get)
-    (root / "prediction" / "expected_dice.csv").write_text(f"case,myocardium\n{names[0]},0.41\n{names[1]},0.95\n")
+    rows = f"{names[0]},0.41,,\n{names[1]},0.95,0.5,\n"
+    (root / "prediction" / "expected_dice.csv").write_text("case,myocardium,infarction,no_reflow\n" + rows)
     write_run(root / "run", names)
     assert write_report(phantom_sources(root), root / "report.html", silent) == {}
     return root / "report.html", names
@@ -136,7 +138,6 @@ def test_the_quantities_tell_of_wall_endocardium_thresholds_and_segments(report)
     assert ">1 basal anterior<" in segments
     assert segments.count("<tr><td>") >= 16
     assert "doubt of the networks" in case
-    assert "disagreement" not in text.split("<script>")[0]
 
 
 def test_a_page_of_many_cases_sets_the_ten_worst_apart_by_their_mean_dice(tmp_path):
@@ -178,7 +179,8 @@ def scattered(request, tmp_path):
     for folder in ("prediction", "stage1", "stage2"):
         emidec.write_labels(tmp_path / folder, labels, case)
     doubt = np.random.default_rng(0).random(labels.shape, np.float32) * (labels != case.labels)
-    emidec.write_disagreement(tmp_path / "prediction", doubt, case)
+    for kind in slices.HEAT_MAPS:
+        emidec.write_map(tmp_path / "prediction", kind, doubt, case)
     earlier = {"stage one": tmp_path / "stage1", "before postprocessing": tmp_path / "stage2"}
     return labels, case, Sources("scattered", tmp_path / "prediction", cohort, cohort, earlier)
 
@@ -200,7 +202,7 @@ def test_pictures_of_a_large_stack_are_made_smaller():
     size = Image.open(io.BytesIO(decoded(slices.grey_images(noise, 0).images[0]))).size
     assert 9 * size[0] * size[1] <= 150_000
     assert size[0] / size[1] == pytest.approx(0.8, rel=0.02)
-    assert Image.open(io.BytesIO(decoded(slices.doubt_images(noise - 1)[0]))).size == size
+    assert Image.open(io.BytesIO(decoded(slices.heat_images(noise - 1, (230, 159, 0))[0]))).size == size
 
 
 def decoded(uri):
@@ -303,10 +305,15 @@ def test_layers_are_toggled_by_keyboard_and_mouse(page, report):
     assert drawn(page, "truth") == 0
     page.keyboard.press("f")
     assert page.locator("main:not([hidden]) g.filled").count() == 2
-    heat = page.locator("main:not([hidden]) .stage img").nth(1)
-    assert heat.is_hidden()
+    doubt, disagreement = (page.locator("main:not([hidden]) .stage img").nth(place) for place in (1, 2))
+    assert doubt.is_hidden()
+    assert disagreement.is_hidden()
     page.keyboard.press("d")
-    assert heat.is_visible()
+    assert doubt.is_visible()
+    assert disagreement.is_hidden()
+    page.keyboard.press("v")
+    assert disagreement.is_visible()
+    assert doubt.get_attribute("src") != disagreement.get_attribute("src")
 
 
 def test_the_slider_and_the_arrows_go_through_the_slices(page, report):

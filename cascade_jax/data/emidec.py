@@ -27,7 +27,9 @@ from cascade_jax.data.case import Case, CaseError
 from cascade_jax.data.files import replacing
 from cascade_jax.data.labels import EMIDEC, LabelTable
 
-IMAGES, CONTOURS, DISAGREEMENT = "Images", "Contours", "Disagreement"
+IMAGES, CONTOURS = "Images", "Contours"
+# Maps of where not to believe the labels: 1 minus the highest mean probability, and the share of folds that disagree.
+DOUBT, DISAGREEMENT = "Doubt", "Disagreement"
 SUFFIXES = (".nii", ".nii.gz")
 _CHANNEL = "_0000"
 
@@ -430,18 +432,24 @@ def write_labels(root, labels: np.ndarray, case: Case) -> Path:
     return path
 
 
-def write_disagreement(root, disagreement: np.ndarray, case: Case) -> None:
-    """Writes a map, float (depth, height, width) in the case's own grid, as float32 where `disagreement_path` says.
+def write_map(root, kind: str, values: np.ndarray, case: Case) -> None:
+    """Writes a map, float (depth, height, width) in the case's own grid, as float32 where `map_path` says.
+
+    Args:
+        root: the output folder, made where it is missing.
+        kind: DOUBT or DISAGREEMENT.
+        values: the map.
+        case: the case that it is for.
 
     Raises:
         CaseError: the folder cannot be written to.
     """
-    _write_nifti(disagreement_path(root, case.name), disagreement, case, np.float32)
+    _write_nifti(map_path(root, kind, case.name), values, case, np.float32)
 
 
-def disagreement_path(root, name: str) -> Path:
-    """Where `write_disagreement` puts the map of the case of that name."""
-    return _path(root, DISAGREEMENT, name)
+def map_path(root, kind: str, name: str) -> Path:
+    """Where `write_map` puts the map of the case of that name."""
+    return _path(root, kind, name)
 
 
 def contour_path(root, name: str) -> Path:

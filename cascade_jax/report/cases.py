@@ -1,6 +1,5 @@
-"""Reads what is known about each case of a report: labels, image, doubt, metrics, quantities and warnings."""
+"""Reads what is known about each case of a report: labels, image, maps, metrics, quantities and warnings."""
 
-import csv
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from cascade_jax.data import emidec
 from cascade_jax.data.case import CaseError
 from cascade_jax.data.labels import EMIDEC, LabelTable, spoken
 from cascade_jax.evaluation import evaluate_labels
+from cascade_jax.expected_dice import read_expected_dice
 from cascade_jax.preparation import Progress
 from cascade_jax.quantification import Orientation
 from cascade_jax.report import slices
@@ -29,6 +29,7 @@ class Sources:
         images: images of the same cases: a file, a folder of files or a cohort.
         truth: true labels in the challenge's layout.
         earlier: labels of earlier steps of the cascade, to be shown beside: {step, as `steps.STEPS` calls it: folder}.
+        maps: where maps of doubt and of disagreement lie; None: beside the prediction.
         workdir: of the training, for its tables and learning curves.
         tables: which of the training's tables belong to these cases.
         labels: which labels there are; what only hearts have is left out for others than the challenge's.
@@ -40,6 +41,7 @@ class Sources:
     images: Path | None = None
     truth: Path | None = None
     earlier: Mapping[str, Path] = dataclasses.field(default_factory=dict)
+    maps: Path | None = None
     workdir: Path | None = None
     tables: tuple[str, ...] = ()
     labels: LabelTable = EMIDEC
@@ -56,7 +58,7 @@ class ReportCase:
         image: float32, zeros where there is none.
         layers: labels of the "prediction", the "truth" and earlier steps.
         shown: rows and columns of the pictures.
-        doubt: of the networks, 0 to 1 (`confidence.disagreement`), or None.
+        maps: {kind: map, 0 to 1} of those there are: `emidec.DOUBT`, `emidec.DISAGREEMENT`.
         measured: of prediction and truth; None for other labels than the challenge's.
         metrics: {layer: {target: {metric: value}}} against the truth; empty without one.
         expected_dice: the main target's, by the cascade's own account, or None.
@@ -68,7 +70,7 @@ class ReportCase:
     image: np.ndarray
     layers: dict[str, np.ndarray]
     shown: tuple[slice, slice]
-    doubt: np.ndarray | None
+    maps: dict[str, np.ndarray]
     measured: Measured | None
     metrics: dict[str, dict]
     expected_dice: float | None
@@ -96,11 +98,11 @@ def read_cases(sources: Sources, progress: Progress) -> tuple[list[ReportCase], 
     truths = {} if sources.truth is None else emidec.find_contours(sources.truth, faults=failed)
     files = [] if sources.images is None else emidec.find_inputs(sources.images, faults=failed)
     images = {file.name: file for file in files}
-    expected = _expected_dice(sources.prediction, sources.labels)
+    expected = read_expected_dice(sources.prediction, sources.labels)
     cases = []
     for name in progress(sorted(contours), f"reading {len(contours)} cases"):
         try:
-            cases.append(_read_case(sources, name, contours[name], truths, images, expected.get(name)))
+            cases.append(_read_case(sources, name, contours[name], truths, images, expected.get(name, {})))
         except CaseError as error:
             failed[name] = str(error)
     return sorted(cases, key=_badness), failed
@@ -110,17 +112,6 @@ def _badness(case: ReportCase) -> tuple:
     # Dice is at most 1: what is not known comes after what is.
     known = [2.0 if dice is None else dice for dice in (case.mean_dice, case.expected_dice)]
     return *known, case.name
-
-
-def _expected_dice(folder: Path, table: LabelTable) -> dict[str, float]:
-    path = folder / "expected_dice.csv"
-    if not path.exists():
-        return {}
-    with path.open(newline="") as file:
-        rows = csv.DictReader(file)
-        if table.main not in (rows.fieldnames or ()):
-            raise CaseError(path, f"has no column {table.main}; say with --labels_of whose labels these are")
-        return {row["case"]: float(row[table.main]) for row in rows if row[table.main]}
 
 
 def _fitting(path: Path, array: np.ndarray, prediction: np.ndarray) -> np.ndarray:
@@ -142,7 +133,7 @@ def _read_layers(sources: Sources, name: str, prediction: np.ndarray, truths: Ma
 
 
 def _read_case(
-    sources: Sources, name: str, contour: Path, truths: Mapping[str, Path], images: Mapping, expected: float | None
+    sources: Sources, name: str, contour: Path, truths: Mapping[str, Path], images: Mapping, expected: Mapping
 ) -> ReportCase:
     table = sources.labels
     prediction, spacing = emidec.read_labels(contour, table)
@@ -151,8 +142,8 @@ def _read_case(
     if name in images:
         case = emidec.read_case(dataclasses.replace(images[name], contour=None))
         image = _fitting(images[name].image, case.image, prediction)
-    path = emidec.disagreement_path(sources.prediction, name)
-    doubt = _fitting(path, emidec.read_voxels(path), prediction) if path.exists() else None
+    paths = {kind: emidec.map_path(sources.maps or sources.prediction, kind, name) for kind in slices.HEAT_MAPS}
+    maps = {kind: _fitting(path, emidec.read_voxels(path), prediction) for kind, path in paths.items() if path.exists()}
 
     final = {layer: layers[layer] for layer in ("prediction", "truth") if layer in layers}
     measured = None
@@ -171,7 +162,8 @@ def _read_case(
     warnings = stack_warnings(prediction, spacing, table) + hidden_warnings(final, shown, spacing)
     if sources.images is not None and image is None:
         warnings.append("no image of this case was found")
-    if expected is not None and expected < DOUBTFUL:
-        warnings.insert(0, f"doubtful: the cascade expects a Dice of {expected:.2f} for the {spoken(table.main)}")
+    dice = expected.get(table.main)
+    if dice is not None and dice < DOUBTFUL:
+        warnings.insert(0, f"doubtful: the cascade expects a Dice of {dice:.2f} for the {spoken(table.main)}")
     image = np.zeros(prediction.shape, np.float32) if image is None else image
-    return ReportCase(name, spacing, image, layers, shown, doubt, measured, metrics, expected, warnings)
+    return ReportCase(name, spacing, image, layers, shown, maps, measured, metrics, dice, warnings)

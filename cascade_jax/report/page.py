@@ -37,8 +37,10 @@ def _case_data(case: ReportCase, grey: slices.GreyStack, around: Sequence[slices
             for layer, labels in case.layers.items()
         },
     }
-    if case.doubt is not None:
-        data["doubt"] = slices.doubt_images(case.doubt[:, rows, columns])
+    data["maps"] = {
+        kind: slices.heat_images(values[:, rows, columns], slices.HEAT_MAPS[kind].colour)
+        for kind, values in case.maps.items()
+    }
     return data
 
 
@@ -66,7 +68,7 @@ def _case_view(case: ReportCase, grey: slices.GreyStack, data: dict, table: Labe
         "segments": quantities.segment_rows(measured.values()),
         "bullseyes": charts.bullseyes(transmurality, f"bullseyes of {case.name}") if measured else "",
         "frame": case.measured.frame if case.measured else "",
-        "doubt": case.doubt is not None,
+        "maps": {kind: slices.HEAT_MAPS[kind] for kind in case.maps},
     }
 
 
@@ -191,6 +193,7 @@ def write_report(sources: Sources, output: Path, progress: Progress) -> dict[str
         tables=_paper_tables(sources) + _steps_table(sources, cases),
         charts=([("Learning curves", charts.learning_curves(curves))] if curves else []) + _cohort_charts(cases, table),
         outlines=around,
+        heat_maps=slices.HEAT_MAPS,
         segment_columns=[title for title, _ in quantities.OF_A_SEGMENT],
         targets=[spoken(target) for target in table.targets],
         failed=failed,

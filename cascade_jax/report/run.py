@@ -24,10 +24,17 @@ def sources_of_run(workdir: Path) -> dict[str, Sources]:
     root = Path(data["root"]) if data["root"] else workdir / "data" / "training"
     title = f"{workdir.name}: cross-validation"
     table = load_labels(workdir)
-    earlier = {"stage one": predictions / "stage1", "before postprocessing": predictions / "stage2"}
     sources = {
         "report.html": Sources(
-            title, predictions / "final", root, root, earlier, workdir, ("table1", "table2"), labels=table
+            title,
+            predictions / "final",
+            root,
+            root,
+            {"stage one": predictions / "stage1", "before postprocessing": predictions / "stage2"},
+            predictions / "stage2",
+            workdir,
+            ("table1", "table2"),
+            labels=table,
         )
     }
     if (predictions / "held_out").exists():
@@ -37,6 +44,10 @@ def sources_of_run(workdir: Path) -> dict[str, Sources]:
             predictions / "held_out",
             root,
             root,
+            {
+                "stage one": predictions / "held_out_stage1",
+                "before postprocessing": predictions / "held_out_stage2",
+            },
             workdir=workdir,
             tables=("table3",),
             labels=table,

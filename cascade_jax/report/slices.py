@@ -1,4 +1,4 @@
-"""A case's slices for the page: grey images, outlines of the labels, and where the networks doubt."""
+"""A case's slices for the page: grey images, outlines of the labels, and where the networks doubt or disagree."""
 
 import base64
 import io
@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
+from cascade_jax.data import emidec
 from cascade_jax.data.case import CAVITY, INFARCTION, MYOCARDIUM, NO_REFLOW
 from cascade_jax.data.labels import EMIDEC, LabelTable, spoken
 
@@ -148,13 +149,46 @@ def _grey(image: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
     return np.round(255 * np.clip((image - low) / max(high - low, 1e-6), 0, 1)).astype(np.uint8)
 
 
-def doubt_images(doubt: np.ndarray) -> list[str]:
-    """Doubt 0 to 1, (depth, height, width), as orange of that opacity, each slice the URI of a PNG."""
+class HeatMap(NamedTuple):
+    """How a map is shown.
+
+    Attributes:
+        title: what it is called.
+        key: that shows it.
+        colour: red, green and blue; opacity is the map's value.
+        meaning: a sentence.
+    """
+
+    title: str
+    key: str
+    colour: tuple[int, int, int]
+    meaning: str
+
+
+# Two colours of Okabe and Ito's that none of the challenge's outlines has.
+HEAT_MAPS = {
+    emidec.DOUBT: HeatMap(
+        "doubt of the networks",
+        "d",
+        (230, 159, 0),
+        "1 minus the highest mean probability: high where the networks are unsure, or sure of different labels",
+    ),
+    emidec.DISAGREEMENT: HeatMap(
+        "folds that disagree",
+        "v",
+        (204, 121, 167),
+        "the share of the folds that vote for another label than the majority",
+    ),
+}
+
+
+def heat_images(values: np.ndarray, colour: tuple[int, int, int]) -> list[str]:
+    """Values 0 to 1, (depth, height, width), as a colour of that opacity, each slice the URI of a PNG."""
     uris = []
-    for picture in _pictures(np.round(255 * np.clip(doubt, 0, 1)).astype(np.uint8)):
+    for picture in _pictures(np.round(255 * np.clip(values, 0, 1)).astype(np.uint8)):
         # In 16 steps, which the eye does not tell from 256 and which take a fraction of the room.
         steps = Image.fromarray(np.round(np.asarray(picture) / 17).astype(np.uint8))
-        steps.putpalette((230, 159, 0) * 16)
+        steps.putpalette(colour * 16)
         uris.append(_uri(steps, "PNG", bits=4, transparency=bytes(range(0, 256, 17))))
     return uris
 
