@@ -97,7 +97,10 @@ def _signal(key: jax.Array, heart: Heart, background: jax.Array, stack: Stack) -
     contrast = uniform(next(keys), 0.1, 0.6)
     muscle = blood - contrast
     # A scar that cannot be told from muscle is one that no reader outlines.
-    scar = jnp.maximum(blood + uniform(next(keys), -0.12, 0.35), muscle + 0.15)
+    # One as bright as blood, which is common, can be told from the cavity by its shape alone.
+    like_blood = happens(next(keys), 0.35)
+    beyond_blood = jnp.where(like_blood, uniform(next(keys), -0.05, 0.05), uniform(next(keys), -0.12, 0.35))
+    scar = jnp.maximum(blood + beyond_blood, muscle + 0.15)
     obstruction = muscle + uniform(next(keys), -0.12, 0.5) * (scar - muscle)
     right_blood = blood + 0.06 * jax.random.normal(next(keys))
     fat, slow = uniform(next(keys), 0.4, 1.4), blood + uniform(next(keys), 0.03, 0.3)
@@ -143,7 +146,7 @@ def _scan(key: jax.Array, image: jax.Array, contrast: jax.Array, stack: Stack, p
         amplitude = uniform(next(keys), 0.0, 0.12) * happens(next(keys), 0.1)
         image += amplitude * jnp.roll(image, jax.random.randint(next(keys), (), size // 5, size - size // 5), axis)
 
-    noise = jnp.minimum(jnp.exp(uniform(next(keys), jnp.log(0.005), jnp.log(0.1))), 0.5 * contrast)
+    noise = contrast * jnp.exp(uniform(next(keys), jnp.log(0.01), jnp.log(0.5)))
     real, imaginary = noise * jax.random.normal(next(keys), (2, *image.shape))
     grain = uniform(next(keys), 0.01, 0.7)  # how far neighbouring noise is alike, pixels
     real = _blurred(real, grain)
