@@ -1,8 +1,10 @@
-"""What every command does alike: parse its flags, and say a user's error in one line."""
+"""What commands do alike: parse flags, say a user's error in one line, keep what was compiled."""
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
+import jax
 from absl import app, flags, logging
 
 from cascade_jax.config import ConfigError
@@ -42,6 +44,15 @@ def run(main: Callable[[], int | None], required: tuple[str, ...]) -> None:
             _fail(130, "interrupted; run the same command again to go on")
 
     app.run(guarded, flags_parser=parse)
+
+
+def keep_compiled(workdir) -> None:
+    """Keeps what is compiled from now on, so that the next start compiles nothing anew.
+
+    It goes to the working folder, or to where JAX_COMPILATION_CACHE_DIR, JAX's own setting, says.
+    """
+    if not jax.config.jax_compilation_cache_dir:
+        jax.config.update("jax_compilation_cache_dir", str(Path(workdir, "compiled").resolve()))
 
 
 def _unknown_setting(error: BaseException, arguments: list[str]) -> str:

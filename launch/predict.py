@@ -32,6 +32,8 @@ _FIGURES = flags.DEFINE_bool("figures", True, "Draw each case: the image and the
 
 def main() -> int:
     cascade = cascade_jax.load(_WORKDIR.value, mirror=_MIRROR.value)
+    if _WORKDIR.value != PRETRAINED:
+        command.keep_compiled(_WORKDIR.value)
     doubtful, failed = predict_cases(cascade, Path(_INPUT.value), Path(_OUTPUT.value), _FIGURES.value, bar)
     for name, dice in doubtful.items():
         print(f"doubtful, look at it: {name} (expected Dice of the {spoken(cascade.plan.labels.main)} {dice:.2f})")

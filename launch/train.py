@@ -7,7 +7,6 @@ Run again on the same working folder it goes on where it stopped.
 
 from pathlib import Path
 
-import jax
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
@@ -22,8 +21,7 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "The working folder: everything 
 
 
 def main() -> None:
-    # The next start of the same run compiles nothing anew.
-    jax.config.update("jax_compilation_cache_dir", str(Path(_WORKDIR.value, "compiled").resolve()))
+    command.keep_compiled(_WORKDIR.value)
     print(experiment.run(_load_config(), Path(_WORKDIR.value), bar))
 
 

@@ -1,13 +1,28 @@
 """What all tests share."""
 
+import os
+
 import jax
 import pytest
 
 
 @pytest.fixture(scope="session", autouse=True)
 def one_compilation_of_each_program(tmp_path_factory):
-    """Programs are compiled once in a run of the tests, though many tests build them anew; nothing outlives the run."""
-    folder = tmp_path_factory.mktemp("compiled")
-    jax.config.update("jax_compilation_cache_dir", str(folder))
+    """Programs are compiled once in a run of the tests, though many tests, and the commands that they start, build them
+    anew; nothing outlives the run."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # that all workers share
+    settings = {
+        "jax_compilation_cache_dir": str(folder / "compiled"),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    before = {name: getattr(jax.config, name) for name in settings}
+    for name, value in settings.items():
+        jax.config.update(name, value)
+        os.environ[name.upper()] = str(value)
     yield
-    jax.config.update("jax_compilation_cache_dir", None)
+    for name, value in before.items():
+        jax.config.update(name, value)
+        del os.environ[name.upper()]

@@ -42,15 +42,27 @@ def one_hot_prior(labels: jax.Array, num_classes: int) -> jax.Array:
 def _probabilities(network: UNet, params: Any, inputs: jax.Array, mirror: bool) -> jax.Array:
     """Softmax of the logits, averaged over all combinations of in-plane mirroring if `mirror` is set.
 
-    The mirror images run one after another, so that they cost time and not memory.
+    The mirror images run one after another, in one loop: they cost time, not memory, and are compiled once.
     """
+
+    def probabilities(inputs):
+        return jax.nn.softmax(network.apply({"params": params}, inputs))
+
+    if not mirror:
+        return probabilities(inputs)
     plane = (inputs.ndim - 3, inputs.ndim - 2)
-    mirrorings = [axes for count in range(3) for axes in itertools.combinations(plane, count)] if mirror else [()]
-    total = 0.0
-    for axes in mirrorings:
-        logits = network.apply({"params": params}, jnp.flip(inputs, axes))
-        total += jnp.flip(jax.nn.softmax(logits), axes)
-    return total / len(mirrorings)
+
+    def add(total, mirrored):
+        def flip(array):
+            for axis, wanted in zip(plane, mirrored, strict=True):
+                array = jnp.where(wanted, jnp.flip(array, axis), array)
+            return array
+
+        return total + flip(probabilities(flip(inputs))), None
+
+    total = jnp.zeros((*inputs.shape[:-1], network.num_classes))
+    mirrorings = jnp.array(list(itertools.product((False, True), repeat=2)))
+    return jax.lax.scan(add, total, mirrorings)[0] / len(mirrorings)
 
 
 def segment_slices(network: UNet, params: Any, image: jax.Array, *, mirror: bool = False) -> jax.Array:

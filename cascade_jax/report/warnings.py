@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 import numpy as np
-from scipy import stats
 
 from cascade_jax.data.labels import EMIDEC, LabelTable, spoken
 
@@ -51,6 +50,8 @@ def _distances_from_axis(labels: np.ndarray, chosen: np.ndarray, spacing: tuple[
     """
     if len(chosen) < _FEWEST_SLICES:
         return {}
+    from scipy import stats  # takes a second, which every command would wait for
+
     # Medians, because single stray voxels far away would move a mean.
     centres = np.array([[np.median(axis) for axis in np.nonzero(labels[index])] for index in chosen]) * spacing[1:]
     distances = []

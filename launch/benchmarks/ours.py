@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -219,6 +220,17 @@ def predict(workspace: str, mirror: bool) -> Callable[[], None]:
 
 def predict_cold(workspace: str, mirror: bool) -> Callable[[], None]:
     """The same from the command line: starting Python, loading the model, compiling."""
+    again = predict_again(workspace, mirror)
+
+    def work():
+        shutil.rmtree(_trained(workspace, mirror) / "compiled", ignore_errors=True)
+        again()
+
+    return work
+
+
+def predict_again(workspace: str, mirror: bool) -> Callable[[], None]:
+    """The same from the command line, where an earlier start has left what it compiled."""
     command = [sys.executable, "-m", "launch.predict", "--nofigures", f"--input={_first_image(workspace)}"]
     command += [f"--workdir={_trained(workspace, mirror)}", f"--output={tempfile.mkdtemp(dir=workspace)}"]
     return lambda: subprocess.run(command, check=True) and None

@@ -103,12 +103,13 @@ SUITES: dict[str, list[Contest]] = {
     ]
     + [
         Contest(
-            "predict, cold start, no mirroring",
-            "ours.predict_cold",
+            f"predict, {name}, no mirroring",
+            f"ours.{function}",
             {"nnU-Net": ("peers.nnunet_predict_cold", {})},
             {"mirror": False},
             memory=False,
         )
+        for name, function in (("first start", "predict_cold"), ("later start", "predict_again"))
     ],
     "prepare": [
         Contest(
