@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cascade_jax import checkpoint, compilation, postprocess, weights
+from cascade_jax import compilation, postprocess, weights
 from cascade_jax.confidence import disagreement, expected_dice
 from cascade_jax.data.case import Case, CaseError
 from cascade_jax.data.emidec import from_file_axes, to_file_axes
@@ -243,6 +243,8 @@ def load(workdir, *, mirror: bool | None = None) -> Cascade:
 
 def _restore_folds(folder: Path, stage: str, folds: Sequence[int], like: Any) -> Any:
     """One stage's parameters, each leaf with the folds along its first axis."""
+    from cascade_jax import checkpoint  # brings Orbax, which released weights do without
+
     restored = [checkpoint.restore_params(fold_folder(folder, stage, fold) / "params", like) for fold in folds]
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *restored)
 

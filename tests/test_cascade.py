@@ -53,6 +53,19 @@ def test_the_mapped_graph_gives_each_fold_what_it_gives_alone(params, mirror):
     assert (np.asarray(result.counts).sum(-1) == 3).all()
 
 
+def test_slices_of_padding_have_no_prior_and_the_others_their_own(params):
+    volumes = UNet((4, 8), ((1, 3, 3), (3, 3, 3)), ((1, 1, 1), (1, 2, 2)))
+    one_fold = jax.jit(volumes.init)(jax.random.key(1), jnp.zeros((1, 5, 8, 8, 5)))["params"]
+    both = params[0], jax.tree.map(lambda leaf: jnp.stack([leaf] * 3), one_fold)
+    image = jax.random.normal(jax.random.key(7), (5, 8, 8))
+    graph = jax.jit(functools.partial(segment, (NETWORKS[0], volumes)))
+    slices = jax.jit(jax.vmap(lambda params: most_probable(segment_slices(NETWORKS[0], params, image))))(params[0])
+    for padding in ((0,), (0, 1), (0, 1, 4), (2, 4)):
+        valid = np.ones(image.shape, bool)
+        valid[list(padding)] = valid[3, :2] = False
+        np.testing.assert_array_equal(graph(both, image, valid).fold_priors, np.where(valid, slices, 0))
+
+
 def test_mirrored_inference_does_not_care_how_the_image_is_mirrored(params):
     image = jax.random.normal(jax.random.key(7), (4, 8, 8))
     slices = jax.tree.map(lambda leaf: leaf[0], params)[0]

@@ -1,4 +1,7 @@
-"""This library's contestants; see `worker.py` for what they are."""
+"""This library's contestants; see `worker.py` for what they are.
+
+What only some of them need is imported there: it would count as memory of the others.
+"""
 
 import dataclasses
 import functools
@@ -19,13 +22,11 @@ import jax.numpy as jnp
 import numpy as np
 
 import cascade_jax
-from cascade_jax import checkpoint, compilation, training
+from cascade_jax import compilation, training
 from cascade_jax.data import augment, emidec
 from cascade_jax.inference import MODEL_FILE, STAGES, build_networks, compute_dtype, fold_folder, input_shapes
 from cascade_jax.models import UNet, lowerings, segment
 from cascade_jax.optimizers import make_optimizer
-from cascade_jax.prediction import predict_cases
-from cascade_jax.preparation import prepare
 from cascade_jax.progress import TrainingLog
 from launch.benchmarks import workspace as shared
 
@@ -82,6 +83,8 @@ def forward(workspace: str, stage: int, dtype: str = "auto") -> Callable[[], Non
 
 
 def _prepared_cohort(workspace: str, stage: int) -> tuple[training.Cohort, training.CaseSelection, tuple[str, ...]]:
+    from cascade_jax.preparation import prepare
+
     with tempfile.TemporaryDirectory() as folder:
         _, examples = prepare(
             shared.cohort(workspace), Path(folder), shared.overrides(workspace), 1, lambda iterable, _: iterable
@@ -187,6 +190,8 @@ def one_fold(workspace: str) -> Callable[[], None]:
 
 def _trained(workspace: str, mirror: bool) -> Path:
     """A working folder as training leaves it, with random parameters."""
+    from cascade_jax import checkpoint
+
     workdir = Path(workspace) / "ours"
     plan = shared.plan(workspace)
     networks = build_networks(plan, compute_dtype("auto"))
@@ -207,6 +212,8 @@ def _first_image(workspace: str) -> Path:
 
 def predict(workspace: str, mirror: bool) -> Callable[[], None]:
     """One case from file to file, both stages, five folds, the model loaded."""
+    from cascade_jax.prediction import predict_cases
+
     cascade = cascade_jax.load(_trained(workspace, mirror), mirror=mirror)
     image, output = _first_image(workspace), Path(tempfile.mkdtemp(dir=workspace))
 
@@ -238,6 +245,7 @@ def predict_again(workspace: str, mirror: bool) -> Callable[[], None]:
 
 def prepare_cohort(workspace: str) -> Callable[[], int]:
     """From the cohort's files to planned and preprocessed examples on disk. Units: cases."""
+    from cascade_jax.preparation import prepare
 
     def work():
         with tempfile.TemporaryDirectory(dir=workspace) as folder:
