@@ -174,7 +174,7 @@ def initial_state(
         params = network.init(key, jnp.zeros((1, *input_shape)), deep_supervision=True)["params"]
         return params, optimizer.init(params)
 
-    params, optimizer_state = compilation.jit(initialise)(params_key)
+    params, optimizer_state = compilation.run_once(initialise, params_key)
     return TrainState(jnp.zeros((), jnp.int32), params, optimizer_state, run_key)
 
 
