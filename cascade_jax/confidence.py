@@ -43,7 +43,8 @@ def expected_dice(probabilities: np.ndarray, labels: np.ndarray, table: LabelTab
         table: which labels there are.
 
     Returns:
-        {target: expected Dice} for the table's targets; NaN for a target that was not found, but 0 for the first, since
+        {target: expected Dice, to three decimals} for the table's targets; NaN for a target that was not found, but 0
+        for the first, since
         every case has that (the myocardium).
     """
     expected = {}
@@ -51,7 +52,7 @@ def expected_dice(probabilities: np.ndarray, labels: np.ndarray, table: LabelTab
         mask = np.isin(labels, members)
         probability = probabilities[..., list(members)].sum(axis=-1, dtype=np.float64)
         if mask.any():
-            expected[target] = float(2 * probability[mask].sum() / (probability.sum() + mask.sum()))
+            expected[target] = round(float(2 * probability[mask].sum() / (probability.sum() + mask.sum())), 3)
         else:
             expected[target] = 0.0 if target == table.main else float("nan")
     return expected

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -160,7 +161,9 @@ class CrossValidation:
             prior = None if cohort.prior is None else cohort.prior[position]
             probabilities = jax.device_get(predict(cohort.image[position], prior))
             labels.append(np.where(example.valid, probabilities.argmax(-1), 0).astype(np.uint8))
-            expected[example.name] = expected_dice(probabilities, labels[-1], self.plan.labels)
+            background = np.eye(probabilities.shape[-1], dtype=np.float32)[0]
+            inside = np.where(example.valid[..., None], probabilities, background)
+            expected[example.name] = expected_dice(inside, labels[-1], self.plan.labels)
             case = emidec.read_case(self.files[example.name], self.plan.labels)
             restored = restore_scores(probabilities, example.grid)
             emidec.write_labels(output, restored.argmax(-1).astype(np.uint8), case)
@@ -205,6 +208,8 @@ class CrossValidation:
         )
         final = {name: postprocess.apply(rules, raw[name], case.spacing) for name, case in cases.items()}
         predictions = self.workdir / "predictions"
+        for other in self.files.keys() - final.keys():  # of folds that an earlier start ended with
+            shutil.rmtree(predictions / "final" / other, ignore_errors=True)
         for name, labels in final.items():
             emidec.write_labels(predictions / "final", labels, cases[name])
         folders = [fold_folder(self.workdir, STAGES[1], fold) for fold in folds]

@@ -41,7 +41,7 @@ def predict_series(cascade: Cascade, source: Path, output: Path, name: str, numb
         raise CaseError(output, "a case's name is a folder's in there, without a slash")
     if folder.exists():
         raise CaseError(folder, "is there already; another patient's results would replace it: choose another name")
-    if cascade.plan.labels.names != EMIDEC.names:
+    if cascade.plan.labels != EMIDEC:
         raise CaseError(source, "the model has labels without DICOM codes; launch.predict writes them as NIfTI")
     others = read_expected_dice(output, EMIDEC)
     series, lines = dicom.choose_series(source, number)

@@ -82,7 +82,9 @@ def draw_case(
             if column == 0:
                 axes.set_ylabel(name, fontsize=FONT_SIZE, labelpad=5)
     if title:
-        figure.text(centre / width, 1 - 0.1 / height, title, fontsize=FONT_SIZE + 2, ha="center", va="top")
+        figure.text(
+            centre / width, 1 - 0.1 / height, title, fontsize=FONT_SIZE + 2, ha="center", va="top", parse_math=False
+        )
     figure.legend(
         handles=[Patch(facecolor=colour, label=_legend(table, label)) for label, colour in colours.items()],
         loc="lower center",
@@ -156,11 +158,14 @@ def write_colour_tables(folder: Path, table: LabelTable = EMIDEC) -> None:
         folder: where.
         table: of the labels.
     """
-    slicer = ["# Color table of cascade_jax: number, name, red, green, blue, opacity", "0 background 0 0 0 0"]
-    bids = ["index\tname\tcolor", "0\tbackground\t#000000"]
+    # Both are tables without quotation marks: names have no space in the one, and no tab in the other.
+    slicer_names = ["_".join(name.split()) for name in table.names]
+    bids_names = [" ".join(name.split()) for name in table.names]
+    slicer = ["# Color table of cascade_jax: number, name, red, green, blue, opacity", f"0 {slicer_names[0]} 0 0 0 0"]
+    bids = ["index\tname\tcolor", f"0\t{bids_names[0]}\t#000000"]
     for label, colour in label_colours(table).items():
         levels = " ".join(str(round(255 * part)) for part in to_rgb(colour))
-        slicer.append(f"{label} {table.names[label]} {levels} 255")
-        bids.append(f"{label}\t{table.names[label]}\t{colour}")
+        slicer.append(f"{label} {slicer_names[label]} {levels} 255")
+        bids.append(f"{label}\t{bids_names[label]}\t{colour}")
     write_text(folder / "labels.ctbl", "\n".join(slicer) + "\n")
     write_text(folder / "dseg.tsv", "\n".join(bids) + "\n")

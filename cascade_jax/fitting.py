@@ -13,7 +13,7 @@ import optax
 from absl import logging
 
 from cascade_jax import checkpoint, training
-from cascade_jax.models.unet import UNet
+from cascade_jax.models.unet import UNet, params_like
 from cascade_jax.optimizers import make_optimizer
 from cascade_jax.plan import Plan
 from cascade_jax.progress import TrainingLog
@@ -151,9 +151,9 @@ def fit(
     Raises:
         TrainingError: a loss is not finite.
     """
-    state = training.initial_state(jax.random.key(seed), trainer.network, trainer.optimizer, trainer.input_shape)
     if (folder / "params").exists():
-        return checkpoint.restore_params(folder / "params", state.params)
+        return checkpoint.restore_params(folder / "params", params_like(trainer.network, trainer.input_shape))
+    state = training.initial_state(jax.random.key(seed), trainer.network, trainer.optimizer, trainer.input_shape)
     if initial_params is not None:
         # A copy: the first step consumes its state.
         state = state.replace(params=jax.tree.map(jnp.copy, initial_params))

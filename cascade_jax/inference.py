@@ -25,7 +25,7 @@ from cascade_jax.data.preprocess import (
     restore_scores,
 )
 from cascade_jax.models.cascade import Vote, segment
-from cascade_jax.models.unet import UNet
+from cascade_jax.models.unet import UNet, params_like
 from cascade_jax.plan import Plan, StagePlan, smallest_shape
 
 MODEL_FILE = "model.json"
@@ -72,18 +72,6 @@ def build_networks(plan: Plan, dtype: jnp.dtype) -> tuple[UNet, UNet]:
 def input_shapes(plan: Plan) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The shape of one input of each stage: (height, width, 1), and (depth, height, width, 1 + foreground labels)."""
     return (*plan.shape[1:], 1), (*plan.shape, len(plan.labels.names))
-
-
-def params_like(network: UNet, input_shape: Sequence[int]) -> Any:
-    """The shapes of a network's parameters, without making them."""
-
-    def initialise():
-        return network.init(jax.random.key(0), jnp.zeros((1, *input_shape)), deep_supervision=True)["params"]
-
-    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    return jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), jax.eval_shape(initialise)
-    )
 
 
 class Cascade:

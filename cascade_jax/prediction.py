@@ -1,23 +1,25 @@
 """From files to files: every case of a folder through a trained cascade."""
 
+import dataclasses
 from pathlib import Path
 
 from cascade_jax.confidence import DOUBTFUL, doubt
 from cascade_jax.data import emidec
 from cascade_jax.data.case import Case, CaseError
 from cascade_jax.data.files import make_writable_folder
-from cascade_jax.expected_dice import ranked, write_expected_dice
+from cascade_jax.data.orientation import with_credible_affine
+from cascade_jax.expected_dice import ranked, read_expected_dice, write_expected_dice
 from cascade_jax.figures import draw_case, write_colour_tables
 from cascade_jax.inference import Cascade, Segmentation
 from cascade_jax.preparation import Progress
 
 
 def predict_cases(
-    cascade: Cascade, source: Path, output: Path, figures: bool, progress: Progress
+    cascade: Cascade, source: Path, output: Path, figures: bool, progress: Progress, *, images: bool = False
 ) -> tuple[dict[str, float], dict[str, str]]:
     """Segments every case of `source` and writes its labels; a bad case does not keep the others from it.
 
-    `output/expected_dice.csv` has the Dice that the cascade expects of each case, the most doubtful first;
+    `output/expected_dice.csv` has the Dice that the cascade expects of each case there, the most doubtful first;
     `output/labels.ctbl` and `dseg.tsv` tell viewers the labels' names and colours.
 
     Args:
@@ -28,27 +30,33 @@ def predict_cases(
             `output/<case>/Doubt/<case>.nii.gz`, the share of doubt in every voxel, and, if several folds vote,
             `output/<case>/Disagreement/<case>.nii.gz`, the share of them that vote otherwise.
         progress: wraps the loop with a bar.
+        images: also write `output/<case>/Images/<case>.nii.gz`, and give all that is written of a case an affine of its
+            voxels' true size where its file's own says another.
 
     Returns:
         {case: expected Dice of the main target (the myocardium)} of the doubtful cases, and {case: reason} of those
         that failed.
 
     Raises:
-        CaseError: the source holds no case at all.
+        CaseError: the source holds no case at all, or the output has a table of other labels.
     """
     failed: dict[str, str] = {}
     expected: dict[str, dict[str, float]] = {}
     table = cascade.plan.labels
     files = emidec.find_inputs(source, faults=failed)
     make_writable_folder(output)
+    others = read_expected_dice(output, table)
     for file in progress(files, f"segmenting {len(files)} case{'s' if len(files) > 1 else ''} of {source}"):
         try:
             case = emidec.read_case(file, table)
+            if images:
+                case = with_credible_affine(case)
+                emidec.write_case(output, dataclasses.replace(case, labels=None))
             result = cascade.segment_case(case, details=figures)
-            expected[case.name] = result.expected_dice
             emidec.write_labels(output, result.labels, case)
+            write_maps(output, result, case)
+            expected[case.name] = result.expected_dice
             if figures:
-                write_maps(output, result, case)
                 truth = {} if case.labels is None else {"truth": case.labels}
                 draw_case(
                     output / case.name / f"{case.name}.png",
@@ -61,13 +69,22 @@ def predict_cases(
         except CaseError as error:
             failed[file.name] = str(error)
     write_colour_tables(output, table)
-    write_expected_dice(output, expected, table)
+    write_expected_dice(output, others | expected, table)
     of_main = {name: dice[table.main] for name, dice in ranked(expected, table).items()}
     return {name: dice for name, dice in of_main.items() if dice < DOUBTFUL}, failed
 
 
 def write_maps(output: Path, result: Segmentation, case: Case) -> None:
-    """Writes where the networks doubt and, if several folds voted, where these disagree; `result` has its details."""
-    emidec.write_map(output, emidec.DOUBT, doubt(result.probabilities), case)
-    if result.disagreement is not None:
-        emidec.write_map(output, emidec.DISAGREEMENT, result.disagreement, case)
+    """Writes where the networks doubt and, if several folds voted, where these disagree, if `result` has its details.
+
+    Maps that an earlier prediction left are removed.
+    """
+    maps = {
+        emidec.DOUBT: None if result.probabilities is None else doubt(result.probabilities),
+        emidec.DISAGREEMENT: result.disagreement,
+    }
+    for kind, values in maps.items():
+        if values is None:
+            emidec.map_path(output, kind, case.name).unlink(missing_ok=True)
+        else:
+            emidec.write_map(output, kind, values, case)

@@ -25,11 +25,10 @@ from cascade_jax.inference import (
     fold_folder,
     input_shapes,
     load,
-    params_like,
 )
 from cascade_jax.models.cascade import most_probable, one_hot_prior, segment_slices
 from cascade_jax.models.inflation import inflate
-from cascade_jax.models.unet import UNet
+from cascade_jax.models.unet import UNet, params_like
 from cascade_jax.phantom_evaluation import as_markdown, choose_rules, draw_phantoms, evaluate
 from cascade_jax.plan import Plan, make_plan
 from cascade_jax.preparation import Progress

@@ -1,5 +1,8 @@
 """What commands do alike: parse flags, say a user's error in one line, keep what was compiled."""
 
+import hashlib
+import os
+import platform
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +15,7 @@ from cascade_jax.data.case import CaseError
 from cascade_jax.fitting import TrainingError
 
 _ERRORS = (CaseError, ConfigError, TrainingError)
+_MOST_BYTES_KEPT = 500_000_000
 
 
 def run(main: Callable[[], int | None], required: tuple[str, ...]) -> None:
@@ -46,13 +50,31 @@ def run(main: Callable[[], int | None], required: tuple[str, ...]) -> None:
     app.run(guarded, flags_parser=parse)
 
 
-def keep_compiled(workdir) -> None:
+def keep_compiled(folder: Path | None = None) -> None:
     """Keeps what is compiled from now on, so that the next start compiles nothing anew.
 
-    It goes to the working folder, or to where JAX_COMPILATION_CACHE_DIR, JAX's own setting, says.
+    What is kept is code that later starts run. It is therefore never looked for beside a model that someone else may
+    have made.
+
+    Args:
+        folder: where; None is the user's own cache (XDG_CACHE_HOME, or ~/.cache), apart for each kind of processor.
+            JAX_COMPILATION_CACHE_DIR, JAX's own setting, has precedence over both.
     """
-    if not jax.config.jax_compilation_cache_dir:
-        jax.config.update("jax_compilation_cache_dir", str(Path(workdir, "compiled").resolve()))
+    if jax.config.jax_compilation_cache_dir:
+        return
+    if folder is None:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        folder = cache / "cascade_jax" / f"{jax.__version__}-{_processor()}"
+        jax.config.update("jax_compilation_cache_max_size", _MOST_BYTES_KEPT)
+    jax.config.update("jax_compilation_cache_dir", str(folder.resolve()))
+
+
+def _processor() -> str:
+    """A word that differs between processors whose machine code may."""
+    about = Path("/proc/cpuinfo")
+    text = about.read_text() if about.exists() else platform.processor()
+    features = sorted({line for line in text.splitlines() if line.startswith(("flags", "Features", "model name"))})
+    return hashlib.sha256("\n".join(features or [text]).encode()).hexdigest()[:12]
 
 
 def _unknown_setting(error: BaseException, arguments: list[str]) -> str:

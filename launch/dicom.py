@@ -42,8 +42,7 @@ def main() -> None:
     for name in ("pydicom", "highdicom"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     cascade = cascade_jax.load(_WORKDIR.value)
-    if _WORKDIR.value != PRETRAINED:
-        command.keep_compiled(_WORKDIR.value)
+    command.keep_compiled()
     for line in predict_series(cascade, Path(_INPUT.value), Path(_OUTPUT.value), _CASE.value, _SERIES.value):
         print(line)
 

@@ -27,14 +27,23 @@ _OUTPUT = flags.DEFINE_string("output", None, "The folder for the labels.")
 _MIRROR = flags.DEFINE_bool(
     "mirror", None, "Average over in-plane mirror images; default: as the training's config said."
 )
-_FIGURES = flags.DEFINE_bool("figures", True, "Draw each case: the image and the labels, every slice.")
+_FIGURES = flags.DEFINE_bool("figures", True, "Draw each case, and write where the networks doubt.")
+
+
+_IMAGES = flags.DEFINE_bool(
+    "images",
+    False,
+    "Write the images beside the labels, and give both an affine of the voxels' true size where a file's own says "
+    "another, as the challenge's do: for programs that measure by the affine, such as 3D Slicer and MONAI.",
+)
 
 
 def main() -> int:
     cascade = cascade_jax.load(_WORKDIR.value, mirror=_MIRROR.value)
-    if _WORKDIR.value != PRETRAINED:
-        command.keep_compiled(_WORKDIR.value)
-    doubtful, failed = predict_cases(cascade, Path(_INPUT.value), Path(_OUTPUT.value), _FIGURES.value, bar)
+    command.keep_compiled()
+    doubtful, failed = predict_cases(
+        cascade, Path(_INPUT.value), Path(_OUTPUT.value), _FIGURES.value, bar, images=_IMAGES.value
+    )
     for name, dice in doubtful.items():
         print(f"doubtful, look at it: {name} (expected Dice of the {spoken(cascade.plan.labels.main)} {dice:.2f})")
     for reason in failed.values():

@@ -21,7 +21,7 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "The working folder: everything 
 
 
 def main() -> None:
-    command.keep_compiled(_WORKDIR.value)
+    command.keep_compiled(Path(_WORKDIR.value, "compiled"))
     print(experiment.run(_load_config(), Path(_WORKDIR.value), bar))
 
 

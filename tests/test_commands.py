@@ -256,6 +256,44 @@ def test_the_readmes_ten_lines_run(trained, tmp_path):
     assert names["logits"].shape == (1, 64, 64, 5)
 
 
+def test_predicting_again_keeps_the_others_rows_and_no_stale_map(trained, tmp_path):
+    workdir, _ = trained
+    held_out = emidec.find_cases(workdir / "data" / "held_out")[0]
+    other = emidec.find_cases(workdir / "data" / "training")[0]
+    for file, figures in ((held_out, True), (other, False), (held_out, False)):
+        result = run("predict", workdir=workdir, input=file.image, output=tmp_path / "out", figures=figures)
+        assert result.returncode == 0, result.stderr
+        maps = {path.parent.name for path in (tmp_path / "out").glob("*/D*/*.nii.gz")}
+        assert maps == ({"Doubt", "Disagreement"} if figures or file is other else set())
+    rows = (tmp_path / "out" / "expected_dice.csv").read_text().splitlines()[1:]
+    assert {row.split(",")[0] for row in rows} == {held_out.name, other.name}
+
+
+def test_predictions_can_have_images_beside_them_and_a_true_affine(trained, tmp_path):
+    workdir, _ = trained
+    file = emidec.find_cases(workdir / "data" / "held_out")[0]
+    result = run("predict", workdir=workdir, input=file.image, output=tmp_path, images=True)
+    assert result.returncode == 0, result.stderr
+    zooms = nib.load(file.image).header.get_zooms()
+    for kind in ("Images", "Contours", "Doubt", "Disagreement"):
+        written = nib.load(tmp_path / file.name / kind / f"{file.name}.nii.gz")
+        np.testing.assert_allclose(np.abs(np.diag(written.affine)[:3]), zooms, rtol=1e-6)
+        assert written.header.get_zooms() == pytest.approx(zooms)
+    np.testing.assert_array_equal(read(tmp_path / file.name / "Images" / f"{file.name}.nii.gz")[0], read(file.image)[0])
+
+
+def test_what_is_compiled_is_kept_for_the_user_and_not_looked_for_in_a_model(trained, tmp_path, monkeypatch):
+    workdir, _ = trained
+    file = emidec.find_cases(workdir / "data" / "held_out")[0]
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    before = sorted(workdir.rglob("*"))
+    result = run("predict", workdir=workdir, input=file.image, output=tmp_path / "out", figures=False)
+    assert result.returncode == 0, result.stderr
+    assert list((tmp_path / "cache" / "cascade_jax").glob("*/jit_segment*"))
+    assert sorted(workdir.rglob("*")) == before
+
+
 def test_what_a_training_leaves_is_quantified_reported_and_given_to_nnunet(trained, tmp_path):
     workdir, _ = trained
     predicted, cohort = workdir / "predictions" / "held_out", workdir / "data" / "held_out"

@@ -183,6 +183,20 @@ def test_only_a_credible_oblique_affine_says_how_slices_lie():
         assert orientation.right_handed(header) == expected
     header["sform_code"] = header["qform_code"] = 0
     assert orientation.right_handed(header) is None
+    header["qform_code"], header["quatern_b"] = 1, 2.0  # no quaternion
+    assert orientation.right_handed(header) is None
+
+
+def test_an_affine_that_is_not_of_the_voxels_size_is_replaced_and_another_kept():
+    header = nib.Nifti1Header()
+    header.set_data_shape((5, 4, 3))
+    header.set_sform(np.eye(4), code=1)
+    header["pixdim"][1:4] = 1.5, 1.5, 10.0
+    case = emidec.Case("case", np.zeros((3, 4, 5), np.float32), None, (10.0, 1.5, 1.5), header)
+    repaired = orientation.with_credible_affine(case)
+    np.testing.assert_allclose(repaired.header.get_best_affine(), np.diag([1.5, 1.5, 10.0, 1.0]))
+    np.testing.assert_allclose(repaired.header.get_zooms(), (1.5, 1.5, 10.0))
+    assert orientation.with_credible_affine(repaired) is repaired
 
 
 def test_inputs_are_one_file_or_a_folder_of_files_or_a_cohort(tmp_path):

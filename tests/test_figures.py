@@ -152,6 +152,11 @@ def test_labels_of_another_shape_are_refused(tmp_path):
         draw(tmp_path / "case.png", noise(), {"prediction": four_blocks()[:1]})
 
 
+def test_a_name_is_no_formula(tmp_path):
+    draw_case(tmp_path / "case.png", noise(), {}, spacing=(10.0, 1.5, 1.5), title=r"a$\frac{$b")
+    assert (tmp_path / "case.png").exists()
+
+
 def test_other_programs_get_the_names_and_colours_of_the_pictures(tmp_path):
     write_colour_tables(tmp_path)
     slicer = [line.split() for line in (tmp_path / "labels.ctbl").read_text().splitlines() if line[0] != "#"]

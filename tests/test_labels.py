@@ -101,6 +101,9 @@ def test_one_component_is_no_foregone_conclusion_for_other_labels():
 
 
 def test_colour_tables_name_the_labels(tmp_path):
+    write_colour_tables(tmp_path, make_label_table(("outside", "left ventricle"), [("heart", ("left ventricle",))]))
+    assert (tmp_path / "labels.ctbl").read_text().splitlines()[1] == "0 outside 0 0 0 0"
+    assert len((tmp_path / "labels.ctbl").read_text().splitlines()[2].split()) == 6
     write_colour_tables(tmp_path, make_label_table(NAMES, [("heart", NAMES[1:])]))
     slicer, bids = ((tmp_path / name).read_text().splitlines()[1:] for name in ("labels.ctbl", "dseg.tsv"))
     assert [line.split()[1] for line in slicer] == list(NAMES)

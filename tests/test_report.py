@@ -1,6 +1,7 @@
 """The report: what the page says, and what it does in a real browser."""
 
 import base64
+import dataclasses
 import io
 import json
 import re
@@ -202,7 +203,7 @@ def test_pictures_of_a_large_stack_are_made_smaller():
     size = Image.open(io.BytesIO(decoded(slices.grey_images(noise, 0).images[0]))).size
     assert 9 * size[0] * size[1] <= 150_000
     assert size[0] / size[1] == pytest.approx(0.8, rel=0.02)
-    assert Image.open(io.BytesIO(decoded(slices.heat_images(noise - 1, (230, 159, 0))[0]))).size == size
+    assert Image.open(io.BytesIO(decoded(slices.heat_images(noise - 1)[0]))).size == size
 
 
 def decoded(uri):
@@ -313,6 +314,7 @@ def test_layers_are_toggled_by_keyboard_and_mouse(page, report):
     assert disagreement.is_hidden()
     page.keyboard.press("v")
     assert disagreement.is_visible()
+    assert doubt.is_hidden()
     assert doubt.get_attribute("src") != disagreement.get_attribute("src")
 
 
@@ -414,6 +416,38 @@ def test_the_blend_fades_one_for_the_other(page, report):
     page.locator("main:not([hidden]) .blend").fill("100")
     assert page.locator("main:not([hidden]) g.truth").get_attribute("style") == "opacity: 0;"
     assert page.locator("main:not([hidden]) g.prediction").get_attribute("style") == "opacity: 1;"
+
+
+def test_the_keyboard_blends_too(page, report):
+    page.click("a[data-case='0']")
+    is_open(page, report[1][0])
+    page.locator("main:not([hidden]) .blend").focus()
+    for _ in range(10):
+        page.keyboard.press("ArrowRight")
+    assert page.locator("main:not([hidden]) .blend").input_value() == "60"
+    assert page.locator("main:not([hidden]) g.truth").get_attribute("style") == "opacity: 0.8;"
+
+
+def test_what_does_not_belong_together_is_named(report, tmp_path):
+    root = report[0].parent
+    source = Sources("odd", root / "prediction", root / "cohort", root / "cohort")
+    first = min(report[1])
+    case = emidec.read_case(next(file for file in emidec.find_cases(root / "cohort") if file.name == first))
+    stretched = dataclasses.replace(case, spacing=(1.0, *case.spacing[1:]), header=None)
+    emidec.write_labels(tmp_path / "truth", case.labels, stretched)
+    emidec.write_labels(tmp_path / "truth", case.labels, dataclasses.replace(case, name="unknown"))
+    failed = write_report(dataclasses.replace(source, truth=tmp_path / "truth"), tmp_path / "page.html", silent)
+    assert "the prediction of" in failed[first]
+    assert "holds no labels of this case" in failed["unknown"]
+    text = (tmp_path / "page.html").read_text()
+    assert text.count("no true labels of this case were found") == 2
+    with pytest.raises(CaseError, match="nowhere"):
+        write_report(dataclasses.replace(source, earlier={"stage one": tmp_path / "nowhere"}), tmp_path / "x", silent)
+
+
+def test_an_image_without_contrast_has_a_range_all_the_same():
+    stack = slices.grey_images(np.ones((2, 40, 40), np.float32), 0)
+    assert stack.held[1] > stack.held[0]
 
 
 def test_predictions_alone_make_a_page_too(report, tmp_path):

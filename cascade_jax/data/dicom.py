@@ -139,7 +139,10 @@ def _slice_distance(slices: Sequence[Slice]) -> float | None:
 
 
 def _contents(source: Path) -> Iterator[tuple[Path, bytes]]:
-    """Every file of a folder, at any depth, or of a zip archive: where it lies, and what it holds."""
+    """Every file of a folder, at any depth, or of a zip archive: where it lies, and what it holds.
+
+    Files in an archive go by number, in the order of their names, which may be a patient's.
+    """
     if source.is_dir():
         for path in sorted(path for path in source.rglob("*") if path.is_file()):
             try:
@@ -149,10 +152,11 @@ def _contents(source: Path) -> Iterator[tuple[Path, bytes]]:
     elif zipfile.is_zipfile(source):
         try:
             with zipfile.ZipFile(source) as archive:
-                for name in sorted(name for name in archive.namelist() if not name.endswith("/")):
-                    yield source / name, archive.read(name)
-        except (RuntimeError, zipfile.BadZipFile, zlib.error, EOFError) as error:  # encrypted, damaged
-            raise CaseError(source, f"cannot be read: {error}") from None
+                names = sorted(name for name in archive.namelist() if not name.endswith("/"))
+                for number, name in enumerate(names, 1):
+                    yield source / f"file {number} of {len(names)}", archive.read(name)
+        except (RuntimeError, zipfile.BadZipFile, zlib.error, EOFError):
+            raise CaseError(source, "cannot be read: it is encrypted or damaged") from None
     else:
         raise CaseError(source, "is neither a folder nor a zip archive of DICOM files")
 

@@ -11,15 +11,14 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from nibabel.spatialimages import HeaderDataError
 
 from cascade_jax.data import emidec
 from cascade_jax.data.case import LABEL_NAMES, Case, CaseError
 from cascade_jax.data.files import make_writable_folder, replacing, write_text
 from cascade_jax.data.labels import make_label_table
+from cascade_jax.data.orientation import with_credible_affine
 
 _CHANNEL = "_0000"
-_RIGHT_ANGLES = 1e-3  # by how much the products of an affine's axes may miss 0, and 1 with themselves
 
 
 def _read_json(path: Path):
@@ -141,7 +140,7 @@ def export_dataset(root: Path, raw: Path, progress: Callable, names: Sequence[st
     for folder in ("imagesTr", "labelsTr"):
         make_writable_folder(raw / folder)
     for case in progress(cases, f"exporting {len(cases)} cases"):
-        affine = _affine(case)
+        affine = with_credible_affine(case).header.get_best_affine()
         for array, path in (
             (case.image, raw / "imagesTr" / f"{case.name}{_CHANNEL}.nii.gz"),
             (case.labels, raw / "labelsTr" / f"{case.name}.nii.gz"),
@@ -157,24 +156,6 @@ def export_dataset(root: Path, raw: Path, progress: Callable, names: Sequence[st
     }
     write_text(raw / "dataset.json", json.dumps(dataset, indent=1))
     return len(files)
-
-
-def _affine(case: Case) -> np.ndarray:
-    """How a case's voxels (x, y, slice) lie in the patient, mm: float (4, 4).
-
-    Of the voxels' size alone where the header does not say it credibly.
-    """
-    spacing = np.asarray(case.spacing[::-1])
-    plain = np.diag([*spacing, 1.0])
-    if case.header is None or not (case.header["sform_code"] > 0 or case.header["qform_code"] > 0):
-        return plain
-    try:
-        affine = case.header.get_best_affine()
-    except (ValueError, HeaderDataError):  # a quaternion that is none
-        return plain
-    axes = affine[:3, :3] / spacing
-    credible = np.isfinite(affine).all() and np.allclose(axes.T @ axes, np.eye(3), atol=_RIGHT_ANGLES)
-    return affine if credible else plain
 
 
 def read_splits(path: Path, names: list[str]) -> list[list[str]]:

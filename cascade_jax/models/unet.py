@@ -1,6 +1,7 @@
 """The U-Net of both stages: the length of a kernel size says whether it is a 2D or a 3D one."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -89,3 +90,15 @@ class UNet(nn.Module):
                 head = nn.Dense(self.num_classes, dtype=jnp.float32, name=f"logits{stage}")
                 logits.append(head(outputs))
         return tuple(reversed(logits)) if deep_supervision else logits[-1]
+
+
+def params_like(network: UNet, input_shape: Sequence[int]) -> Any:
+    """The shapes of a network's parameters, without making them."""
+
+    def initialise():
+        return network.init(jax.random.key(0), jnp.zeros((1, *input_shape)), deep_supervision=True)["params"]
+
+    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), jax.eval_shape(initialise)
+    )

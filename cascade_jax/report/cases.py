@@ -1,7 +1,7 @@
 """Reads what is known about each case of a report: labels, image, maps, metrics, quantities and warnings."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -95,14 +95,21 @@ def read_cases(sources: Sources, progress: Progress) -> tuple[list[ReportCase], 
     """
     failed: dict[str, str] = {}
     contours = emidec.find_contours(sources.prediction, faults=failed)
-    truths = {} if sources.truth is None else emidec.find_contours(sources.truth, faults=failed)
+    others = dict(sources.earlier) if sources.truth is None else {"truth": sources.truth} | dict(sources.earlier)
+    layers = {layer: emidec.find_contours(folder, faults=failed) for layer, folder in others.items()}
+    if sources.workdir is None:  # a training may have predicted some of its folds only
+        for name in layers.get("truth", {}).keys() - contours.keys():
+            failed.setdefault(name, f"{sources.prediction}: holds no labels of this case")
     files = [] if sources.images is None else emidec.find_inputs(sources.images, faults=failed)
     images = {file.name: file for file in files}
     expected = read_expected_dice(sources.prediction, sources.labels)
     cases = []
     for name in progress(sorted(contours), f"reading {len(contours)} cases"):
         try:
-            cases.append(_read_case(sources, name, contours[name], truths, images, expected.get(name, {})))
+            paths = {"prediction": contours[name]} | {
+                layer: found[name] for layer, found in layers.items() if name in found
+            }
+            cases.append(_read_case(sources, name, paths, images, expected.get(name, {})))
         except CaseError as error:
             failed[name] = str(error)
     return sorted(cases, key=_badness), failed
@@ -121,27 +128,26 @@ def _fitting(path: Path, array: np.ndarray, prediction: np.ndarray) -> np.ndarra
     return array
 
 
-def _read_layers(sources: Sources, name: str, prediction: np.ndarray, truths: Mapping[str, Path]) -> dict:
-    paths = {"truth": truths[name]} if name in truths else {}
-    for step, folder in sources.earlier.items():
-        if (path := emidec.contour_path(folder, name)).exists():
-            paths[step] = path
-    read = {
-        layer: _fitting(path, emidec.read_labels(path, sources.labels)[0], prediction) for layer, path in paths.items()
-    }
-    return {"prediction": prediction} | read
+def _check_spacing(path: Path, spacing: Sequence[float], of_prediction: Sequence[float]) -> None:
+    if not np.allclose(spacing, of_prediction, rtol=1e-3):
+        sizes = (" x ".join(f"{mm:.4g}" for mm in reversed(size)) for size in (spacing, of_prediction))
+        raise CaseError(path, "has voxels of {} mm, the prediction of {} mm".format(*sizes))
 
 
 def _read_case(
-    sources: Sources, name: str, contour: Path, truths: Mapping[str, Path], images: Mapping, expected: Mapping
+    sources: Sources, name: str, paths: Mapping[str, Path], images: Mapping, expected: Mapping
 ) -> ReportCase:
-    table = sources.labels
-    prediction, spacing = emidec.read_labels(contour, table)
-    layers = _read_layers(sources, name, prediction, truths)
+    table, contour = sources.labels, paths["prediction"]
+    read = {layer: emidec.read_labels(path, table) for layer, path in paths.items()}
+    prediction, spacing = read["prediction"]
+    layers = {layer: _fitting(paths[layer], labels, prediction) for layer, (labels, _) in read.items()}
+    for layer, (_, size) in read.items():
+        _check_spacing(paths[layer], size, spacing)
     image = None
     if name in images:
         case = emidec.read_case(dataclasses.replace(images[name], contour=None))
         image = _fitting(images[name].image, case.image, prediction)
+        _check_spacing(images[name].image, case.spacing, spacing)
     paths = {kind: emidec.map_path(sources.maps or sources.prediction, kind, name) for kind in slices.HEAT_MAPS}
     maps = {kind: _fitting(path, emidec.read_voxels(path), prediction) for kind, path in paths.items() if path.exists()}
 
@@ -162,6 +168,8 @@ def _read_case(
     warnings = stack_warnings(prediction, spacing, table) + hidden_warnings(final, shown, spacing)
     if sources.images is not None and image is None:
         warnings.append("no image of this case was found")
+    if sources.truth is not None and "truth" not in layers:
+        warnings.append("no true labels of this case were found")
     dice = expected.get(table.main)
     if dice is not None and dice < DOUBTFUL:
         warnings.insert(0, f"doubtful: the cascade expects a Dice of {dice:.2f} for the {spoken(table.main)}")

@@ -37,10 +37,7 @@ def _case_data(case: ReportCase, grey: slices.GreyStack, around: Sequence[slices
             for layer, labels in case.layers.items()
         },
     }
-    data["maps"] = {
-        kind: slices.heat_images(values[:, rows, columns], slices.HEAT_MAPS[kind].colour)
-        for kind, values in case.maps.items()
-    }
+    data["maps"] = {kind: slices.heat_images(values[:, rows, columns]) for kind, values in case.maps.items()}
     return data
 
 
@@ -193,7 +190,7 @@ def write_report(sources: Sources, output: Path, progress: Progress) -> dict[str
         tables=_paper_tables(sources) + _steps_table(sources, cases),
         charts=([("Learning curves", charts.learning_curves(curves))] if curves else []) + _cohort_charts(cases, table),
         outlines=around,
-        heat_maps=slices.HEAT_MAPS,
+        heat_colour=slices.HEAT_COLOUR,
         segment_columns=[title for title, _ in quantities.OF_A_SEGMENT],
         targets=[spoken(target) for target in table.targets],
         failed=failed,

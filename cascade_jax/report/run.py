@@ -30,7 +30,7 @@ def sources_of_run(workdir: Path) -> dict[str, Sources]:
             predictions / "final",
             root,
             root,
-            {"stage one": predictions / "stage1", "before postprocessing": predictions / "stage2"},
+            _earlier(predictions, ""),
             predictions / "stage2",
             workdir,
             ("table1", "table2"),
@@ -44,12 +44,15 @@ def sources_of_run(workdir: Path) -> dict[str, Sources]:
             predictions / "held_out",
             root,
             root,
-            {
-                "stage one": predictions / "held_out_stage1",
-                "before postprocessing": predictions / "held_out_stage2",
-            },
+            _earlier(predictions, "held_out_"),
             workdir=workdir,
             tables=("table3",),
             labels=table,
         )
     return sources
+
+
+def _earlier(predictions: Path, prefix: str) -> dict[str, Path]:
+    """The folders of the earlier steps' labels that are there."""
+    steps = {"stage one": predictions / f"{prefix}stage1", "before postprocessing": predictions / f"{prefix}stage2"}
+    return {step: folder for step, folder in steps.items() if folder.exists()}

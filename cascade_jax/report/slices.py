@@ -28,7 +28,7 @@ _STYLES = (
     ("#56b4e9", "9 4"),
     ("#ff9d2e", "3 3"),
     ("#f3e04a", "1 4"),
-    ("#d98cc0", "9 3 2 3"),
+    ("#b9a7ff", "9 3 2 3"),
     ("#ff6f4d", "14 3"),
 )
 
@@ -137,6 +137,8 @@ def grey_images(image: np.ndarray, front: int) -> GreyStack:
         for levels in (_HELD, _SHOWN)
     )
     # These are for looking at: at this quality the eye finds no fault, and they take a third of what PNG does.
+    if held[0] == held[1]:  # so that window and level have a range
+        held = shown = (held[0], held[0] + 1.0)
     images = [_uri(picture, "JPEG", quality=90) for picture in _pictures(_grey(image, held))]
     small = Image.fromarray(_grey(image[front], shown))
     small.thumbnail((_THUMBNAIL_PIXELS, _THUMBNAIL_PIXELS))
@@ -150,45 +152,35 @@ def _grey(image: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
 
 
 class HeatMap(NamedTuple):
-    """How a map is shown.
-
-    Attributes:
-        title: what it is called.
-        key: that shows it.
-        colour: red, green and blue; opacity is the map's value.
-        meaning: a sentence.
-    """
+    """How a map is called: its title, the key that shows it, and what it means in a sentence."""
 
     title: str
     key: str
-    colour: tuple[int, int, int]
     meaning: str
 
 
-# Two colours of Okabe and Ito's that none of the challenge's outlines has.
+HEAT_COLOUR = (214, 60, 170)  # unlike that of any outline; only one map is shown at a time
 HEAT_MAPS = {
     emidec.DOUBT: HeatMap(
         "doubt of the networks",
         "d",
-        (230, 159, 0),
         "1 minus the highest mean probability: high where the networks are unsure, or sure of different labels",
     ),
     emidec.DISAGREEMENT: HeatMap(
         "folds that disagree",
         "v",
-        (204, 121, 167),
         "the share of the folds that vote for another label than the majority",
     ),
 }
 
 
-def heat_images(values: np.ndarray, colour: tuple[int, int, int]) -> list[str]:
+def heat_images(values: np.ndarray) -> list[str]:
     """Values 0 to 1, (depth, height, width), as a colour of that opacity, each slice the URI of a PNG."""
     uris = []
     for picture in _pictures(np.round(255 * np.clip(values, 0, 1)).astype(np.uint8)):
         # In 16 steps, which the eye does not tell from 256 and which take a fraction of the room.
         steps = Image.fromarray(np.round(np.asarray(picture) / 17).astype(np.uint8))
-        steps.putpalette(colour * 16)
+        steps.putpalette(HEAT_COLOUR * 16)
         uris.append(_uri(steps, "PNG", bits=4, transparency=bytes(range(0, 256, 17))))
     return uris
 

@@ -230,7 +230,7 @@ def predict_cold(workspace: str, mirror: bool) -> Callable[[], None]:
     again = predict_again(workspace, mirror)
 
     def work():
-        shutil.rmtree(_trained(workspace, mirror) / "compiled", ignore_errors=True)
+        shutil.rmtree(_cache(workspace), ignore_errors=True)
         again()
 
     return work
@@ -240,7 +240,12 @@ def predict_again(workspace: str, mirror: bool) -> Callable[[], None]:
     """The same from the command line, where an earlier start has left what it compiled."""
     command = [sys.executable, "-m", "launch.predict", "--nofigures", f"--input={_first_image(workspace)}"]
     command += [f"--workdir={_trained(workspace, mirror)}", f"--output={tempfile.mkdtemp(dir=workspace)}"]
-    return lambda: subprocess.run(command, check=True) and None
+    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(_cache(workspace))}
+    return lambda: subprocess.run(command, check=True, env=environment) and None
+
+
+def _cache(workspace: str) -> Path:
+    return Path(workspace) / "compiled"
 
 
 def prepare_cohort(workspace: str) -> Callable[[], int]:

@@ -2,7 +2,8 @@
 
     python -m launch.train --config=launch/configs/two_labels.py --config.data.root=DIR --workdir=runs/two_labels
 
-Every other command takes the working folder's labels from its model file, or from `--labels_of=WORKDIR`.
+`launch.predict` has the labels from the working folder,
+`launch.evaluate` and `launch.report` take `--labels_of=WORKDIR`.
 """
 
 from ml_collections import ConfigDict
