@@ -51,7 +51,7 @@ def run(main: Callable[[], int | None], required: tuple[str, ...]) -> None:
 
 
 def keep_compiled(folder: Path | None = None) -> None:
-    """Keeps what is compiled from now on, so that the next start compiles nothing anew.
+    """Keeps what is compiled, so that the next start compiles nothing anew. To be called before anything is.
 
     What is kept is code that later starts run. It is therefore never looked for beside a model that someone else may
     have made.

@@ -41,8 +41,8 @@ def main() -> None:
     warnings.simplefilter("ignore")
     for name in ("pydicom", "highdicom"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    cascade = cascade_jax.load(_WORKDIR.value)
     command.keep_compiled()
+    cascade = cascade_jax.load(_WORKDIR.value)
     for line in predict_series(cascade, Path(_INPUT.value), Path(_OUTPUT.value), _CASE.value, _SERIES.value):
         print(line)
 

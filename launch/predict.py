@@ -39,8 +39,8 @@ _IMAGES = flags.DEFINE_bool(
 
 
 def main() -> int:
-    cascade = cascade_jax.load(_WORKDIR.value, mirror=_MIRROR.value)
     command.keep_compiled()
+    cascade = cascade_jax.load(_WORKDIR.value, mirror=_MIRROR.value)
     doubtful, failed = predict_cases(
         cascade, Path(_INPUT.value), Path(_OUTPUT.value), _FIGURES.value, bar, images=_IMAGES.value
     )
