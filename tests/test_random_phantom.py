@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from cascade_jax.compilation import run_once
 from cascade_jax.data.random_field import smooth_fields
 from cascade_jax.data.random_phantom import draw_phantom
 
@@ -16,8 +17,8 @@ COUNT = 96
 
 @pytest.fixture(scope="module")
 def phantoms():
-    draw = jax.jit(jax.vmap(lambda key: draw_phantom(key, SHAPE, PIXEL)))
-    return jax.device_get(draw(jax.random.split(jax.random.key(3), COUNT)))
+    draw = jax.vmap(lambda key: draw_phantom(key, SHAPE, PIXEL))
+    return jax.device_get(run_once(draw, jax.random.split(jax.random.key(3), COUNT)))
 
 
 def valid(phantoms, index):
@@ -28,7 +29,7 @@ def valid(phantoms, index):
 
 def test_a_phantom_is_a_function_of_its_key(phantoms):
     keys = jax.random.split(jax.random.key(3), COUNT)
-    again = jax.device_get(jax.jit(lambda key: draw_phantom(key, SHAPE, PIXEL))(keys[5]))
+    again = jax.device_get(run_once(lambda key: draw_phantom(key, SHAPE, PIXEL), keys[5]))
     np.testing.assert_allclose(again.image, phantoms.image[5], atol=1e-3)
     assert np.mean(again.labels != phantoms.labels[5]) < 1e-4
     assert len({image.tobytes() for image in phantoms.image}) == COUNT
@@ -118,8 +119,8 @@ def test_scar_is_mostly_brighter_than_muscle_and_by_all_sorts_of_amounts(phantom
 
 
 def test_a_single_slice_is_a_stack_of_one():
-    draw = jax.jit(jax.vmap(lambda key: draw_phantom(key, (1, 48, 48), 4.0)))
-    phantoms = jax.device_get(draw(jax.random.split(jax.random.key(0), 64)))
+    draw = jax.vmap(lambda key: draw_phantom(key, (1, 48, 48), 4.0))
+    phantoms = jax.device_get(run_once(draw, jax.random.split(jax.random.key(0), 64)))
     assert phantoms.image.shape == (64, 1, 48, 48)
     with_heart = np.mean([labels.any() for labels in phantoms.labels])
     assert 0.6 < with_heart < 0.99
