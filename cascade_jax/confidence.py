@@ -44,8 +44,7 @@ def expected_dice(probabilities: np.ndarray, labels: np.ndarray, table: LabelTab
 
     Returns:
         {target: expected Dice, to three decimals} for the table's targets; NaN for a target that was not found, but 0
-        for the first, since
-        every case has that (the myocardium).
+        for the first, since every case has that (the myocardium).
     """
     expected = {}
     for target, members in table.targets.items():

@@ -256,12 +256,9 @@ class CrossValidation:
             emidec.write_labels(predictions / "held_out", result.labels, case)
             write_maps(predictions / "held_out", result, case)
             # Of stage one there are votes only: a tie goes to the lower label.
-            before = {
-                "held_out_stage1": one_hot[vote.fold_priors].sum(0),
-                "held_out_stage2": vote.counts + vote.probabilities,
-            }
-            for folder, scores in before.items():
-                emidec.write_labels(predictions / folder, restore_labels(scores, example.grid), case)
+            priors = restore_labels(one_hot[vote.fold_priors].sum(0), example.grid)
+            emidec.write_labels(predictions / "held_out_stage1", priors, case)
+            emidec.write_labels(predictions / "held_out_stage2", cascade.majority(vote, example), case)
             expected[case.name] = result.expected_dice
             columns["ensemble"][case.name] = self._evaluate(result.labels, case)
             for fold, prior, final in zip(cascade.folds, vote.fold_priors, vote.fold_labels, strict=True):

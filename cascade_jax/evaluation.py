@@ -1,6 +1,6 @@
 """Two folders of labels, a prediction and the truth, to every case's metrics."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,15 +19,20 @@ def evaluate_labels(
     return metrics.evaluate_case(*arrays, tuple(reversed(spacing)), table)
 
 
+def check_spacing(path: Path, spacing: Sequence[float], other: str, others_spacing: Sequence[float]) -> None:
+    """Raises CaseError where the voxels of a file, mm along (depth, height, width), are not of the other's size."""
+    if not np.allclose(spacing, others_spacing, rtol=1e-3):
+        sizes = [" x ".join(f"{mm:.4g}" for mm in reversed(size)) for size in (spacing, others_spacing)]
+        raise CaseError(path, f"has voxels of {sizes[0]} mm, {other} of {sizes[1]} mm")
+
+
 def _evaluate_files(prediction: Path, truth: Path, table: LabelTable) -> dict[str, dict[str, float]]:
     true_labels, spacing = emidec.read_labels(truth, table)
     labels, predicted_spacing = emidec.read_labels(prediction, table)
     if labels.shape != true_labels.shape:
         shapes = (emidec.to_file_axes(array).shape for array in (labels, true_labels))
         raise CaseError(prediction, "has shape {}, the truth {}".format(*shapes))
-    if not np.allclose(predicted_spacing, spacing, rtol=1e-3):
-        sizes = (" x ".join(f"{mm:.4g}" for mm in reversed(size)) for size in (predicted_spacing, spacing))
-        raise CaseError(prediction, "has voxels of {} mm, the truth of {} mm".format(*sizes))
+    check_spacing(prediction, predicted_spacing, "the truth", spacing)
     return evaluate_labels(labels, true_labels, spacing, table)
 
 

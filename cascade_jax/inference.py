@@ -124,7 +124,7 @@ class Cascade:
 
     def conclude(self, vote: Vote, example: Example, case: Case, *, details: bool) -> Segmentation:
         """What a vote on the networks' grid says about the case; arguments and result as for `segment_case`."""
-        labels = self.finish(restore_labels(vote.counts + vote.probabilities, example.grid), case)
+        labels = self.finish(self.majority(vote, example), case)
         expected = expected_dice(vote.probabilities, vote.labels, self.plan.labels)
         if not details:
             return Segmentation(labels, None, None, expected)
@@ -134,6 +134,10 @@ class Cascade:
         share = disagreement(vote.counts)
         restored = restore_scores(np.stack([1 - share, share], axis=-1), example.grid)[..., 1]
         return Segmentation(labels, probabilities, restored, expected)
+
+    def majority(self, vote: Vote, example: Example) -> np.ndarray:
+        """The vote's labels in the case's own grid, uint8, before postprocessing."""
+        return restore_labels(vote.counts + vote.probabilities, example.grid)
 
     def fold_params(self, stage: int, fold: int) -> Any:
         """One fold's parameters of one stage (0 or 1); folds beyond the last begin anew with the first."""

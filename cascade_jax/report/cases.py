@@ -1,7 +1,7 @@
 """Reads what is known about each case of a report: labels, image, maps, metrics, quantities and warnings."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ from cascade_jax.confidence import DOUBTFUL
 from cascade_jax.data import emidec
 from cascade_jax.data.case import CaseError
 from cascade_jax.data.labels import EMIDEC, LabelTable, spoken
-from cascade_jax.evaluation import evaluate_labels
+from cascade_jax.evaluation import check_spacing, evaluate_labels
 from cascade_jax.expected_dice import read_expected_dice
 from cascade_jax.preparation import Progress
 from cascade_jax.quantification import Orientation
@@ -128,12 +128,6 @@ def _fitting(path: Path, array: np.ndarray, prediction: np.ndarray) -> np.ndarra
     return array
 
 
-def _check_spacing(path: Path, spacing: Sequence[float], of_prediction: Sequence[float]) -> None:
-    if not np.allclose(spacing, of_prediction, rtol=1e-3):
-        sizes = (" x ".join(f"{mm:.4g}" for mm in reversed(size)) for size in (spacing, of_prediction))
-        raise CaseError(path, "has voxels of {} mm, the prediction of {} mm".format(*sizes))
-
-
 def _read_case(
     sources: Sources, name: str, paths: Mapping[str, Path], images: Mapping, expected: Mapping
 ) -> ReportCase:
@@ -142,12 +136,12 @@ def _read_case(
     prediction, spacing = read["prediction"]
     layers = {layer: _fitting(paths[layer], labels, prediction) for layer, (labels, _) in read.items()}
     for layer, (_, size) in read.items():
-        _check_spacing(paths[layer], size, spacing)
+        check_spacing(paths[layer], size, "the prediction", spacing)
     image = None
     if name in images:
         case = emidec.read_case(dataclasses.replace(images[name], contour=None))
         image = _fitting(images[name].image, case.image, prediction)
-        _check_spacing(images[name].image, case.spacing, spacing)
+        check_spacing(images[name].image, case.spacing, "the prediction", spacing)
     paths = {kind: emidec.map_path(sources.maps or sources.prediction, kind, name) for kind in slices.HEAT_MAPS}
     maps = {kind: _fitting(path, emidec.read_voxels(path), prediction) for kind, path in paths.items() if path.exists()}
 

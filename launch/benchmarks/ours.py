@@ -73,7 +73,7 @@ def forward(workspace: str, stage: int, dtype: str = "auto") -> Callable[[], Non
     """The logits of one batch, as in inference."""
     network, batch_size, shape = _stage(workspace, stage, dtype)
     inputs = jax.random.normal(jax.random.key(0), (batch_size, *shape))
-    params = jax.jit(lambda key: network.init(key, inputs[:1])["params"])(jax.random.key(1))
+    params = compilation.run_once(lambda key: network.init(key, inputs[:1])["params"], jax.random.key(1))
     apply = compilation.jit(lambda params, inputs: network.apply({"params": params}, inputs))
 
     def work():
@@ -145,9 +145,10 @@ def augment_samples(workspace: str, stage: int) -> Callable[[], int]:
 
 
 def _random_params(network: UNet, shape: tuple[int, ...], seed: int):
-    return jax.jit(lambda key: network.init(key, jnp.zeros((1, *shape)), deep_supervision=True)["params"])(
-        jax.random.key(seed)
-    )
+    def initialise(key):
+        return network.init(key, jnp.zeros((1, *shape)), deep_supervision=True)["params"]
+
+    return compilation.run_once(initialise, jax.random.key(seed))
 
 
 def _folds(workspace: str, groups: list[tuple[int, int]]) -> Callable[[], None]:
