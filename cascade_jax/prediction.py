@@ -50,6 +50,8 @@ def predict_cases(
         try:
             case = emidec.read_case(file, table)
             if images:
+                if (output / case.name / emidec.IMAGES).resolve() == Path(file.image).resolve().parent:
+                    raise CaseError(file.image, "would be replaced by its copy: choose another output")
                 case = with_credible_affine(case)
                 emidec.write_case(output, dataclasses.replace(case, labels=None))
             result = cascade.segment_case(case, details=figures)
