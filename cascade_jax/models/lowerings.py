@@ -16,6 +16,8 @@ Where the straightforward program is the fast one, it is used: everywhere but on
 """
 
 import functools
+import itertools
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -64,6 +66,11 @@ def _taps_of_phase(kernel_size: int, stride: int, phase: int) -> tuple[list[int]
     return [taps[offset] for offset in offsets], (-offsets[0], offsets[-1])
 
 
+def _has_phases(strides: tuple[int, int], kernel_shape: tuple[int, ...]) -> bool:
+    """Whether there is a stride, and each phase of the inputs meets a tap."""
+    return max(strides) > 1 and all(stride <= size for stride, size in zip(strides, kernel_shape, strict=False))
+
+
 def _strided_input_gradient(
     gradient: jax.Array, kernel: jax.Array, strides: tuple[int, int], input_shape: tuple[int, int, int]
 ) -> jax.Array:
@@ -103,17 +110,54 @@ def _strided_input_gradient(
 def _plane_input_gradient(
     gradient: jax.Array, kernel: jax.Array, strides: tuple[int, int], input_shape: tuple[int, int, int]
 ) -> jax.Array:
-    strided = max(strides) > 1 and all(stride <= size for stride, size in zip(strides, kernel.shape, strict=False))
-    function = _strided_input_gradient if strided else _native_input_gradient
+    function = _strided_input_gradient if _has_phases(strides, kernel.shape) else _native_input_gradient
     return function(gradient, kernel, strides, input_shape)
+
+
+def _strided_kernel_gradient(
+    inputs: jax.Array, gradient: jax.Array, strides: tuple[int, int], kernel_shape: tuple[int, int, int, int]
+) -> jax.Array:
+    """The 2D kernel gradient without a dilated array; strides at most the kernel's size.
+
+    A tap meets the inputs of one phase only (even or odd rows and columns, for stride 2), so each phase is a kernel
+    gradient of stride 1 with its own few taps. Of the two operands the gradient is the one that is cut into patches.
+    """
+    batch, height, width, _ = gradient.shape
+    *plane, channels, features = kernel_shape
+    sizes = (height * strides[0], width * strides[1])
+    missing = [(0, size - given) for size, given in zip(sizes, inputs.shape[1:3], strict=True)]
+    inputs = jnp.pad(inputs, ((0, 0), *missing, (0, 0)))
+    inputs = inputs.reshape(batch, height, strides[0], width, strides[1], channels)
+    taps = {}
+    for row_phase, column_phase in itertools.product(range(strides[0]), range(strides[1])):
+        rows, row_padding = _taps_of_phase(plane[0], strides[0], row_phase)
+        columns, column_padding = _taps_of_phase(plane[1], strides[1], column_phase)
+        kernel = jax.ShapeDtypeStruct((len(rows), len(columns), features, channels), inputs.dtype)
+        convolve = functools.partial(
+            jax.lax.conv_general_dilated,
+            gradient,
+            window_strides=(1, 1),
+            padding=(row_padding, column_padding),
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+        (of_phase,) = jax.linear_transpose(convolve, kernel)(inputs[:, :, row_phase, :, column_phase])
+        for (i, row), (j, column) in itertools.product(enumerate(rows), enumerate(columns)):
+            taps[row, column] = of_phase[i, j].T
+    return jnp.stack([jnp.stack([taps[row, column] for column in range(plane[1])]) for row in range(plane[0])])
 
 
 def _plane_kernel_gradient(
     inputs: jax.Array, gradient: jax.Array, strides: tuple[int, int], kernel_shape: tuple[int, int, int, int]
 ) -> jax.Array:
-    """The 2D kernel gradient; of inputs and gradient, the one with fewer channels is the one cut into patches."""
+    """The 2D kernel gradient; of inputs and gradient, the one with fewer channels is the one cut into patches.
+
+    With fewer pixels than channels, turning the kernel round costs more than that saves.
+    """
     *plane, channels, features = kernel_shape
-    if max(strides) > 1 or channels <= features:
+    if _has_phases(strides, kernel_shape) and channels < 128:
+        return _strided_kernel_gradient(inputs, gradient, strides, kernel_shape)
+    pixels = math.prod(inputs.shape[:-1])
+    if max(strides) > 1 or channels <= features or pixels < channels:
         return _native_kernel_gradient(inputs, gradient, strides, kernel_shape)
     swapped = _native_kernel_gradient(gradient, inputs, strides, (*plane, features, channels))
     return swapped[::-1, ::-1].swapaxes(2, 3)
@@ -208,7 +252,9 @@ def _cpu_forward(inputs: jax.Array, kernel: jax.Array, strides: tuple[int, ...])
 def _cpu_input_gradient(
     gradient: jax.Array, kernel: jax.Array, strides: tuple[int, ...], input_shape: tuple[int, ...]
 ) -> jax.Array:
-    if _tiling(gradient, kernel.shape, strides):
+    pixels = math.prod(gradient.shape[:-1])
+    # With few pixels the filters' transform, of a kernel that has to be turned round, costs more than it saves.
+    if _tiling(gradient, kernel.shape, strides) and pixels >= 4 * max(kernel.shape[-2:]):
         flipped = jnp.flip(kernel, range(kernel.ndim - 2)).swapaxes(-1, -2)
         return _cpu_forward(gradient, flipped, strides)
     if len(strides) == 2:
