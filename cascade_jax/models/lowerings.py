@@ -163,14 +163,15 @@ def _plane_kernel_gradient(
     return swapped[::-1, ::-1].swapaxes(2, 3)
 
 
-def _shift_depth(volume: jax.Array, shift: int, zero: jax.Array | float = 0.0) -> jax.Array:
-    """`volume[:, d + shift]` at depth d, `zero` beyond either end."""
-    unchanged = [(0, 0, 0)] * (volume.ndim - 2)
-    return jax.lax.pad(volume, jnp.asarray(zero, volume.dtype), [(0, 0, 0), (-shift, shift, 0), *unchanged])
+def _shift(array: jax.Array, axis: int, shift: int, zero: jax.Array | float = 0.0) -> jax.Array:
+    """Element i + shift of the axis at i, `zero` beyond either end."""
+    padding = [(0, 0, 0)] * array.ndim
+    padding[axis] = (-shift, shift, 0)
+    return jax.lax.pad(array, jnp.asarray(zero, array.dtype), padding)
 
 
-def _shifts(kernel_depth: int) -> range:
-    return range(-(kernel_depth // 2), kernel_depth // 2 + 1)
+def _shifts(kernel_size: int) -> range:
+    return range(-(kernel_size // 2), kernel_size // 2 + 1)
 
 
 def _slices(volume: jax.Array) -> jax.Array:
@@ -190,7 +191,7 @@ def _sum_of_taps(slices: jax.Array, batch: int, shifts: range) -> jax.Array:
         (batch, depth, height, width, features).
     """
     taps = slices.reshape(batch, -1, *slices.shape[1:3], len(shifts), slices.shape[-1] // len(shifts))
-    return sum(_shift_depth(taps[..., tap, :], shift) for tap, shift in enumerate(shifts))
+    return sum(_shift(taps[..., tap, :], 1, shift) for tap, shift in enumerate(shifts))
 
 
 def _at_every_depth(gradient: jax.Array, stride: int, depth: int) -> jax.Array:
@@ -272,9 +273,30 @@ def _cpu_kernel_gradient(
     if tiling := _kernel_gradient_tiling(inputs, kernel_shape, strides):
         sizes = list(kernel_shape)
         sizes[tiling.axis - 1] = 1
-        direct = functools.partial(_direct_kernel_gradient, strides=strides, kernel_shape=tuple(sizes))
+        if len(strides) == 2:
+            direct = functools.partial(_row_kernel_gradient, kernel_shape=tuple(sizes))
+        else:
+            direct = functools.partial(_direct_kernel_gradient, strides=strides, kernel_shape=tuple(sizes))
         return winograd.kernel_gradient(inputs, gradient, *tiling, direct)
     return _direct_kernel_gradient(inputs, gradient, strides, kernel_shape)
+
+
+def _row_kernel_gradient(inputs: jax.Array, gradient: jax.Array, kernel_shape: tuple[int, int, int, int]) -> jax.Array:
+    """The gradient to a 2D kernel of height 1, as one matrix product over all voxels.
+
+    The operand with fewer channels stands side by side with itself, moved along the width. Nothing has to be
+    transposed, as it has to for a convolution that computes a kernel gradient.
+    """
+    _, width, channels, features = kernel_shape
+    if channels <= features:
+        copies = jnp.concatenate([_shift(inputs, 2, shift) for shift in _shifts(width)], axis=-1)
+        return _product_over_voxels(copies, gradient).reshape(kernel_shape)
+    copies = jnp.concatenate([_shift(gradient, 2, -shift) for shift in _shifts(width)], axis=-1)
+    return _product_over_voxels(inputs, copies).reshape(channels, width, features).transpose(1, 0, 2)[None]
+
+
+def _product_over_voxels(inputs: jax.Array, gradient: jax.Array) -> jax.Array:
+    return jnp.einsum("vc,vf->cf", inputs.reshape(-1, inputs.shape[-1]), gradient.reshape(-1, gradient.shape[-1]))
 
 
 def _direct_kernel_gradient(
@@ -289,12 +311,12 @@ def _direct_kernel_gradient(
         # A zero that only the gradient tells: otherwise the compiler makes the copies during the forward pass, where
         # the inputs are already there, and keeps them in memory until now.
         zero = jnp.minimum(jnp.abs(gradient[(0,) * gradient.ndim]), 0)
-        copies = jnp.concatenate([_shift_depth(inputs, shift, zero) for shift in shifts], axis=-1)
+        copies = jnp.concatenate([_shift(inputs, 1, shift, zero) for shift in shifts], axis=-1)
         taps = _plane_kernel_gradient(
             _slices(copies), _slices(gradient), strides[1:], (*plane, depth * channels, features)
         )
         return taps.reshape(*plane, depth, channels, features).transpose(2, 0, 1, 3, 4)
-    copies = jnp.concatenate([_shift_depth(gradient, -shift) for shift in shifts], axis=-1)
+    copies = jnp.concatenate([_shift(gradient, 1, -shift) for shift in shifts], axis=-1)
     taps = _plane_kernel_gradient(_slices(inputs), _slices(copies), strides[1:], (*plane, channels, depth * features))
     return taps.reshape(*plane, channels, depth, features).transpose(3, 0, 1, 2, 4)
 
