@@ -216,6 +216,8 @@ def _tiling(inputs: jax.Array, kernel_shape: tuple[int, ...], strides: tuple[int
     height = inputs.shape[height_axis]
     if max(strides) > 1 or min(kernel_shape[-2:]) < 128 or inputs.dtype != jnp.float32:
         return None
+    if math.prod(inputs.shape[:-1]) < max(kernel_shape[-2:]):
+        return None  # with so few voxels, combining the filters' taps costs more than it saves
     if len(strides) == 3 and kernel_shape[0] == 3 and inputs.shape[1] >= 4 and height >= 32:
         return _Tiling(1, 2)
     if kernel_shape[-4] == 3 and height >= 16:
@@ -253,9 +255,8 @@ def _cpu_forward(inputs: jax.Array, kernel: jax.Array, strides: tuple[int, ...])
 def _cpu_input_gradient(
     gradient: jax.Array, kernel: jax.Array, strides: tuple[int, ...], input_shape: tuple[int, ...]
 ) -> jax.Array:
-    pixels = math.prod(gradient.shape[:-1])
-    # With few pixels the filters' transform, of a kernel that has to be turned round, costs more than it saves.
-    if _tiling(gradient, kernel.shape, strides) and pixels >= 4 * max(kernel.shape[-2:]):
+    # The taps of a kernel that has to be turned round cost still more to combine.
+    if _tiling(gradient, kernel.shape, strides) and math.prod(gradient.shape[:-1]) >= 3 * max(kernel.shape[-2:]):
         flipped = jnp.flip(kernel, range(kernel.ndim - 2)).swapaxes(-1, -2)
         return _cpu_forward(gradient, flipped, strides)
     if len(strides) == 2:
