@@ -27,6 +27,8 @@ CASES = [
     ((2, 13, 11, 3), (5, 3), (3, 3)),
     ((2, 12, 10, 3), (1, 1), (2, 2)),
     ((2, 6, 8, 6, 9), (5, 3, 1), (3, 2, 1)),
+    ((2, 5, 6, 6, 3), (1, 3, 3), (2, 2, 1)),  # slices that meet no tap
+    ((2, 1, 6, 6, 3), (3, 3, 3), (2, 1, 1)),
 ]
 # Many channels, where a CPU runs other programs: (inputs, kernel size, features).
 WIDE = [

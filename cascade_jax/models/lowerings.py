@@ -63,7 +63,7 @@ def _taps_of_phase(kernel_size: int, stride: int, phase: int) -> tuple[list[int]
     margin = kernel_size // 2
     taps = {(phase + margin - tap) // stride: tap for tap in range(kernel_size) if (phase + margin - tap) % stride == 0}
     offsets = sorted(taps)
-    return [taps[offset] for offset in offsets], (-offsets[0], offsets[-1])
+    return [taps[offset] for offset in offsets], (-offsets[0], offsets[-1]) if offsets else (0, 0)
 
 
 def _has_phases(strides: tuple[int, int], kernel_shape: tuple[int, ...]) -> bool:
@@ -203,6 +203,9 @@ def _at_every_depth(gradient: jax.Array, stride: int, depth: int) -> jax.Array:
     return jax.lax.pad(gradient, jnp.zeros((), gradient.dtype), [(0, 0, 0), (0, missing, stride - 1), *unchanged])
 
 
+_CACHED = 2_000_000  # elements whose tiles stay in a processor's cache
+
+
 class _Tiling(NamedTuple):
     """Along which axis (of arrays with a batch axis) Winograd's filtering is worth it, and the outputs in a tile."""
 
@@ -214,7 +217,8 @@ def _tiling(inputs: jax.Array, kernel_shape: tuple[int, ...], strides: tuple[int
     """For the forward pass and the input gradient, where both axes gain: the depth first, then the height."""
     height_axis = len(strides) - 1
     height = inputs.shape[height_axis]
-    if max(strides) > 1 or min(kernel_shape[-2:]) < 128 or inputs.dtype != jnp.float32:
+    fewest = 64 if inputs.size <= _CACHED else 128
+    if max(strides) > 1 or min(kernel_shape[-2:]) < fewest or inputs.dtype != jnp.float32:
         return None
     if math.prod(inputs.shape[:-1]) < max(kernel_shape[-2:]):
         return None  # with so few voxels, combining the filters' taps costs more than it saves
@@ -246,10 +250,20 @@ def _cpu_forward(inputs: jax.Array, kernel: jax.Array, strides: tuple[int, ...])
         return winograd.convolve(inputs, kernel, *tiling, functools.partial(_cpu_forward, strides=strides))
     if len(strides) == 2:
         return _native(inputs, kernel, strides)
-    depth, *plane, channels, features = kernel.shape
-    taps = kernel.transpose(1, 2, 3, 0, 4).reshape(*plane, channels, depth * features)
-    outputs = _sum_of_taps(_native(_slices(inputs), taps, strides[1:]), inputs.shape[0], _shifts(depth))
-    return outputs[:, :: strides[0]]
+    outputs_depth = -(-inputs.shape[1] // strides[0])
+    outputs = []
+    for phase in range(min(strides[0], inputs.shape[1])):
+        # With a stride of 2, even slices meet other taps than odd ones, and neither meets all.
+        taps, (before, after) = _taps_of_phase(kernel.shape[0], strides[0], phase)
+        if not taps:
+            continue
+        slices = inputs[:, phase :: strides[0]]
+        slices = jnp.pad(slices, ((0, 0), (0, outputs_depth - slices.shape[1]), (0, 0), (0, 0), (0, 0)))
+        filters = jnp.stack([kernel[tap] for tap in taps], axis=-2)
+        filters = filters.reshape(*filters.shape[:3], -1)
+        planes = _native(_slices(slices), filters, strides[1:])
+        outputs.append(_sum_of_taps(planes, inputs.shape[0], range(before, -after - 1, -1)))
+    return sum(outputs)
 
 
 def _cpu_input_gradient(
