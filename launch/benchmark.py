@@ -1,6 +1,6 @@
 """Measures this library, and the same work in PyTorch and nnU-Net beside it where they are installed.
 
-    python -m launch.benchmark [--suites=train,loop,...] [--output=FILE.json]
+    python -m launch.benchmark [--suites=train,loop,...] [--only="stage one"] [--output=FILE.json]
 
 Each contestant runs in a process of its own; contestants take turns within one run, so that both see the same machine.
 A ratio below 1 means that this library is faster (or smaller). `pip install '.[benchmark]'` brings the peers.
@@ -28,6 +28,7 @@ from launch.benchmarks.worker import Contestant
 _LAYERS = "layers"
 _PAUSE_SECONDS = 1.0  # the threads of the contestant before spin on for a while
 _SUITES = flags.DEFINE_list("suites", [*SUITES, _LAYERS], f"Which to run, of {', '.join([*SUITES, _LAYERS])}.")
+_ONLY = flags.DEFINE_string("only", "", "Of the suites' works, only those whose name has this in it.")
 _OUTPUT = flags.DEFINE_string("output", None, "A file for all figures, as JSON.")
 _REPEATS = flags.DEFINE_integer("repeats", 5, "How often each contestant runs, after a warm-up.", lower_bound=1)
 _PEERS = flags.DEFINE_bool("peers", True, "Also measure PyTorch and nnU-Net, if they are installed.")
@@ -158,6 +159,9 @@ def main() -> int:
     suites = _SUITES.value
     if unknown := [name for name in suites if name not in (*SUITES, _LAYERS)]:
         raise CaseError(f"--suites={','.join(suites)}", f"has no suite {unknown[0]!r}")
+    works = [work for suite in suites for work in SUITES.get(suite, ()) if _ONLY.value in work.name]
+    if not works and _LAYERS not in suites:
+        raise CaseError(f"--only={_ONLY.value}", f"is in the name of no work of {', '.join(suites)}")
     if _OUTPUT.value:
         make_writable_folder(Path(_OUTPUT.value).absolute().parent)
     os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
@@ -176,12 +180,12 @@ def main() -> int:
         workspace = Path(folder)
         _say("simulating the cohort")
         shared.make(workspace, _TRIAL.value)
-        if peers and any(name in SUITES for name in suites):
+        if peers and works:
             _say("nnU-Net prepares the cohort")
             log = workspace / "make_dataset.log"
             Contestant("peers.make_dataset", {"workspace": folder}, theirs.environment(workspace), log).close()
-        for contest in (contest for suite in suites for contest in SUITES.get(suite, ())):
-            contests.append(_run_contest(contest, workspace, _REPEATS.value, peers))
+        for work in works:
+            contests.append(_run_contest(work, workspace, _REPEATS.value, peers))
         if _LAYERS in suites:
             _say("layers")
             layers = ours.all_layers(folder, _REPEATS.value, _say)

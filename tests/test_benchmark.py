@@ -79,13 +79,19 @@ def run_benchmark(*arguments):
 
 def test_the_command_measures_this_library_alone(tmp_path):
     output = tmp_path / "figures.json"
-    result = run_benchmark("--suites=augment,prepare", f"--output={output}")
+    result = run_benchmark("--suites=train,augment,prepare", "--only=of one", f"--output={output}")
     assert result.returncode == 0, result.stderr
     assert "augmentation of one sample, stage two" in result.stdout and "preparation of one case" in result.stdout
     assert "platform" in result.stdout
     figures = json.loads(output.read_text())
     assert [len(contest["seconds"]["ours"]) for contest in figures["contests"]] == [1, 1, 1]
     assert all(seconds > 0 for contest in figures["contests"] for seconds in contest["seconds"]["ours"])
+
+
+def test_a_work_that_no_suite_has_is_refused_in_one_line():
+    result = run_benchmark("--suites=train", "--only=stage three")
+    assert result.returncode == 1
+    assert result.stderr.strip().splitlines()[-1] == "error: --only=stage three: is in the name of no work of train"
 
 
 def test_an_unknown_suite_is_refused_in_one_line():
