@@ -10,7 +10,8 @@ Where the straightforward program is the fast one, it is used: everywhere but on
   zeros: there the even and the odd rows of the result are each a small convolution that also computes its columns in
   pairs;
 * spends most of a kernel gradient on cutting patches out of one of its two operands: there it is the one with fewer
-  channels;
+  channels; that of a strided convolution it computes as a dilated one: there each phase of the inputs is one without
+  a stride;
 * has nothing to gain from memory where there are many channels, so there Winograd's filtering (`winograd.py`) saves
   arithmetic: half of it along the height and, in volumes, a third of the rest along the depth.
 """
