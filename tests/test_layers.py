@@ -32,6 +32,10 @@ CASES = [
 ]
 # Many channels, where a CPU runs other programs: (inputs, kernel size, features).
 WIDE = [
+    ((2, 32, 8, 128), (3, 3), 130),  # voxels enough for Winograd's filtering of the input gradient too
+    ((2, 18, 12, 128), (3, 3), 128),
+    ((2, 16, 12, 64), (3, 3), 72),
+    ((2, 12, 4, 140), (3, 3), 70),  # fewer voxels than channels
     ((1, 32, 5, 128), (3, 3), 136),
     ((2, 18, 4, 130), (3, 3), 128),
     ((1, 33, 3, 256), (3, 3), 256),

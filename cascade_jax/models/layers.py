@@ -235,8 +235,7 @@ def _product_forward(inputs, kernel):
 
 def _product_backward(residuals, gradient):
     inputs, kernel = residuals
-    voxels = [array.reshape(-1, array.shape[-1]) for array in (inputs, gradient)]
-    return gradient @ kernel.T, jnp.einsum("vc,vf->cf", *voxels)
+    return gradient @ kernel.T, lowerings.product_over_voxels(inputs, gradient)
 
 
 _product.defvjp(_product_forward, _product_backward)

@@ -306,12 +306,13 @@ def _row_kernel_gradient(inputs: jax.Array, gradient: jax.Array, kernel_shape: t
     _, width, channels, features = kernel_shape
     if channels <= features:
         copies = jnp.concatenate([_shift(inputs, 2, shift) for shift in _shifts(width)], axis=-1)
-        return _product_over_voxels(copies, gradient).reshape(kernel_shape)
+        return product_over_voxels(copies, gradient).reshape(kernel_shape)
     copies = jnp.concatenate([_shift(gradient, 2, -shift) for shift in _shifts(width)], axis=-1)
-    return _product_over_voxels(inputs, copies).reshape(channels, width, features).transpose(1, 0, 2)[None]
+    return product_over_voxels(inputs, copies).reshape(channels, width, features).transpose(1, 0, 2)[None]
 
 
-def _product_over_voxels(inputs: jax.Array, gradient: jax.Array) -> jax.Array:
+def product_over_voxels(inputs: jax.Array, gradient: jax.Array) -> jax.Array:
+    """(..., channel), (..., features) -> (channel, features), both operands as they lie in memory."""
     return jnp.einsum("vc,vf->cf", inputs.reshape(-1, inputs.shape[-1]), gradient.reshape(-1, gradient.shape[-1]))
 
 
