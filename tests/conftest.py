@@ -7,9 +7,9 @@ import pytest
 
 
 @pytest.fixture(scope="session", autouse=True)
-def one_compilation_of_each_program(tmp_path_factory):
+def quick_compilation(tmp_path_factory):
     """Programs are compiled once in a run of the tests, though many tests, and the commands that they start, build them
-    anew; nothing outlives the run."""
+    anew, and without the optimisations that take longer than a test's few calls; nothing outlives the run."""
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent  # that all workers share
@@ -18,6 +18,9 @@ def one_compilation_of_each_program(tmp_path_factory):
         "jax_persistent_cache_min_compile_time_secs": 0.0,
         "jax_persistent_cache_min_entry_size_bytes": -1,
     }
+    # Not a setting that can be read; it ends with the process.
+    jax.config.update("jax_disable_most_optimizations", True)
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
     before = {name: getattr(jax.config, name) for name in settings}
     for name, value in settings.items():
         jax.config.update(name, value)

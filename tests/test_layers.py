@@ -29,6 +29,9 @@ CASES = [
     ((2, 6, 8, 6, 9), (5, 3, 1), (3, 2, 1)),
     ((2, 5, 6, 6, 3), (1, 3, 3), (2, 2, 1)),  # slices that meet no tap
     ((2, 1, 6, 6, 3), (3, 3, 3), (2, 1, 1)),
+    ((1, 4, 3, 9), (3, 5), (1, 1)),  # fewer pixels than channels
+    ((1, 5, 4, 9), (3, 3), (2, 2)),
+    ((1, 3, 4, 4, 9), (3, 3, 3), (2, 2, 1)),
 ]
 # Many channels, where a CPU runs other programs: (inputs, kernel size, features).
 WIDE = [

@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -22,9 +23,11 @@ pytestmark = pytest.mark.skipif(not SAMPLE.exists(), reason="the real sample is 
 
 
 def run(command, **flags):
+    """Runs a command compiled as users have it, not as quickly as the other tests."""
     result = subprocess.run(
         [sys.executable, "-m", f"launch.{command}", *(f"--{name}={value}" for name, value in flags.items())],
         cwd=ROOT,
+        env=os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "0"},
         capture_output=True,
         text=True,
         check=False,

@@ -11,21 +11,12 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from cascade_jax.data.draws import Draws
 from cascade_jax.data.random_field import smooth_fields
 
 _SLICE_THICKNESS = 8.0
 _INFARCTS = 3
 _PAPILLARY_MUSCLES = 3
-
-
-def uniform(key: jax.Array, low: float, high: float, shape: tuple[int, ...] = ()) -> jax.Array:
-    """float32 `shape`, uniform in low..high."""
-    return jax.random.uniform(key, shape, minval=low, maxval=high)
-
-
-def happens(key: jax.Array, probability: float, shape: tuple[int, ...] = ()) -> jax.Array:
-    """bool `shape`, True with a probability."""
-    return jax.random.bernoulli(key, probability, shape)
 
 
 class Stack(NamedTuple):
@@ -98,16 +89,16 @@ def _infarcts(key, stack, length, angle, share):
         angle: around the ventricle, radians.
         share: of the wall from the endocardium (0) to the epicardium (1).
     """
-    keys = iter(jax.random.split(key, 9))
+    draws = Draws(key, 9)
     height = stack.depth[:, None, None]
-    number = jax.random.choice(next(keys), 4, p=jnp.array([0.3, 0.45, 0.17, 0.08]))
-    scale, raggedness = uniform(next(keys), 4.0, 12.0), uniform(next(keys), 0.0, 0.5)
-    ragged = raggedness * smooth_fields(next(keys), stack, scale)[0]
-    centres = uniform(next(keys), -jnp.pi, jnp.pi, (_INFARCTS,))
-    extents = jnp.exp(uniform(next(keys), jnp.log(0.3), jnp.log(1.6), (_INFARCTS,)))
-    transmurality = uniform(next(keys), 0.35, 1.5, (_INFARCTS,))
-    middles = uniform(next(keys), 0.0, 1.0, (_INFARCTS,)) * length
-    spans = uniform(next(keys), 0.2, 0.7, (_INFARCTS,)) * length
+    number = jax.random.choice(draws.key(), 4, p=jnp.array([0.3, 0.45, 0.17, 0.08]))
+    scale, raggedness = draws.uniform(4.0, 12.0), draws.uniform(0.0, 0.5)
+    ragged = raggedness * smooth_fields(draws.key(), stack, scale)[0]
+    centres = draws.uniform(-jnp.pi, jnp.pi, (_INFARCTS,))
+    extents = jnp.exp(draws.uniform(jnp.log(0.3), jnp.log(1.6), (_INFARCTS,)))
+    transmurality = draws.uniform(0.35, 1.5, (_INFARCTS,))
+    middles = draws.uniform(0.0, 1.0, (_INFARCTS,)) * length
+    spans = draws.uniform(0.2, 0.7, (_INFARCTS,)) * length
     inside = jnp.full(angle.shape, -1.0)
     for index in range(_INFARCTS):
         bend = 0.3 * ragged  # the borders around the ventricle are as ragged as the one through the wall
@@ -121,20 +112,20 @@ def _infarcts(key, stack, length, angle, share):
 
 def _papillary_muscles(key, stack, rows, columns, length, inner, angle):
     """Membership of the papillary muscles and of the trabeculae at the endocardium."""
-    keys = iter(jax.random.split(key, 9))
+    draws = Draws(key, 9)
     height = stack.depth[:, None, None] / length
     members = jnp.zeros(rows.shape)
-    present = happens(next(keys), 0.6, (_PAPILLARY_MUSCLES,))
-    directions = uniform(next(keys), -jnp.pi, jnp.pi, (_PAPILLARY_MUSCLES,))
-    places, sizes = (uniform(next(keys), *limits, (_PAPILLARY_MUSCLES,)) for limits in ((0.45, 0.9), (1.5, 5.5)))
-    tops = uniform(next(keys), 0.5, 0.9, (_PAPILLARY_MUSCLES,))
+    present = draws.happens(0.6, (_PAPILLARY_MUSCLES,))
+    directions = draws.uniform(-jnp.pi, jnp.pi, (_PAPILLARY_MUSCLES,))
+    places, sizes = (draws.uniform(*limits, (_PAPILLARY_MUSCLES,)) for limits in ((0.45, 0.9), (1.5, 5.5)))
+    tops = draws.uniform(0.5, 0.9, (_PAPILLARY_MUSCLES,))
     for index in range(_PAPILLARY_MUSCLES):
         row, column = (places[index] * inner * turn(directions[index]) for turn in (jnp.sin, jnp.cos))
         distance = jnp.hypot(rows - row, columns - column)
         here = present[index] & (height < tops[index]) & (inner > 2 * sizes[index])
         members = jnp.maximum(members, jnp.where(here, _below(distance, sizes[index], 0.6), 0.0))
-    reach = uniform(next(keys), 0.0, 3.0) * happens(next(keys), 0.7)
-    field = smooth_fields(next(keys), stack, uniform(next(keys), 3.0, 8.0))[0]
+    reach = draws.uniform(0.0, 3.0) * draws.happens(0.7)
+    field = smooth_fields(draws.key(), stack, draws.uniform(3.0, 8.0))[0]
     distance = inner - jnp.hypot(rows, columns)
     return jnp.maximum(members, _below(distance, jnp.minimum(reach * jnp.maximum(field, 0), inner / 3) - 0.5, 0.6))
 
@@ -151,33 +142,33 @@ def draw_heart(key: jax.Array, stack: Stack, length: jax.Array, centre: jax.Arra
     Returns:
         Its memberships.
     """
-    keys = iter(jax.random.split(key, 60))
+    draws = Draws(key, 60)
     height = stack.depth[:, None, None]
     shape = (stack.depth.size, stack.height.size, stack.width.size)
 
     # Coordinates of the ventricle: its axis tilts, single slices were breathed out of place, tissue bends.
-    tilt = uniform(next(keys), -0.3, 0.3, (2,))
-    breathing = happens(next(keys), 0.3) * uniform(next(keys), 0.0, 4.0)
-    breathing *= jax.random.normal(next(keys), (2, stack.depth.size))
+    tilt = draws.uniform(-0.3, 0.3, (2,))
+    breathing = draws.happens(0.3) * draws.uniform(0.0, 4.0)
+    breathing *= jax.random.normal(draws.key(), (2, stack.depth.size))
     axis = centre[:, None] + tilt[:, None] * (stack.depth - length / 2) + breathing
-    bend_scale = uniform(next(keys), 15.0, 60.0)
-    bend = uniform(next(keys), 0.0, 0.1) * bend_scale * smooth_fields(next(keys), stack, bend_scale, 2)
+    bend_scale = draws.uniform(15.0, 60.0)
+    bend = draws.uniform(0.0, 0.1) * bend_scale * smooth_fields(draws.key(), stack, bend_scale, 2)
     rows = jnp.broadcast_to(stack.height[:, None] - axis[0][:, None, None], shape) + bend[0]
     columns = jnp.broadcast_to(stack.width - axis[1][:, None, None], shape) + bend[1]
-    turn, squeeze = uniform(next(keys), 0.0, jnp.pi), jnp.exp(uniform(next(keys), -0.17, 0.17))
+    turn, squeeze = draws.uniform(0.0, jnp.pi), jnp.exp(draws.uniform(-0.17, 0.17))
     squeezed_rows = squeeze * (jnp.cos(turn) * rows - jnp.sin(turn) * columns)
     squeezed_columns = (jnp.sin(turn) * rows + jnp.cos(turn) * columns) / squeeze
     radius, angle = jnp.hypot(squeezed_rows, squeezed_columns), jnp.arctan2(rows, columns)
 
     # The left ventricle.
-    inner_base = uniform(next(keys), 7.0, 32.0)
-    thickness = uniform(next(keys), 4.5, 14.0)
-    apex = uniform(next(keys), 3.0, 14.0)
-    power = uniform(next(keys), 1.5, 3.0)
-    narrowing = uniform(next(keys), 0.0, 0.2)
-    first, second = uniform(next(keys), 0.0, 0.3), uniform(next(keys), 0.0, 0.15)
-    uneven = 1 + first * jnp.cos(angle - uniform(next(keys), -jnp.pi, jnp.pi))
-    uneven += second * jnp.cos(2 * angle - uniform(next(keys), -jnp.pi, jnp.pi))
+    inner_base = draws.uniform(7.0, 32.0)
+    thickness = draws.uniform(4.5, 14.0)
+    apex = draws.uniform(3.0, 14.0)
+    power = draws.uniform(1.5, 3.0)
+    narrowing = draws.uniform(0.0, 0.2)
+    first, second = draws.uniform(0.0, 0.3), draws.uniform(0.0, 0.15)
+    uneven = 1 + first * jnp.cos(angle - draws.uniform(-jnp.pi, jnp.pi))
+    uneven += second * jnp.cos(2 * angle - draws.uniform(-jnp.pi, jnp.pi))
 
     def radii(height):
         share = jnp.clip((height - apex) / (length - apex), 0, 1)
@@ -187,7 +178,7 @@ def draw_heart(key: jax.Array, stack: Stack, length: jax.Array, centre: jax.Arra
         return inner, inner + jnp.maximum(outer - inner, 0.0) * uneven
 
     inner, outer = radii(height)
-    border = uniform(next(keys), 0.3, 1.0)
+    border = draws.uniform(0.3, 1.0)
     within = jnp.stack(
         [
             jnp.stack([_below(radius, jnp.where(limit > 0, limit, -9.0), border) for limit in radii(height + offset)])
@@ -198,51 +189,51 @@ def draw_heart(key: jax.Array, stack: Stack, length: jax.Array, centre: jax.Arra
     cavity, wall = within[0], within[1] - within[0]
 
     # Near the base the wall is open, or missing, on one side; no one draws it there.
-    gap, gap_top = uniform(next(keys), -jnp.pi, jnp.pi), length - uniform(next(keys), 0.0, 22.0)
-    gap_width = uniform(next(keys), 0.2, 1.2) * happens(next(keys), 0.35)
+    gap, gap_top = draws.uniform(-jnp.pi, jnp.pi), length - draws.uniform(0.0, 22.0)
+    gap_width = draws.uniform(0.2, 1.2) * draws.happens(0.35)
     wall *= 1 - _below(_angle_between(angle, gap), gap_width - 0.05, 0.05) * (height > gap_top)
 
     # Scar and, in its core, no-reflow.
     share = jnp.clip((radius - inner) / jnp.maximum(outer - inner, 1.0), -0.5, 1.5)
-    inside = _infarcts(next(keys), stack, length, angle, share)
-    softness = uniform(next(keys), 0.02, 0.12)
+    inside = _infarcts(draws.key(), stack, length, angle, share)
+    softness = draws.uniform(0.02, 0.12)
     infarct = jax.nn.sigmoid(inside / softness)
-    core_field = smooth_fields(next(keys), stack, uniform(next(keys), 3.0, 8.0))[0]
-    core = inside - uniform(next(keys), 0.1, 0.5) - uniform(next(keys), 0.0, 0.25) * core_field
-    core = jnp.minimum(core, share - uniform(next(keys), -0.2, 0.2))
-    no_reflow = jnp.where(happens(next(keys), 0.5), jax.nn.sigmoid(core / softness), 0.0)
+    core_field = smooth_fields(draws.key(), stack, draws.uniform(3.0, 8.0))[0]
+    core = inside - draws.uniform(0.1, 0.5) - draws.uniform(0.0, 0.25) * core_field
+    core = jnp.minimum(core, share - draws.uniform(-0.2, 0.2))
+    no_reflow = jnp.where(draws.happens(0.5), jax.nn.sigmoid(core / softness), 0.0)
 
     # The right ventricle lies beside the septum and starts above the apex.
-    septum = uniform(next(keys), -jnp.pi, jnp.pi)
-    right_start, right_power = uniform(next(keys), -0.1, 0.35), uniform(next(keys), 1.5, 3.0)
+    septum = draws.uniform(-jnp.pi, jnp.pi)
+    right_start, right_power = draws.uniform(-0.1, 0.35), draws.uniform(1.5, 3.0)
     right_height = (height / length - right_start) / (1.1 - right_start)
     outer_base = inner_base + thickness
-    right_size = uniform(next(keys), 0.6, 1.5) * outer_base * _profile(right_height, right_power)
-    distance = uniform(next(keys), 0.8, 1.3) * outer_base * (0.5 + 0.5 * _profile(height / length, power))
-    right_bend = uniform(next(keys), 0.0, 5.0) * smooth_fields(next(keys), stack, uniform(next(keys), 8.0, 30.0))[0]
-    ratio = jnp.exp(uniform(next(keys), -0.35, 0.35))
+    right_size = draws.uniform(0.6, 1.5) * outer_base * _profile(right_height, right_power)
+    distance = draws.uniform(0.8, 1.3) * outer_base * (0.5 + 0.5 * _profile(height / length, power))
+    right_bend = draws.uniform(0.0, 5.0) * smooth_fields(draws.key(), stack, draws.uniform(8.0, 30.0))[0]
+    ratio = jnp.exp(draws.uniform(-0.35, 0.35))
     along = jnp.cos(septum) * columns + jnp.sin(septum) * rows - distance
     across = jnp.cos(septum) * rows - jnp.sin(septum) * columns
     right_radius = jnp.hypot(along * ratio, across / ratio) + right_bend
-    exists = happens(next(keys), 0.9) * (right_size > 1.0)
+    exists = draws.happens(0.9) * (right_size > 1.0)
     right_ventricle = _below(right_radius, right_size, 0.7) * exists
-    right_wall = _below(right_radius, right_size + uniform(next(keys), 1.0, 5.0), 0.7) * exists
+    right_wall = _below(right_radius, right_size + draws.uniform(1.0, 5.0), 0.7) * exists
 
     # Above the valve: the atrium, with a thin wall.
     above = jax.nn.sigmoid((height - length) / 2.0)
-    atrium_radius = inner_base * uniform(next(keys), 0.6, 1.5)
-    atrium_exists = happens(next(keys), 0.8)
+    atrium_radius = inner_base * draws.uniform(0.6, 1.5)
+    atrium_exists = draws.happens(0.8)
     atrium = _below(radius, atrium_radius, 0.7) * above * atrium_exists
-    atrium_wall = _below(radius, atrium_radius + uniform(next(keys), 0.5, 3.0), 0.7) * above * atrium_exists
+    atrium_wall = _below(radius, atrium_radius + draws.uniform(0.5, 3.0), 0.7) * above * atrium_exists
 
-    fat_thickness = uniform(next(keys), 1.0, 9.0) * (1 + 0.5 * smooth_fields(next(keys), stack, 15.0)[0])
-    fat_side = _angle_between(angle, uniform(next(keys), -jnp.pi, jnp.pi)) < uniform(next(keys), 0.3, jnp.pi)
-    fat = _below(radius, outer + fat_thickness, 0.6) * fat_side * happens(next(keys), 0.6) * (outer > 3.0)
+    fat_thickness = draws.uniform(1.0, 9.0) * (1 + 0.5 * smooth_fields(draws.key(), stack, 15.0)[0])
+    fat_side = _angle_between(angle, draws.uniform(-jnp.pi, jnp.pi)) < draws.uniform(0.3, jnp.pi)
+    fat = _below(radius, outer + fat_thickness, 0.6) * fat_side * draws.happens(0.6) * (outer > 3.0)
 
-    rim_side = _angle_between(angle, uniform(next(keys), -jnp.pi, jnp.pi)) < uniform(next(keys), 0.3, jnp.pi)
-    rim = (1 - _below(radius, inner - uniform(next(keys), 1.0, 4.0), 0.6)) * rim_side * happens(next(keys), 0.2)
+    rim_side = _angle_between(angle, draws.uniform(-jnp.pi, jnp.pi)) < draws.uniform(0.3, jnp.pi)
+    rim = (1 - _below(radius, inner - draws.uniform(1.0, 4.0), 0.6)) * rim_side * draws.happens(0.2)
 
-    trabeculae = _papillary_muscles(next(keys), stack, squeezed_rows, squeezed_columns, length, inner, angle)
+    trabeculae = _papillary_muscles(draws.key(), stack, squeezed_rows, squeezed_columns, length, inner, angle)
     return Heart(
         cavity, wall, trabeculae, infarct, no_reflow, right_ventricle, right_wall, atrium, atrium_wall, fat, rim
     )

@@ -108,10 +108,39 @@ def _strided_input_gradient(
     return outputs[:, : input_shape[0], : input_shape[1]]
 
 
+def _small_input_gradient(
+    gradient: jax.Array, kernel: jax.Array, strides: tuple[int, int], input_shape: tuple[int, int, int]
+) -> jax.Array:
+    """The 2D input gradient as one matrix product for all taps, added up where each tap belongs.
+
+    The kernel stays as it lies in memory. A convolution wants it turned round, which for the largest kernels takes as
+    long as the arithmetic when there are few pixels.
+    """
+    batch, height, width, features = gradient.shape
+    *plane, channels, _ = kernel.shape
+    products = jnp.einsum("nf,kf->nk", gradient.reshape(-1, features), kernel.reshape(-1, features))
+    products = products.reshape(batch, height, width, *plane, channels)
+
+    def of_phase(row_phase, column_phase):
+        rows, (above, _) = _taps_of_phase(plane[0], strides[0], row_phase)
+        columns, (left, _) = _taps_of_phase(plane[1], strides[1], column_phase)
+        return sum(
+            _shift(_shift(products[:, :, :, row, column], 1, i - above), 2, j - left)
+            for (i, row), (j, column) in itertools.product(enumerate(rows), enumerate(columns))
+        )
+
+    phases = [jnp.stack([of_phase(row, column) for column in range(strides[1])], 3) for row in range(strides[0])]
+    outputs = jnp.stack(phases, 2).reshape(batch, strides[0] * height, strides[1] * width, channels)
+    return outputs[:, : input_shape[0], : input_shape[1]]
+
+
 def _plane_input_gradient(
     gradient: jax.Array, kernel: jax.Array, strides: tuple[int, int], input_shape: tuple[int, int, int]
 ) -> jax.Array:
-    function = _strided_input_gradient if _has_phases(strides, kernel.shape) else _native_input_gradient
+    has_phases = _has_phases(strides, kernel.shape)
+    if (has_phases or max(strides) == 1) and math.prod(gradient.shape[:-1]) < 2 * max(kernel.shape[-2:]):
+        return _small_input_gradient(gradient, kernel, strides, input_shape)
+    function = _strided_input_gradient if has_phases else _native_input_gradient
     return function(gradient, kernel, strides, input_shape)
 
 
@@ -226,7 +255,7 @@ def _tiling(inputs: jax.Array, kernel_shape: tuple[int, ...], strides: tuple[int
     if len(strides) == 3 and kernel_shape[0] == 3 and inputs.shape[1] >= 4 and height >= 32:
         return _Tiling(1, 2)
     if kernel_shape[-4] == 3 and height >= 16:
-        return _Tiling(height_axis, 4 if height >= 32 else 2)
+        return _Tiling(height_axis, 4)
     return None
 
 
