@@ -29,14 +29,14 @@ _LAYERS = "layers"
 _PAUSE_SECONDS = 1.0  # the threads of the contestant before spin on for a while
 _SUITES = flags.DEFINE_list("suites", [*SUITES, _LAYERS], f"Which to run, of {', '.join([*SUITES, _LAYERS])}.")
 _ONLY = flags.DEFINE_string("only", "", "Of the suites' works, only those whose name has this in it.")
-_OUTPUT = flags.DEFINE_string("output", None, "A file for all figures, as JSON.")
+_OUTPUT = flags.DEFINE_string("output", None, "A file for all figures, as JSON, written after each work.")
 _REPEATS = flags.DEFINE_integer("repeats", 5, "How often each contestant runs, after a warm-up.", lower_bound=1)
 _PEERS = flags.DEFINE_bool("peers", True, "Also measure PyTorch and nnU-Net, if they are installed.")
 _TRIAL = flags.DEFINE_bool("trial", False, "Tiny networks and images: shows that it runs; the figures mean nothing.")
 
 
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+def _say(line: str, end: str = "\n") -> None:
+    print(line, file=sys.stderr, end=end, flush=True)
 
 
 def _ratios(ours: list[float], theirs: list[float]) -> dict[str, float]:
@@ -67,11 +67,13 @@ def _run_contest(contest: Contest, workspace: Path, repeats: int, peers: bool) -
             failures[name] = str(error)
     for turn in range(repeats):
         for name in list(contestants):
-            _say(f"{contest.name}: {name}, {turn + 1} of {repeats}")
+            _say(f"{contest.name}: {name}, {turn + 1} of {repeats}", end="")
             time.sleep(_PAUSE_SECONDS)
             try:
                 seconds[name].append(contestants[name].run())
+                _say(f": {seconds[name][-1]:.3g} s")
             except RuntimeError as error:
+                _say(" failed")
                 failures[name] = str(error)
                 del contestants[name], seconds[name]
     peak = {name: contestant.close() for name, contestant in contestants.items()}
@@ -176,6 +178,12 @@ def main() -> int:
 
     about = ours.describe() | (theirs.describe() if peers else {})
     contests, layers = [], []
+
+    def save():
+        if _OUTPUT.value:
+            figures = {"about": about, "contests": contests, "layers": layers}
+            write_text(Path(_OUTPUT.value), json.dumps(figures, indent=1))
+
     with tempfile.TemporaryDirectory() as folder:
         workspace = Path(folder)
         _say("simulating the cohort")
@@ -186,9 +194,11 @@ def main() -> int:
             Contestant("peers.make_dataset", {"workspace": folder}, theirs.environment(workspace), log).close()
         for work in works:
             contests.append(_run_contest(work, workspace, _REPEATS.value, peers))
+            save()  # a run of hours that is stopped has not been for nothing
         if _LAYERS in suites:
             _say("layers")
             layers = ours.all_layers(folder, _REPEATS.value, _say)
+            save()
 
     print(", ".join(f"{name} {value}" for name, value in about.items()))
     if contests:
@@ -200,8 +210,6 @@ def main() -> int:
         names = ", ".join(dict.fromkeys(row["lowering"] for row in layers))
         print(f"\nConvolutions in GFLOP/s (share of a matrix product's rate); lowerings: {names}\n")
         print("\n".join(layer_rows(layers)))
-    if _OUTPUT.value:
-        write_text(Path(_OUTPUT.value), json.dumps({"about": about, "contests": contests, "layers": layers}, indent=1))
     return 1 if any(result["failures"] for result in contests) else 0
 
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 
@@ -83,6 +84,7 @@ def test_the_command_measures_this_library_alone(tmp_path):
     assert result.returncode == 0, result.stderr
     assert "augmentation of one sample, stage two" in result.stdout and "preparation of one case" in result.stdout
     assert "platform" in result.stdout
+    assert re.search(r"augmentation of one sample, stage two: ours, 1 of 1: [\d.e-]+ s\n", result.stderr)
     figures = json.loads(output.read_text())
     assert [len(contest["seconds"]["ours"]) for contest in figures["contests"]] == [1, 1, 1]
     assert all(seconds > 0 for contest in figures["contests"] for seconds in contest["seconds"]["ours"])
