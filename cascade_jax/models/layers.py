@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
 
-from cascade_jax.models import lowerings
+from cascade_jax.models import lowerings, planes
 
 
 def _merge_mapped_batch(function: Callable, axis_size: int, mapped: jax.Array, fixed: jax.Array) -> jax.Array:
@@ -235,7 +235,7 @@ def _product_forward(inputs, kernel):
 
 def _product_backward(residuals, gradient):
     inputs, kernel = residuals
-    return gradient @ kernel.T, lowerings.product_over_voxels(inputs, gradient)
+    return gradient @ kernel.T, planes.product_over_voxels(inputs, gradient)
 
 
 _product.defvjp(_product_forward, _product_backward)
