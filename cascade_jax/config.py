@@ -3,13 +3,10 @@
 from ml_collections import ConfigDict
 
 from cascade_jax.data.labels import EMIDEC, LabelTable, make_label_table
+from cascade_jax.errors import ConfigError
 from cascade_jax.fitting import check_steps
 from cascade_jax.inference import STAGES
 from cascade_jax.optimizers import make_optimizer
-
-
-class ConfigError(ValueError):
-    """A setting that cannot be; the text is one line that names it."""
 
 
 def check_config(config: ConfigDict) -> None:

@@ -22,7 +22,6 @@ from cascade_jax.expected_dice import read_expected_dice, write_expected_dice
 from cascade_jax.figures import draw_case, write_colour_tables
 from cascade_jax.fitting import Trainer, fit, make_trainer
 from cascade_jax.inference import (
-    MODEL_FILE,
     STAGES,
     Cascade,
     build_networks,
@@ -31,9 +30,10 @@ from cascade_jax.inference import (
     input_shapes,
     load,
 )
+from cascade_jax.model_file import MODEL_FILE
 from cascade_jax.plan import Plan
 from cascade_jax.prediction import write_maps
-from cascade_jax.preparation import Progress
+from cascade_jax.progress import Progress
 from cascade_jax.validation import dice_over_voxels, predict_one
 
 

@@ -10,17 +10,19 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from cascade_jax import tables
-from cascade_jax.config import ConfigError, check_config, check_stages, labels_of
+from cascade_jax.config import check_config, check_stages, labels_of
 from cascade_jax.crossval import CrossValidation, draw_cases
 from cascade_jax.data import emidec, phantom
 from cascade_jax.data.case import CaseError
 from cascade_jax.data.files import make_writable_folder, write_text
 from cascade_jax.data.labels import LabelTable
 from cascade_jax.data.preprocess import Example
+from cascade_jax.errors import ConfigError
 from cascade_jax.inference import Cascade, load
 from cascade_jax.plan import Plan, with_networks_of
-from cascade_jax.preparation import PlanError, Progress, prepare
+from cascade_jax.preparation import PlanError, prepare
 from cascade_jax.pretraining import Pretraining
+from cascade_jax.progress import Progress
 from cascade_jax.report import write_report
 from cascade_jax.report.run import sources_of_run
 

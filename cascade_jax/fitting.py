@@ -13,14 +13,11 @@ import optax
 from absl import logging
 
 from cascade_jax import checkpoint, training
+from cascade_jax.errors import TrainingError
 from cascade_jax.models.unet import UNet, params_like
 from cascade_jax.optimizers import make_optimizer
 from cascade_jax.plan import Plan
 from cascade_jax.progress import TrainingLog
-
-
-class TrainingError(RuntimeError):
-    """Training cannot go on; the text is one line that says at which step and why."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """A trained cascade as one object: an image in, labels out."""
 
 import functools
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +14,6 @@ from cascade_jax.confidence import disagreement, expected_dice
 from cascade_jax.data.case import Case, CaseError
 from cascade_jax.data.emidec import from_file_axes, to_file_axes
 from cascade_jax.data.files import make_writable_folder, write_text
-from cascade_jax.data.labels import LabelTable
 from cascade_jax.data.preprocess import (
     Example,
     field_of_view,
@@ -24,14 +22,12 @@ from cascade_jax.data.preprocess import (
     restore_labels,
     restore_scores,
 )
+from cascade_jax.model_file import MODEL_FILE, folder_of, read_model
 from cascade_jax.models.cascade import Vote, segment
 from cascade_jax.models.unet import UNet, params_like
 from cascade_jax.plan import Plan, StagePlan, smallest_shape
 
-MODEL_FILE = "model.json"
 STAGES = ("stage1", "stage2")
-PRETRAINED = "pretrained"
-_IN_THE_BOX = Path(__file__).parent / PRETRAINED
 
 
 class Segmentation(NamedTuple):
@@ -193,20 +189,6 @@ class Cascade:
         return Segmentation(labels, result.probabilities.transpose(2, 1, 0, 3), shares, result.expected_dice)
 
 
-def _read_model(workdir) -> tuple[Path, dict]:
-    """A model's folder and what its model file says."""
-    folder = _IN_THE_BOX if workdir == PRETRAINED else Path(workdir)
-    path = folder / MODEL_FILE
-    if not path.exists():
-        raise CaseError(workdir, f"has no trained model ({MODEL_FILE} is missing); run or finish launch.train first")
-    return folder, json.loads(path.read_text())
-
-
-def load_labels(workdir) -> LabelTable:
-    """The labels of a trained cascade; raises CaseError as `load` does."""
-    return Plan.from_json(_read_model(workdir)[1]["plan"]).labels
-
-
 def load(workdir, *, mirror: bool | None = None) -> Cascade:
     """A trained cascade.
 
@@ -218,7 +200,7 @@ def load(workdir, *, mirror: bool | None = None) -> Cascade:
     Raises:
         CaseError: there is no finished model, or it cannot be read.
     """
-    folder, model = _read_model(workdir)
+    folder, model = folder_of(workdir), read_model(workdir)
     plan = Plan.from_json(model["plan"])
     networks = build_networks(plan, compute_dtype(model["compute_dtype"]))
     if (folder / weights.WEIGHTS_FILE).exists():
@@ -260,6 +242,5 @@ def release(workdir, output: Path) -> Path:
     output = Path(output)
     make_writable_folder(output)
     weights.write_weights(output / weights.WEIGHTS_FILE, dict(zip(STAGES, cascade.params, strict=True)))
-    source = _IN_THE_BOX if workdir == PRETRAINED else Path(workdir)
-    write_text(output / MODEL_FILE, (source / MODEL_FILE).read_text())
+    write_text(output / MODEL_FILE, (folder_of(workdir) / MODEL_FILE).read_text())
     return output / weights.WEIGHTS_FILE

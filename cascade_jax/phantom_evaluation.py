@@ -13,7 +13,7 @@ from cascade_jax.data.random_phantom import Phantom, draw_phantom
 from cascade_jax.evaluation import evaluate_labels
 from cascade_jax.inference import Cascade
 from cascade_jax.plan import Plan
-from cascade_jax.preparation import Progress
+from cascade_jax.progress import Progress
 
 _DRAWN_AT_ONCE = 8
 

@@ -11,7 +11,7 @@ from cascade_jax.data.orientation import with_credible_affine
 from cascade_jax.expected_dice import ranked, read_expected_dice, write_expected_dice
 from cascade_jax.figures import draw_case, write_colour_tables
 from cascade_jax.inference import Cascade, Segmentation
-from cascade_jax.preparation import Progress
+from cascade_jax.progress import Progress
 
 
 def predict_cases(

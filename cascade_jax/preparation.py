@@ -1,7 +1,7 @@
 """From a cohort in the challenge's layout to the plan and the prepared examples."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +13,11 @@ from cascade_jax.data.files import write_text
 from cascade_jax.data.labels import EMIDEC, LabelTable
 from cascade_jax.data.preprocess import Example, field_of_view, preprocess
 from cascade_jax.plan import Plan, make_plan
+from cascade_jax.progress import Progress
 
 
 class PlanError(ValueError):
     """An override of the plan that does not fit the cohort or another override."""
-
-
-Progress = Callable[[Iterable, str], Iterable]
 
 
 def prepare(

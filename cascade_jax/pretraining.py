@@ -18,7 +18,6 @@ from cascade_jax.data.files import write_text
 from cascade_jax.data.random_phantom import draw_phantom
 from cascade_jax.fitting import fit, make_trainer
 from cascade_jax.inference import (
-    MODEL_FILE,
     STAGES,
     build_networks,
     compute_dtype,
@@ -26,12 +25,13 @@ from cascade_jax.inference import (
     input_shapes,
     load,
 )
+from cascade_jax.model_file import MODEL_FILE
 from cascade_jax.models.cascade import most_probable, one_hot_prior, segment_slices
 from cascade_jax.models.inflation import inflate
 from cascade_jax.models.unet import UNet, params_like
 from cascade_jax.phantom_evaluation import as_markdown, choose_rules, draw_phantoms, evaluate
 from cascade_jax.plan import Plan, make_plan
-from cascade_jax.preparation import Progress
+from cascade_jax.progress import Progress
 from cascade_jax.tables import without_nan
 from cascade_jax.validation import dice_over_voxels
 

@@ -4,10 +4,13 @@ import csv
 import os
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from tqdm import tqdm
+
+# What wraps a loop: (what is looped over, its description) -> the same, with a bar.
+Progress = Callable[[Iterable, str], Iterable]
 
 
 def bar(iterable: Iterable, description: str, total: int | None = None) -> Iterable:

@@ -12,7 +12,7 @@ import numpy as np
 from cascade_jax.data import emidec
 from cascade_jax.data.case import CaseError
 from cascade_jax.data.files import make_writable_folder, replacing
-from cascade_jax.preparation import Progress
+from cascade_jax.progress import Progress
 from cascade_jax.quantify import Quantities, quantify
 
 

@@ -7,12 +7,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import jax
 from absl import app, flags, logging
 
-from cascade_jax.config import ConfigError
 from cascade_jax.data.case import CaseError
-from cascade_jax.fitting import TrainingError
+from cascade_jax.errors import ConfigError, TrainingError
 
 _ERRORS = (CaseError, ConfigError, TrainingError)
 _MOST_BYTES_KEPT = 500_000_000
@@ -60,6 +58,8 @@ def keep_compiled(folder: Path | None = None) -> None:
         folder: where; None is the user's own cache (XDG_CACHE_HOME, or ~/.cache), apart for each kind of processor.
             JAX_COMPILATION_CACHE_DIR, JAX's own setting, has precedence over both.
     """
+    import jax  # not by commands that compile nothing
+
     if jax.config.jax_compilation_cache_dir:
         return
     if folder is None:

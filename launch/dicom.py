@@ -16,7 +16,7 @@ from absl import flags
 
 import cascade_jax
 from cascade_jax.data.case import CaseError
-from cascade_jax.inference import PRETRAINED
+from cascade_jax.model_file import PRETRAINED
 from launch import command
 
 _WORKDIR = flags.DEFINE_string(

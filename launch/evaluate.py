@@ -12,7 +12,7 @@ from absl import flags
 from cascade_jax.data.files import write_text
 from cascade_jax.data.labels import EMIDEC
 from cascade_jax.evaluation import as_text, evaluate_folders
-from cascade_jax.inference import load_labels
+from cascade_jax.model_file import load_labels
 from cascade_jax.progress import bar
 from cascade_jax.tables import without_nan
 from launch import command

@@ -21,7 +21,7 @@ from absl import flags
 import cascade_jax
 from cascade_jax.data.files import replacing, write_text
 from cascade_jax.export import PLATFORMS, describe_export, export_cascade
-from cascade_jax.inference import PRETRAINED
+from cascade_jax.model_file import PRETRAINED
 from launch import command
 
 _WORKDIR = flags.DEFINE_string(

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from absl import flags
 
-from cascade_jax.config import ConfigError
 from cascade_jax.data.case import LABEL_NAMES
 from cascade_jax.data.labels import make_label_table
 from cascade_jax.data.nnunet import export_dataset, import_dataset
+from cascade_jax.errors import ConfigError
 from cascade_jax.progress import bar
 from launch import command
 

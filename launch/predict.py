@@ -14,7 +14,7 @@ from absl import flags
 
 import cascade_jax
 from cascade_jax.data.labels import spoken
-from cascade_jax.inference import PRETRAINED
+from cascade_jax.model_file import PRETRAINED
 from cascade_jax.prediction import predict_cases
 from cascade_jax.progress import bar
 from launch import command

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from absl import flags
 
-from cascade_jax.config import ConfigError
 from cascade_jax.data.labels import EMIDEC
-from cascade_jax.inference import load_labels
+from cascade_jax.errors import ConfigError
+from cascade_jax.model_file import load_labels
 from cascade_jax.progress import bar
 from cascade_jax.quantification import read_orientations
 from cascade_jax.report import Sources, write_report

@@ -14,6 +14,7 @@ from cascade_jax.data.case import Case
 from cascade_jax.data.preprocess import Example, Grid, preprocess
 from cascade_jax.export import export_cascade
 from cascade_jax.inference import Cascade
+from cascade_jax.model_file import MODEL_FILE
 from cascade_jax.plan import Plan, StagePlan
 
 PLAN = Plan(
@@ -72,7 +73,7 @@ def workdir(cascade, tmp_path):
     weights.write_weights(folder / weights.WEIGHTS_FILE, dict(zip(inference.STAGES, cascade.params, strict=True)))
     rules = [{"name": "largest_heart", "minimum_mm3": 0.0}, {"name": "small_infarction", "minimum_mm3": 200.0}]
     model = {"plan": PLAN.to_json(), "folds": [0, 1], "rules": rules, "compute_dtype": "float32", "mirror": False}
-    (folder / inference.MODEL_FILE).write_text(json.dumps(model))
+    (folder / MODEL_FILE).write_text(json.dumps(model))
     return folder
 
 

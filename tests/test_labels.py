@@ -11,13 +11,14 @@ import pytest
 import cascade_jax
 from cascade_jax import experiment, metrics, postprocess
 from cascade_jax.confidence import expected_dice
-from cascade_jax.config import ConfigError, labels_of
+from cascade_jax.config import labels_of
 from cascade_jax.data import emidec, nnunet, phantom
 from cascade_jax.data.case import CaseError
 from cascade_jax.data.labels import EMIDEC, LabelTable, make_label_table
+from cascade_jax.errors import ConfigError
 from cascade_jax.evaluation import as_text, evaluate_folders
 from cascade_jax.figures import write_colour_tables
-from cascade_jax.inference import load_labels
+from cascade_jax.model_file import load_labels
 from cascade_jax.plan import make_plan
 from cascade_jax.prediction import predict_cases
 from cascade_jax.report import Sources, write_report

@@ -11,6 +11,7 @@ import pytest
 import cascade_jax
 from cascade_jax import experiment, inference, weights
 from cascade_jax.data.case import CaseError
+from cascade_jax.errors import ConfigError
 from launch.configs import pretrain
 
 
@@ -88,7 +89,7 @@ def test_both_stages_go_on_from_another_runs(pretrained, tmp_path):
 @pytest.mark.parametrize("part", ["slices", "volumes"])
 def test_another_network_cannot_go_on(pretrained, tmp_path, part):
     config = tiny_config(**{"init_from": str(pretrained[0]), f"plan.{part}.features": (4, 16)})
-    with pytest.raises(experiment.ConfigError, match="another network"):
+    with pytest.raises(ConfigError, match="another network"):
         experiment.run(config, tmp_path, silent)
 
 
@@ -101,7 +102,7 @@ def test_another_network_cannot_go_on(pretrained, tmp_path, part):
     ],
 )
 def test_a_setting_that_cannot_be_is_named(tmp_path, change, fault):
-    with pytest.raises(experiment.ConfigError, match=fault):
+    with pytest.raises(ConfigError, match=fault):
         experiment.run(tiny_config(**change), tmp_path, silent)
 
 

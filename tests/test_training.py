@@ -17,7 +17,8 @@ from cascade_jax.data import phantom
 from cascade_jax.data.augment import Augmentation, PriorCorruption
 from cascade_jax.data.labels import EMIDEC
 from cascade_jax.data.preprocess import preprocess
-from cascade_jax.fitting import Trainer, TrainingError, fit
+from cascade_jax.errors import TrainingError
+from cascade_jax.fitting import Trainer, fit
 from cascade_jax.models import UNet
 from cascade_jax.optimizers import OPTIMIZERS, SCHEDULES, make_optimizer
 from cascade_jax.progress import TrainingLog

@@ -12,7 +12,7 @@ from cascade_jax.data.case import CaseError
 from cascade_jax.data.labels import EMIDEC, LabelTable, spoken
 from cascade_jax.evaluation import check_spacing, evaluate_labels
 from cascade_jax.expected_dice import read_expected_dice
-from cascade_jax.preparation import Progress
+from cascade_jax.progress import Progress
 from cascade_jax.quantification import Orientation
 from cascade_jax.report import slices
 from cascade_jax.report.quantities import Measured, measure

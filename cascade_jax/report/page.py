@@ -12,7 +12,7 @@ import numpy as np
 from cascade_jax import tables
 from cascade_jax.data.files import write_text
 from cascade_jax.data.labels import EMIDEC, LabelTable, spoken
-from cascade_jax.preparation import Progress
+from cascade_jax.progress import Progress
 from cascade_jax.report import charts, quantities, slices
 from cascade_jax.report.cases import ReportCase, Sources, read_cases
 from cascade_jax.report.steps import STEPS, dice_by_step, postprocessing_note, vote_note

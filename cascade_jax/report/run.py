@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from cascade_jax.data.case import CaseError
-from cascade_jax.inference import load_labels
+from cascade_jax.model_file import load_labels
 from cascade_jax.report.cases import Sources
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from cascade_jax.data.labels import LabelTable, spoken
-from cascade_jax.inference import MODEL_FILE
+from cascade_jax.model_file import MODEL_FILE
 
 # What a layer of a report is, in the order in which the cascade makes them: its title, and the key that shows it.
 STEPS = {"stage one": "o", "before postprocessing": "b", "prediction": "p"}

@@ -24,7 +24,8 @@ import numpy as np
 import cascade_jax
 from cascade_jax import compilation, training
 from cascade_jax.data import augment, emidec
-from cascade_jax.inference import MODEL_FILE, STAGES, build_networks, compute_dtype, fold_folder, input_shapes
+from cascade_jax.inference import STAGES, build_networks, compute_dtype, fold_folder, input_shapes
+from cascade_jax.model_file import MODEL_FILE
 from cascade_jax.models import UNet, lowerings, segment
 from cascade_jax.optimizers import make_optimizer
 from cascade_jax.progress import TrainingLog
