@@ -463,8 +463,11 @@ def test_the_command_takes_an_insertion_for_each_case(tmp_path):
     assert result.stderr.strip() == f"error: {table}: has no column insertion_degrees"
 
 
-def test_masks_are_measured_without_what_trains_networks():
-    program = "import sys, cascade_jax.metrics, cascade_jax.quantify; print(*sys.modules)"
+@pytest.mark.parametrize(
+    "modules", ["cascade_jax.metrics, cascade_jax.quantify", "launch.quantify", "launch.evaluate", "launch.nnunet"]
+)
+def test_masks_are_measured_without_what_trains_networks(modules):
+    program = f"import sys, {modules}; print(*sys.modules)"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     loaded = {name.split(".")[0] for name in result.stdout.split()}
     assert "cascade_jax" in loaded
