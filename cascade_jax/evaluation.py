@@ -60,7 +60,7 @@ def evaluate_folders(
     for name in predicted.keys() - true.keys():
         failed.setdefault(name, "predicted, but there is no truth")
     cases = {}
-    for name in progress(sorted(true), f"evaluating {len(true)} cases"):
+    for name in progress(sorted(true), f"evaluating {len(true)} case{'s' if len(true) > 1 else ''}"):
         if name not in predicted:
             failed.setdefault(name, f"{prediction}: holds no labels of this case")
             continue
