@@ -15,6 +15,8 @@ from cascade_jax.data.draws import Draws
 from cascade_jax.data.random_field import smooth_fields
 
 _SLICE_THICKNESS = 8.0
+_THINNEST_INFARCT = 3.0  # mm in its middle; a thinner layer than a voxel or two is not outlined
+_THINNEST_SCAR = 3.0  # mm between no-reflow and the muscle or epicardium, without which it looks like muscle
 _INFARCTS = 3
 _PAPILLARY_MUSCLES = 3
 
@@ -79,7 +81,7 @@ def _profile(position: jax.Array, power: jax.Array) -> jax.Array:
     return jnp.sqrt(jnp.maximum(1 - (1 - jnp.clip(position, 0, 1)) ** power, 0.0))
 
 
-def _infarcts(key, stack, length, angle, share):
+def _infarcts(key, stack, length, angle, share, thickness):
     """How far each voxel lies inside an infarct (positive inside), in shares of the wall's thickness.
 
     Args:
@@ -88,24 +90,25 @@ def _infarcts(key, stack, length, angle, share):
         length: of the ventricle.
         angle: around the ventricle, radians.
         share: of the wall from the endocardium (0) to the epicardium (1).
+        thickness: of the wall there, mm.
     """
     draws = Draws(key, 9)
     height = stack.depth[:, None, None]
     number = jax.random.choice(draws.key(), 4, p=jnp.array([0.3, 0.45, 0.17, 0.08]))
-    scale, raggedness = draws.uniform(4.0, 12.0), draws.uniform(0.0, 0.5)
+    scale, raggedness = draws.uniform(4.0, 12.0), draws.uniform(0.0, 0.3)
     ragged = raggedness * smooth_fields(draws.key(), stack, scale)[0]
     centres = draws.uniform(-jnp.pi, jnp.pi, (_INFARCTS,))
     extents = jnp.exp(draws.uniform(jnp.log(0.3), jnp.log(1.6), (_INFARCTS,)))
     transmurality = draws.uniform(0.35, 1.5, (_INFARCTS,))
     middles = draws.uniform(0.0, 1.0, (_INFARCTS,)) * length
     spans = draws.uniform(0.2, 0.7, (_INFARCTS,)) * length
-    inside = jnp.full(angle.shape, -1.0)
+    inside, thinnest = jnp.full(angle.shape, -1.0), _THINNEST_INFARCT / thickness
     for index in range(_INFARCTS):
         bend = 0.3 * ragged  # the borders around the ventricle are as ragged as the one through the wall
         around = _angle_between(angle, centres[index]) / extents[index] + bend
         along = (height - middles[index]) / spans[index]
         dome = jnp.sqrt(jnp.maximum(1 - around**2 - along**2, 0.0))
-        depth = jnp.where(dome > 0, transmurality[index] * dome + ragged - share, -1.0)
+        depth = jnp.where(dome > 0, jnp.maximum(transmurality[index], thinnest) * dome + ragged - share, -1.0)
         inside = jnp.where(index < number, jnp.maximum(inside, depth), inside)
     return inside
 
@@ -194,12 +197,14 @@ def draw_heart(key: jax.Array, stack: Stack, length: jax.Array, centre: jax.Arra
     wall *= 1 - _below(_angle_between(angle, gap), gap_width - 0.05, 0.05) * (height > gap_top)
 
     # Scar and, in its core, no-reflow.
-    share = jnp.clip((radius - inner) / jnp.maximum(outer - inner, 1.0), -0.5, 1.5)
-    inside = _infarcts(draws.key(), stack, length, angle, share)
+    across = jnp.maximum(outer - inner, 1.0)
+    share = jnp.clip((radius - inner) / across, -0.5, 1.5)
+    inside = _infarcts(draws.key(), stack, length, angle, share, across)
     softness = draws.uniform(0.02, 0.12)
     infarct = jax.nn.sigmoid(inside / softness)
     core_field = smooth_fields(draws.key(), stack, draws.uniform(3.0, 8.0))[0]
-    core = inside - draws.uniform(0.1, 0.5) - draws.uniform(0.0, 0.25) * core_field
+    scar = jnp.maximum(draws.uniform(0.25, 0.6), _THINNEST_SCAR / across)
+    core = jnp.minimum(inside, 1 - share) - scar - draws.uniform(0.0, 0.15) * jnp.maximum(core_field, -1.0)
     core = jnp.minimum(core, share - draws.uniform(-0.2, 0.2))
     no_reflow = jnp.where(draws.happens(0.5), jax.nn.sigmoid(core / softness), 0.0)
 
@@ -213,8 +218,8 @@ def draw_heart(key: jax.Array, stack: Stack, length: jax.Array, centre: jax.Arra
     right_bend = draws.uniform(0.0, 5.0) * smooth_fields(draws.key(), stack, draws.uniform(8.0, 30.0))[0]
     ratio = jnp.exp(draws.uniform(-0.35, 0.35))
     along = jnp.cos(septum) * columns + jnp.sin(septum) * rows - distance
-    across = jnp.cos(septum) * rows - jnp.sin(septum) * columns
-    right_radius = jnp.hypot(along * ratio, across / ratio) + right_bend
+    aside = jnp.cos(septum) * rows - jnp.sin(septum) * columns
+    right_radius = jnp.hypot(along * ratio, aside / ratio) + right_bend
     exists = draws.happens(0.9) * (right_size > 1.0)
     right_ventricle = _below(right_radius, right_size, 0.7) * exists
     right_wall = _below(right_radius, right_size + draws.uniform(1.0, 5.0), 0.7) * exists
