@@ -90,6 +90,17 @@ def test_no_reflow_lies_in_infarction_and_that_in_the_wall(phantoms):
                     assert np.isin(labels[grown], around).any()
 
 
+def test_no_reflow_has_scar_between_itself_and_muscle(phantoms):
+    """Without it, it looks like muscle. These voxels are as large as the thinnest scar, so that some have none."""
+    neighbours = ndimage.generate_binary_structure(2, 1)[None]
+    obstructed = bare = 0
+    for labels in phantoms.labels:
+        bordering = (labels == 4) & ndimage.binary_dilation(np.isin(labels, (0, 2)), neighbours)
+        obstructed, bare = obstructed + np.count_nonzero(labels == 4), bare + np.count_nonzero(bordering)
+    assert obstructed > 100
+    assert bare < 0.35 * obstructed
+
+
 def test_a_stack_is_coherent_through_its_slices(phantoms):
     """Neighbouring slices of one heart overlap, those of two hearts do so by chance only."""
 
