@@ -95,7 +95,7 @@ def _infarcts(key, stack, length, angle, share, thickness):
     draws = Draws(key, 9)
     height = stack.depth[:, None, None]
     number = jax.random.choice(draws.key(), 4, p=jnp.array([0.3, 0.45, 0.17, 0.08]))
-    scale, raggedness = draws.uniform(4.0, 12.0), draws.uniform(0.0, 0.3)
+    scale, raggedness = draws.uniform(6.0, 14.0), draws.uniform(0.0, 0.3)
     ragged = raggedness * smooth_fields(draws.key(), stack, scale)[0]
     centres = draws.uniform(-jnp.pi, jnp.pi, (_INFARCTS,))
     extents = jnp.exp(draws.uniform(jnp.log(0.3), jnp.log(1.6), (_INFARCTS,)))

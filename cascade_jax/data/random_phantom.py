@@ -145,10 +145,11 @@ def _scan(key: jax.Array, image: jax.Array, contrast: jax.Array, stack: Stack, p
         amplitude = draws.uniform(0.0, 0.12) * draws.happens(0.1)
         image += amplitude * jnp.roll(image, jax.random.randint(draws.key(), (), size // 5, size - size // 5), axis)
 
-    noise = contrast * jnp.exp(draws.uniform(jnp.log(0.01), jnp.log(0.5)))
+    noise = contrast * jnp.exp(draws.uniform(jnp.log(0.02), jnp.log(0.4)))
     real, imaginary = noise * jax.random.normal(draws.key(), (2, *image.shape))
     grain = draws.uniform(0.01, 0.7)  # how far neighbouring noise is alike, pixels
     real = _blurred(real, grain)
+    real *= noise / jnp.std(real)
     rician = jnp.hypot(image + real, imaginary)
     return jnp.where(draws.happens(0.3), rician, image + real)
 
