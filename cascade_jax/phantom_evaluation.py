@@ -53,10 +53,10 @@ def evaluate(cascade: Cascade, phantoms: Phantom, progress: Progress) -> dict:
     """Segments every phantom.
 
     Returns:
-        {"cases": {column: {phantom: metrics}} for "stage 1" and "final", "confidence": {phantom: {target: expected
-        Dice}}, "truth_mm3": {phantom: {target: volume}}}.
+        {"cases": {column: {phantom: metrics}} for "stage 1", "stage 2" and, after the postprocessing, "final",
+        "confidence": {phantom: {target: expected Dice}}, "truth_mm3": {phantom: {target: volume}}}.
     """
-    columns: dict[str, dict] = {"stage 1": {}, "final": {}}
+    columns: dict[str, dict] = {"stage 1": {}, "stage 2": {}, "final": {}}
     confidence, truth = {}, {}
     count = len(phantoms.image)
     for index in progress(range(count), f"segmenting {count} held-out phantoms"):
@@ -68,13 +68,13 @@ def evaluate(cascade: Cascade, phantoms: Phantom, progress: Progress) -> dict:
             for target, labels in cascade.plan.labels.targets.items()
         }
         final = postprocess.apply(cascade.rules, vote.labels, spacing)
-        for column, labels in (("stage 1", vote.fold_priors[0]), ("final", final)):
+        for column, labels in (("stage 1", vote.fold_priors[0]), ("stage 2", vote.labels), ("final", final)):
             columns[column][example.name] = evaluate_labels(labels, example.labels, spacing)
     return {"cases": columns, "confidence": confidence, "truth_mm3": truth}
 
 
 def _rows(results: dict) -> list[tuple[str, list[float]]]:
-    """Each target's mean Dice in both columns, as the challenge counts it and where the target is there at all."""
+    """Each target's mean Dice in every column, as the challenge counts it and where the target is there at all."""
     columns = results["cases"].values()
     rows = []
     for target in EMIDEC.targets:
@@ -93,7 +93,8 @@ def _rows(results: dict) -> list[tuple[str, list[float]]]:
 def as_markdown(results: dict) -> str:
     """What `evaluate` returned as a table, and in a sentence how well the cascade knows where it is wrong."""
     names = list(results["confidence"])
-    lines = [f"**{len(names)} held-out random phantoms**", "", "| Dice % | stage 1 | final |", "|---|---|---|"]
+    lines = [f"**{len(names)} held-out random phantoms**", ""]
+    lines += [f"| Dice % | {' | '.join(results['cases'])} |", "|---" * (1 + len(results["cases"])) + "|"]
     lines += [f"| {title} | " + " | ".join(f"{100 * dice:.1f}" for dice in row) + " |" for title, row in _rows(results)]
 
     dice = np.array([results["cases"]["final"][name]["myocardium"]["dice"] for name in names])

@@ -52,7 +52,7 @@ def test_a_run_ends_with_a_model_and_the_held_out_phantoms_table(pretrained):
     workdir, text = pretrained
     assert "4 held-out random phantoms" in text
     results = json.loads((workdir / "phantoms.json").read_text())
-    assert set(results["cases"]) == {"stage 1", "final"}
+    assert set(results["cases"]) == {"stage 1", "stage 2", "final"}
     assert len(results["confidence"]) == 4
     labels = cascade_jax.load(workdir).segment(np.random.default_rng(0).normal(100, 10, (50, 40, 4)), (5, 5, 8))
     assert labels.shape == (50, 40, 4)
