@@ -98,6 +98,12 @@ def test_a_second_true_component_keeps_the_rule_away():
     assert Rule("largest_heart") not in choose_rules([(truth, truth, SPACING)])
 
 
+def test_one_stray_voxel_of_truth_does_not_keep_the_largest_heart_away():
+    truth = heart()
+    truth[0, 0, 0] = 2
+    assert Rule("largest_heart") in choose_rules([(truth, truth, SPACING), *[(heart(), heart(), SPACING)] * 3])
+
+
 def test_false_infarcts_in_normal_hearts_make_the_smallest_sufficient_threshold_win():
     normal = np.where(heart() >= 3, 2, heart()).astype(np.uint8)
     speckled = normal.copy()
