@@ -204,7 +204,9 @@ class CrossValidation:
         }
         raw = {name: self._read(STAGES[1], name) for name in names}
         rules = postprocess.choose_rules(
-            [(raw[name], case.labels, case.spacing) for name, case in cases.items()], table=table
+            [(raw[name], case.labels, case.spacing) for name, case in cases.items()],
+            table=table,
+            known=() if self._initial is None else self._initial.rules,
         )
         final = {name: postprocess.apply(rules, raw[name], case.spacing) for name, case in cases.items()}
         predictions = self.workdir / "predictions"

@@ -120,6 +120,15 @@ def test_without_evidence_no_rule_that_removes_disease_is_kept():
     np.testing.assert_array_equal(apply(rules, heart(), SPACING), heart())
 
 
+def test_a_rule_that_is_known_to_do_good_needs_no_evidence_but_gives_way_to_some_against_it():
+    known = [Rule("small_infarction", 400.0)]
+    normal = np.where(heart() >= 3, 2, heart()).astype(np.uint8)
+    assert choose_rules([(normal, normal, SPACING)], known=known) == (Rule("largest_heart"), *known)
+    small = normal.copy()
+    small[0, 13:15, 8:10] = 3  # 160 mm3, and true
+    assert choose_rules([(small, small, SPACING)], known=known) == (Rule("largest_heart"),)
+
+
 def test_an_unknown_rule_is_an_error():
     with pytest.raises(KeyError):
         apply([Rule("unknown")], heart(), SPACING)
