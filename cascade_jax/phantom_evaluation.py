@@ -81,12 +81,13 @@ def _rows(results: dict) -> list[tuple[str, list[float]]]:
         present = [name for name, truth in results["truth_mm3"].items() if truth[target] > 0]
         title = spoken(target)
         rows.append((title, [np.mean([case[target]["dice"] for case in column.values()]) for column in columns]))
-        rows.append(
-            (
-                f"{title}, the {len(present)} phantoms that have it",
-                [np.mean([column[name][target]["dice"] for name in present]) for column in columns],
+        if present:
+            rows.append(
+                (
+                    f"{title}, the {len(present)} phantoms that have it",
+                    [np.mean([column[name][target]["dice"] for name in present]) for column in columns],
+                )
             )
-        )
     return rows
 
 

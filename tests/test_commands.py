@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import cascade_jax
-from cascade_jax import checkpoint, experiment, tables
+from cascade_jax import checkpoint, experiment, postprocess, tables
 from cascade_jax.data import emidec, phantom
 from cascade_jax.data.case import CaseError
 from launch.configs import default, two_labels
@@ -439,19 +439,28 @@ def good_cohort(tmp_path_factory):
     return root
 
 
-def test_training_starts_from_a_trained_cascade_with_its_networks(trained, good_cohort, tmp_path):
+def test_training_starts_from_a_trained_cascade_with_its_networks(trained, good_cohort, tmp_path, monkeypatch):
     workdir, _ = trained
     config = tiny_config(good_cohort)
     config.init_from = str(workdir)
-    config.stages = (1,)
     config.plan.slices.features = (16, 32, 64)  # those of the trained cascade take their place
-    config.plan.slices.batch_size = 2
-    with config.stage1.unlocked():
-        # Nothing is learnt, so what comes out is what went in.
-        config.stage1.update(learning_rate=0.0, steps=1, steps_per_dispatch=1, validate_every=1, checkpoint_every=1)
+    config.plan.slices.batch_size = config.plan.volumes.batch_size = 2
+    for stage in (config.stage1, config.stage2):
+        with stage.unlocked():
+            # Nothing is learnt, so what comes out is what went in.
+            stage.update(learning_rate=0.0, steps=1, steps_per_dispatch=1, validate_every=1, checkpoint_every=1)
+    known = []
+    choose_rules = postprocess.choose_rules
+
+    def choose(*args, **kwargs):
+        known.append(kwargs["known"])
+        return choose_rules(*args, **kwargs)
+
+    monkeypatch.setattr(postprocess, "choose_rules", choose)
     experiment.run(config, tmp_path, lambda iterable, _: iterable)
     source = cascade_jax.load(workdir)
     like = source.fold_params(0, 1)
+    assert known == [source.rules]
     restored = checkpoint.restore_params(tmp_path / "stage1" / "fold1" / "params", like)
     jax.tree.map(np.testing.assert_array_equal, restored, like)
     plan = json.loads((tmp_path / "prepared" / "plan.json").read_text())
