@@ -7,7 +7,7 @@ import numpy as np
 
 from cascade_jax import metrics
 from cascade_jax.data import emidec
-from cascade_jax.data.case import CaseError
+from cascade_jax.data.case import CaseError, number_of_cases
 from cascade_jax.data.labels import EMIDEC, LabelTable, spoken
 
 
@@ -60,7 +60,7 @@ def evaluate_folders(
     for name in predicted.keys() - true.keys():
         failed.setdefault(name, "predicted, but there is no truth")
     cases = {}
-    for name in progress(sorted(true), f"evaluating {len(true)} case{'s' if len(true) > 1 else ''}"):
+    for name in progress(sorted(true), f"evaluating {number_of_cases(len(true))}"):
         if name not in predicted:
             failed.setdefault(name, f"{prediction}: holds no labels of this case")
             continue

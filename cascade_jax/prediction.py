@@ -5,7 +5,7 @@ from pathlib import Path
 
 from cascade_jax.confidence import DOUBTFUL, doubt
 from cascade_jax.data import emidec
-from cascade_jax.data.case import Case, CaseError
+from cascade_jax.data.case import Case, CaseError, number_of_cases
 from cascade_jax.data.files import make_writable_folder
 from cascade_jax.data.orientation import with_credible_affine
 from cascade_jax.expected_dice import ranked, read_expected_dice, write_expected_dice
@@ -46,7 +46,7 @@ def predict_cases(
     files = emidec.find_inputs(source, faults=failed)
     make_writable_folder(output)
     others = read_expected_dice(output, table)
-    for file in progress(files, f"segmenting {len(files)} case{'s' if len(files) > 1 else ''} of {source}"):
+    for file in progress(files, f"segmenting {number_of_cases(len(files))} of {source}"):
         try:
             case = emidec.read_case(file, table)
             if images:

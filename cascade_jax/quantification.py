@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from cascade_jax.data import emidec
-from cascade_jax.data.case import CaseError
+from cascade_jax.data.case import CaseError, number_of_cases
 from cascade_jax.data.files import make_writable_folder, replacing
 from cascade_jax.progress import Progress
 from cascade_jax.quantify import Quantities, quantify
@@ -127,7 +127,7 @@ def quantify_folder(
         for name, orientation in (orientations or {}).items()
     }
     measured: dict[str, Quantities] = {}
-    for name in progress(sorted(contours), f"measuring {len(contours)} case{'s' if len(contours) > 1 else ''}"):
+    for name in progress(sorted(contours), f"measuring {number_of_cases(len(contours))}"):
         try:
             measured[name] = _quantify_case(name, contours[name], files, images, known.get(name, everywhere))
         except CaseError as error:

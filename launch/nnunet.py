@@ -11,7 +11,7 @@ from pathlib import Path
 
 from absl import flags
 
-from cascade_jax.data.case import LABEL_NAMES
+from cascade_jax.data.case import LABEL_NAMES, number_of_cases
 from cascade_jax.data.labels import make_label_table
 from cascade_jax.data.nnunet import export_dataset, import_dataset
 from cascade_jax.errors import ConfigError
@@ -40,7 +40,7 @@ def main() -> None:
         count = export_dataset(Path(_COHORT.value), Path(where), bar, _NAMES.value)
     else:
         raise ConfigError("give --raw and --to_cohort, or --cohort and --to_raw (see --help)")
-    print(f"{where}: {count} cases")
+    print(f"{where}: {number_of_cases(count)}")
 
 
 def _mapping(label: str) -> tuple[str, str]:

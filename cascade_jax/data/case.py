@@ -20,6 +20,11 @@ class CaseError(ValueError):
         super().__init__(f"{path}: {fault}")
 
 
+def number_of_cases(count: int) -> str:
+    """In words: "1 case", "2 cases"."""
+    return "1 case" if count == 1 else f"{count} cases"
+
+
 @dataclasses.dataclass(frozen=True)
 class Case:
     """A stack of slices in the library's axis order: depth (slice), height (y), width (x).

@@ -13,7 +13,7 @@ import nibabel as nib
 import numpy as np
 
 from cascade_jax.data import emidec
-from cascade_jax.data.case import LABEL_NAMES, Case, CaseError
+from cascade_jax.data.case import LABEL_NAMES, Case, CaseError, number_of_cases
 from cascade_jax.data.files import make_writable_folder, replacing, write_text
 from cascade_jax.data.labels import make_label_table
 from cascade_jax.data.orientation import with_credible_affine
@@ -85,7 +85,7 @@ def import_dataset(
     if not images:
         raise CaseError(raw / "imagesTr", f"holds no image <case>{_CHANNEL}{ending}")
     cases = []
-    for image in progress(images, f"reading {len(images)} cases of {raw}"):
+    for image in progress(images, f"reading {number_of_cases(len(images))} of {raw}"):
         name = image.name.removesuffix(f"{_CHANNEL}{ending}")
         if image.with_name(f"{name}_0001{ending}").exists():
             raise CaseError(image, "is one channel of several; one is needed")
@@ -96,7 +96,7 @@ def import_dataset(
         cases.append(dataclasses.replace(case, labels=_mapped(labels, case, values)))
     # Only now: a fault in the last case must not leave half a cohort.
     make_writable_folder(output)
-    for case in progress(cases, f"writing {len(cases)} cases"):
+    for case in progress(cases, f"writing {number_of_cases(len(cases))}"):
         emidec.write_case(output, case)
     return len(cases)
 
@@ -136,10 +136,12 @@ def export_dataset(root: Path, raw: Path, progress: Callable, names: Sequence[st
     table = make_label_table(names, [(name, (name,)) for name in names[1:]])
     files = emidec.find_cases(root, labelled=True)
     # All are read before anything is written: a fault in the last case must not leave half a dataset.
-    cases = [emidec.read_case(file, table) for file in progress(files, f"reading {len(files)} cases of {root}")]
+    cases = [
+        emidec.read_case(file, table) for file in progress(files, f"reading {number_of_cases(len(files))} of {root}")
+    ]
     for folder in ("imagesTr", "labelsTr"):
         make_writable_folder(raw / folder)
-    for case in progress(cases, f"exporting {len(cases)} cases"):
+    for case in progress(cases, f"exporting {number_of_cases(len(cases))}"):
         affine = with_credible_affine(case).header.get_best_affine()
         for array, path in (
             (case.image, raw / "imagesTr" / f"{case.name}{_CHANNEL}.nii.gz"),

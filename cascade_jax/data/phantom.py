@@ -16,7 +16,7 @@ import numpy as np
 from scipy import ndimage
 
 from cascade_jax.data import anatomy, emidec
-from cascade_jax.data.case import Case, CaseError
+from cascade_jax.data.case import Case, CaseError, number_of_cases
 from cascade_jax.data.files import write_text
 
 _OFFSET = 2048.0  # where phase-sensitive files put the zero of the signal
@@ -204,7 +204,7 @@ def write_cohort(
     try:
         root.mkdir(parents=True, exist_ok=True)
         _claim(root, {"seed": seed, "field_of_view_mm": field_of_view_mm})
-        for index in progress(range(cases), f"simulating {cases} cases in {root}"):
+        for index in progress(range(cases), f"simulating {number_of_cases(cases)} in {root}"):
             name = f"Case_{'P' if is_pathological(seed, index) else 'N'}{index + 1:03}"
             if (root / name).exists():
                 continue

@@ -8,7 +8,7 @@ import numpy as np
 
 from cascade_jax.confidence import DOUBTFUL
 from cascade_jax.data import emidec
-from cascade_jax.data.case import CaseError
+from cascade_jax.data.case import CaseError, number_of_cases
 from cascade_jax.data.labels import EMIDEC, LabelTable, spoken
 from cascade_jax.evaluation import check_spacing, evaluate_labels
 from cascade_jax.expected_dice import read_expected_dice
@@ -104,7 +104,7 @@ def read_cases(sources: Sources, progress: Progress) -> tuple[list[ReportCase], 
     images = {file.name: file for file in files}
     expected = read_expected_dice(sources.prediction, sources.labels)
     cases = []
-    for name in progress(sorted(contours), f"reading {len(contours)} cases"):
+    for name in progress(sorted(contours), f"reading {number_of_cases(len(contours))}"):
         try:
             paths = {"prediction": contours[name]} | {
                 layer: found[name] for layer, found in layers.items() if name in found

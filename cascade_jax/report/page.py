@@ -10,6 +10,7 @@ import jinja2
 import numpy as np
 
 from cascade_jax import tables
+from cascade_jax.data.case import number_of_cases
 from cascade_jax.data.files import write_text
 from cascade_jax.data.labels import EMIDEC, LabelTable, spoken
 from cascade_jax.progress import Progress
@@ -173,7 +174,7 @@ def write_report(sources: Sources, output: Path, progress: Progress) -> dict[str
     cases, failed = read_cases(sources, progress)
     table, around = sources.labels, slices.outlines_of(sources.labels)
     views, data = [], []
-    for case in progress(cases, f"drawing {len(cases)} cases"):
+    for case in progress(cases, f"drawing {number_of_cases(len(cases))}"):
         rows, columns = case.shown
         fullest = int(np.argmax((case.layers["prediction"] > 0).sum((1, 2))))
         grey = slices.grey_images(case.image[:, rows, columns], fullest)
