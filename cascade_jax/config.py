@@ -17,6 +17,8 @@ def check_config(config: ConfigDict) -> None:
         values = config[name]
         if not values or any(value not in allowed for value in values) or len(set(values)) < len(values):
             raise ConfigError(f"{name} is {values}; choose from {', '.join(map(str, allowed))}, each once")
+    if not 0 <= config.init_share <= 1:
+        raise ConfigError(f"init_share is {config.init_share}; it goes from 0 to 1")
     check_stages(config)
 
 

@@ -146,7 +146,8 @@ class CrossValidation:
             seed = int(np.random.default_rng([self.config.seed, stage, fold]).integers(2**31))
             description = f"stage {stage + 1}, fold {fold}"
             initial = None if self._initial is None else self._initial.fold_params(stage, fold)
-            params = fit(trainer, folder, cohort, *selections, self.names, seed, description, initial)
+            share = self.config.init_share
+            params = fit(trainer, folder, cohort, *selections, self.names, seed, description, initial, share)
             self._predict_validation(stage, fold, folder, cohort, lambda *arrays, p=params: predict(p, *arrays))
 
     def _predict_validation(self, stage: int, fold: int, folder: Path, cohort: training.Cohort, predict) -> None:

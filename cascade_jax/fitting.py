@@ -19,6 +19,8 @@ from cascade_jax.optimizers import make_optimizer
 from cascade_jax.plan import Plan
 from cascade_jax.progress import TrainingLog
 
+_TOLERATED_LOSS = 0.1  # of mean validation Dice, before a blend with the starting weights is given up
+
 
 @dataclasses.dataclass(frozen=True)
 class Trainer:
@@ -129,6 +131,7 @@ def fit(
     seed: int,
     description: str,
     initial_params: Any | None = None,
+    initial_share: float = 0.0,
 ) -> Any:
     """Trains one network, or goes on where an earlier run stopped.
 
@@ -141,9 +144,10 @@ def fit(
         seed: of this fold's initialisation and of every draw.
         description: what the log calls it.
         initial_params: where to start from; None draws them.
+        initial_share: how much of `initial_params` stays in what comes out, from 0 to 1 (see `blend`).
 
     Returns:
-        The parameters after the last step, on the default device.
+        The parameters after the last step, blended with those at the start, on the default device.
 
     Raises:
         TrainingError: a loss is not finite.
@@ -170,6 +174,9 @@ def fit(
     def first(tree):
         return training.from_first_device(tree) if parallel else tree
 
+    def validate(params):
+        return jax.device_get(trainer.validate(params, one_cohort, one_validation))
+
     with TrainingLog(folder, description, step, trainer.steps) as log, jax.transfer_guard("disallow"):
         while step < trainer.steps:
             state, metrics = trainer.run_steps(state, cohort, training_cases)
@@ -178,16 +185,43 @@ def fit(
             log.steps(step + 1, metrics["loss"].tolist(), metrics["gradient_norm"].tolist())
             step += trainer.steps_per_dispatch
             if step % trainer.validate_every == 0 or step >= trainer.steps:
-                dice = jax.device_get(trainer.validate(first(state.params), one_cohort, one_validation))
-                log.validation(step, dict(zip(trainer.label_names, dice.tolist(), strict=True)))
+                params = first(state.params)
+                if step >= trainer.steps and initial_params is not None and initial_share > 0:
+                    params = _blended(params, initial_params, initial_share, validate, description)
+                log.validation(step, dict(zip(trainer.label_names, validate(params).tolist(), strict=True)))
             if step % trainer.checkpoint_every == 0 and step < trainer.steps:
                 with jax.transfer_guard("allow"):
                     checkpoint.save_state(folder / "checkpoints", step, _with_key_data(first(state)))
 
-    params = first(state.params)
     checkpoint.save_params(folder / "params", params)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return params
+
+
+def blend(trained: Any, start: Any, share: float) -> Any:
+    """`(1 - share) * trained + share * start`, leaf by leaf.
+
+    Fine-tuned weights and those that they started from mostly lie in one basin, and a point between them keeps what
+    the start knew of other images (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models").
+    """
+    return jax.jit(lambda *trees: jax.tree.map(lambda t, s: (1 - share) * t + share * s, *trees))(trained, start)
+
+
+def _blended(trained: Any, start: Any, share: float, validate: Callable, description: str) -> Any:
+    """The blend; or the trained parameters, where they have left the basin of the start and the blend is no network."""
+    params = blend(trained, start, share)
+    dice, dice_trained = validate(params).mean(), validate(trained).mean()
+    if dice >= dice_trained - _TOLERATED_LOSS:
+        return params
+    logging.warning(
+        "%s: kept as trained: with a share of %g of the weights that it started from, its mean validation Dice would "
+        "be %.3f instead of %.3f",
+        description,
+        share,
+        dice,
+        dice_trained,
+    )
+    return trained
 
 
 def _with_key_data(state: training.TrainState) -> training.TrainState:

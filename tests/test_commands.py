@@ -20,6 +20,7 @@ import cascade_jax
 from cascade_jax import checkpoint, experiment, postprocess, tables
 from cascade_jax.data import emidec, phantom
 from cascade_jax.data.case import CaseError
+from cascade_jax.errors import ConfigError
 from launch.configs import default, two_labels
 
 ROOT = Path(__file__).parent.parent
@@ -551,6 +552,13 @@ def test_a_missing_or_empty_folder_or_too_few_cases_stop_training(good_cohort, t
     assert str(tmp_path / "nowhere") in fault(tmp_path / "nowhere")
     assert str(tmp_path / "empty") in fault(tmp_path / "empty")
     assert "has 3 cases, fewer than the 5 folds" in fault(good_cohort, num_folds=5)
+
+
+def test_a_share_of_the_start_beyond_the_whole_is_refused(good_cohort, tmp_path):
+    config = tiny_config(good_cohort)
+    config.init_share = 1.5
+    with pytest.raises(ConfigError, match=r"init_share is 1\.5"):
+        experiment.run(config, tmp_path, lambda iterable, _: iterable)
 
 
 def test_a_workdir_that_cannot_be_written_is_refused(good_cohort, tmp_path):

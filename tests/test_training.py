@@ -1,5 +1,6 @@
 """The training step, alone and as it is compiled."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -156,6 +157,38 @@ def test_a_run_that_stops_goes_on_from_its_checkpoint_to_the_same_bits(cohort, t
     # Once more finds it done.
     again = fit(fitted, tmp_path / "parts", cohort, select(0, 1, 2), select(3), NAMES, 5, "parts")
     jax.tree.map(np.testing.assert_array_equal, whole, again)
+
+
+def blended_run(cohort, folder, dice_of):
+    """What training starts from, its end, and its end with half of the start kept; `dice_of` is the validation."""
+    start = trainer()
+    key = jax.random.key(9)
+    initial = training.initial_state(key, start.network, start.optimizer, start.input_shape).params
+    fitted = dataclasses.replace(start, validate=jax.jit(lambda params, cohort, cases: dice_of(params) * jnp.ones(4)))
+    cases = select(0, 1, 2), select(3)
+    end = fit(fitted, folder / "end", cohort, *cases, NAMES, 5, "end", initial)
+    blended = fit(fitted, folder / "blended", cohort, *cases, NAMES, 5, "blended", initial, 0.5)
+    return initial, end, blended
+
+
+def test_fine_tuned_weights_end_halfway_to_where_they_started(cohort, tmp_path):
+    initial, end, blended = blended_run(cohort, tmp_path, lambda params: 0.8)
+    halfway = jax.tree.map(lambda a, b: (a + b) / 2, initial, end)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), blended, halfway)
+    assert any(jax.tree.leaves(jax.tree.map(lambda a, b: bool(np.abs(a - b).max() > 1e-3), blended, end)))
+
+
+def test_a_blend_that_is_no_network_is_given_up(cohort, tmp_path, caplog):
+    _, end, _ = blended_run(cohort, tmp_path / "good", lambda params: 0.8)
+    trained = jax.tree.leaves(end)[0]
+
+    def dice_of(params):
+        return jnp.where(jnp.all(jax.tree.leaves(params)[0] == trained), 0.8, 0.6)
+
+    _, end, blended = blended_run(cohort, tmp_path / "bad", dice_of)
+    jax.tree.map(np.testing.assert_array_equal, blended, end)
+    assert "kept as trained" in caplog.text
+    assert "0.600 instead of 0.800" in caplog.text
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_with_step_and_cases(cohort, tmp_path):
