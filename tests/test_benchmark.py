@@ -8,8 +8,9 @@ import sys
 
 import pytest
 
+from cascade_jax.models import planes
 from launch.benchmark import contest_rows, layer_rows, losses
-from launch.benchmarks import workspace
+from launch.benchmarks import alternatives, workspace
 from launch.benchmarks.suites import SUITES
 from launch.benchmarks.worker import Contestant
 
@@ -59,7 +60,7 @@ def test_layers_have_a_line_for_each_shape():
 
 def test_every_contestant_exists():
     modules = {}
-    for name in ("ours", "peers"):
+    for name in ("ours", "peers", "alternatives"):
         modules[name] = importlib.import_module(f"launch.benchmarks.{name}")
     for contest in (contest for contests in SUITES.values() for contest in contests):
         for target in (contest.ours, *(rival for rival, _ in contest.rivals.values())):
@@ -88,6 +89,17 @@ def test_the_command_measures_this_library_alone(tmp_path):
     figures = json.loads(output.read_text())
     assert [len(contest["seconds"]["ours"]) for contest in figures["contests"]] == [1, 1, 1]
     assert all(seconds > 0 for contest in figures["contests"] for seconds in contest["seconds"]["ours"])
+
+
+def test_a_choice_is_measured_against_its_alternative():
+    result = run_benchmark("--suites=choices", "--only=in pairs")
+    assert result.returncode == 0, result.stderr
+    assert "our stage one, all slices at once" in result.stdout
+
+
+def test_an_alternative_cannot_replace_what_the_library_no_longer_has():
+    with pytest.raises(AttributeError, match="has no function_of_old"):
+        alternatives._replace(planes, function_of_old=None)
 
 
 def test_a_work_that_no_suite_has_is_refused_in_one_line():

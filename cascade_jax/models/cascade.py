@@ -70,7 +70,7 @@ def segment_slices(network: UNet, params: Any, image: jax.Array, *, mirror: bool
     return _probabilities(network, params, image[..., None], mirror)
 
 
-def _prior(network: UNet, params: Any, image: jax.Array, valid: jax.Array, mirror: bool) -> jax.Array:
+def predict_prior(network: UNet, params: Any, image: jax.Array, valid: jax.Array, *, mirror: bool = False) -> jax.Array:
     """Stage one's labels of one fold, uint8 (depth, height, width); 0 where there is padding.
 
     A CPU gains nothing from many slices at once. There they run two by two, and what is padding is passed over.
@@ -149,7 +149,7 @@ def segment(
     """
 
     def one_fold(params):
-        prior = _prior(networks[0], params[0], image, valid, mirror)
+        prior = predict_prior(networks[0], params[0], image, valid, mirror=mirror)
         probabilities = segment_volume(networks[1], params[1], image, prior, mirror=mirror)
         background = jax.nn.one_hot(0, probabilities.shape[-1])
         return prior, jnp.where(valid[..., None], probabilities, background)

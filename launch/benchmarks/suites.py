@@ -116,4 +116,57 @@ SUITES: dict[str, list[Contest]] = {
             "preparation of one case", "ours.prepare_cohort", {"nnU-Net": ("peers.nnunet_prepare", {})}, memory=False
         ),
     ],
+    "choices": [
+        Contest(
+            "training step, stage one",
+            "ours.train_step",
+            {
+                "our step without Winograd's filtering": ("alternatives.step_without_winograd", {}),
+                "our step, native kernel gradients": ("alternatives.step_with_native_kernel_gradients", {}),
+                "our step, native input gradients": ("alternatives.step_with_native_input_gradients", {}),
+                "our step, derived gradient of instance norm": ("alternatives.step_with_derived_norm", {}),
+            },
+            {"stage": 0},
+        ),
+        Contest(
+            "training step, stage two",
+            "ours.train_step",
+            {
+                "our step without Winograd's filtering": ("alternatives.step_without_winograd", {}),
+                "our step, derived gradient of upsampling": ("alternatives.step_with_derived_upsampling", {}),
+            },
+            {"stage": 1},
+        ),
+        Contest(
+            "forward pass, stage one",
+            "ours.forward",
+            {"our pass without compiler options": ("alternatives.forward_without_options", {})},
+            {"stage": 0},
+        ),
+        Contest(
+            "kernel gradient, called",
+            "alternatives.kernel_gradients",
+            {"our kernel gradient in a compiled loop": ("alternatives.kernel_gradients", {"loop": True})},
+            {"loop": False},
+            memory=False,
+        ),
+        Contest(
+            "five folds one after another",
+            "ours.five_folds",
+            {"our folds mapped in one program": ("alternatives.five_folds_at_once", {})},
+        ),
+        Contest(
+            "stage one of a volume, slices in pairs",
+            "alternatives.prior",
+            {"our stage one, all slices at once": ("alternatives.prior", {"at_once": True})},
+            {"at_once": False},
+        ),
+        Contest(
+            "parameters drawn, compiled for one run",
+            "alternatives.initialisation",
+            {"our parameters drawn, compiled for many": ("alternatives.initialisation", {"optimized": True})},
+            {"optimized": False},
+            memory=False,
+        ),
+    ],
 }
