@@ -129,6 +129,22 @@ def test_a_rule_that_is_known_to_do_good_needs_no_evidence_but_gives_way_to_some
     assert choose_rules([(small, small, SPACING)], known=known) == (Rule("largest_heart"),)
 
 
+def test_a_known_volume_gives_way_to_another_only_where_more_than_one_case_speaks_for_it():
+    normal = np.full((3, 40, 40), 2, np.uint8)
+    false = normal.copy()
+    false[0, 0, 0:4] = 3  # 160 mm3
+    infarct = normal.copy()
+    infarct[:, 10:30, 10:30] = 3
+    infarct[0, 0, 0:7] = 3  # 280 mm3, and true
+    known = [Rule("small_infarction", 400.0)]
+    heart_and = (Rule("largest_heart"),)
+    one = [(false, normal, SPACING), (infarct, infarct, SPACING)]
+    assert choose_rules(one) == (*heart_and, Rule("small_infarction", 200.0))
+    assert choose_rules(one, known=known) == (*heart_and, *known)
+    three = [*one, *one[1:], *one[1:]]
+    assert choose_rules(three, known=known) == (*heart_and, Rule("small_infarction", 200.0))
+
+
 def test_an_unknown_rule_is_an_error():
     with pytest.raises(KeyError):
         apply([Rule("unknown")], heart(), SPACING)
