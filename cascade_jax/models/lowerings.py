@@ -64,17 +64,27 @@ class _Tiling(NamedTuple):
 def _tiling(inputs: jax.Array, kernel_shape: tuple[int, ...], strides: tuple[int, ...]) -> _Tiling | None:
     """For the forward pass and the input gradient, where both axes gain: the depth first, then the height."""
     height_axis = len(strides) - 1
-    height = inputs.shape[height_axis]
-    fewest = 64 if inputs.size <= _CACHED else 128
-    if max(strides) > 1 or min(kernel_shape[-2:]) < fewest or inputs.dtype != jnp.float32:
+    height, fewest = inputs.shape[height_axis], min(kernel_shape[-2:])
+    if max(strides) > 1 or fewest < 64 or inputs.dtype != jnp.float32:
         return None
     if math.prod(inputs.shape[:-1]) < max(kernel_shape[-2:]):
         return None  # with so few voxels, combining the filters' taps costs more than it saves
     if len(strides) == 3 and kernel_shape[0] == 3 and inputs.shape[1] >= 4 and height >= 32:
-        return _Tiling(1, 2)
+        # Along the depth there is nothing to go over in parts that stay in the cache.
+        return _Tiling(1, 2) if fewest >= 128 or inputs.size <= _CACHED else None
     if kernel_shape[-4] == 3 and height >= 16:
         return _Tiling(height_axis, 4)
     return None
+
+
+def _cached_slices(slices: jax.Array) -> int:
+    """How many of (batch, height, width, channel) are gone over at a time: as many as stay in the cache.
+
+    Two at least: with one at a time the convolution cannot give each core a slice of its own, and loses what is gained.
+    """
+    elements = math.prod(slices.shape[1:])
+    several = [count for count in range(2, len(slices) + 1) if len(slices) % count == 0] or [1]
+    return max(count for count in several if count == several[0] or count * elements <= _CACHED)
 
 
 def _kernel_gradient_tiling(
@@ -94,8 +104,13 @@ def _kernel_gradient_tiling(
 
 
 def _cpu_forward(inputs: jax.Array, kernel: jax.Array, strides: tuple[int, ...]) -> jax.Array:
+    if len(strides) == 3 and kernel.shape[0] == strides[0] == 1:
+        outputs = _cpu_forward(_slices(inputs), kernel[0], strides[1:])
+        return outputs.reshape(*inputs.shape[:2], *outputs.shape[1:])
     if tiling := _tiling(inputs, kernel.shape, strides):
-        return winograd.convolve(inputs, kernel, *tiling, functools.partial(_cpu_forward, strides=strides))
+        direct = functools.partial(_cpu_forward, strides=strides)
+        at_once = _cached_slices(inputs) if len(strides) == 2 else None
+        return winograd.convolve(inputs, kernel, *tiling, direct, at_once)
     if len(strides) == 2:
         return planes.native(inputs, kernel, strides)
     outputs_depth = -(-inputs.shape[1] // strides[0])

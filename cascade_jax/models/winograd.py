@@ -54,7 +54,9 @@ def _tiled(array: jax.Array, axis: int, before: int, after: int, tile: int, zero
     return [jax.lax.slice_in_dim(padded, first, first + last, tile, axis) for first in range(tile + before + after)]
 
 
-def convolve(inputs: jax.Array, kernel: jax.Array, axis: int, tile: int, direct: Callable) -> jax.Array:
+def convolve(
+    inputs: jax.Array, kernel: jax.Array, axis: int, tile: int, direct: Callable, at_once: int | None = None
+) -> jax.Array:
     """A convolution of stride 1 and padding 1 along one axis.
 
     Args:
@@ -63,20 +65,28 @@ def convolve(inputs: jax.Array, kernel: jax.Array, axis: int, tile: int, direct:
         axis: of the inputs; that of the kernel is one less.
         tile: 2 or 4, outputs in a tile.
         direct: (inputs, kernel) -> outputs, the convolution whose kernel has size 1 along the axis.
+        at_once: how many elements of the batch are gone over at a time, a divisor of it; None is all. What lies
+            between two steps then stays in a processor's cache.
 
     Returns:
         (batch, *spatial, features).
     """
     of_input, of_filter, of_output = _TRANSFORMS[tile]
-    tiles = _tiled(inputs, axis, 1, 1, tile, 0.0)
     taps = jnp.split(kernel, 3, axis - 1)
-    products = [
-        direct(_combine(row, tiles), _combine(weights, taps)) for row, weights in zip(of_input, of_filter, strict=True)
-    ]
-    outputs = jnp.stack([_combine(row, products) for row in of_output], axis + 1)
-    size = inputs.shape[axis]
-    outputs = outputs.reshape(*inputs.shape[:axis], -1, *outputs.shape[axis + 2 :])
-    return jax.lax.slice_in_dim(outputs, 0, size, axis=axis)
+    filters = [_combine(weights, taps) for weights in of_filter]
+
+    def convolve_part(inputs):
+        tiles = _tiled(inputs, axis, 1, 1, tile, 0.0)
+        products = [direct(_combine(row, tiles), one) for row, one in zip(of_input, filters, strict=True)]
+        outputs = jnp.stack([_combine(row, products) for row in of_output], axis + 1)
+        size = inputs.shape[axis]
+        outputs = outputs.reshape(*inputs.shape[:axis], -1, *outputs.shape[axis + 2 :])
+        return jax.lax.slice_in_dim(outputs, 0, size, axis=axis)
+
+    if at_once in (None, len(inputs)):
+        return convolve_part(inputs)
+    outputs = jax.lax.map(convolve_part, inputs.reshape(-1, at_once, *inputs.shape[1:]))
+    return outputs.reshape(-1, *outputs.shape[2:])
 
 
 def kernel_gradient(inputs: jax.Array, gradient: jax.Array, axis: int, tile: int, direct: Callable) -> jax.Array:
