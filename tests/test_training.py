@@ -178,17 +178,24 @@ def test_fine_tuned_weights_end_halfway_to_where_they_started(cohort, tmp_path):
     assert any(jax.tree.leaves(jax.tree.map(lambda a, b: bool(np.abs(a - b).max() > 1e-3), blended, end)))
 
 
-def test_a_blend_that_is_no_network_is_given_up(cohort, tmp_path, caplog):
-    _, end, _ = blended_run(cohort, tmp_path / "good", lambda params: 0.8)
+@pytest.mark.parametrize(
+    ("dice", "dice_of_blend", "given_up"),
+    [
+        ((0.8, 0.6, 1.0, 0.0), (0.3, 0.2, 1.0, 0.0), True),
+        ((0.8, 0.6, 1.0, 0.0), (0.8, 0.5, 0.0, 0.0), False),  # one false voxel of a label that the cases do not have
+        ((1.0, 1.0, 0.0, 0.0), (0.5, 0.5, 0.0, 0.0), False),
+    ],
+)
+def test_a_blend_that_is_no_network_is_given_up(cohort, tmp_path, caplog, dice, dice_of_blend, given_up):
+    _, end, halfway = blended_run(cohort, tmp_path / "first", lambda params: 0.8)
     trained = jax.tree.leaves(end)[0]
 
     def dice_of(params):
-        return jnp.where(jnp.all(jax.tree.leaves(params)[0] == trained), 0.8, 0.6)
+        return jnp.where(jnp.all(jax.tree.leaves(params)[0] == trained), jnp.array(dice), jnp.array(dice_of_blend))
 
-    _, end, blended = blended_run(cohort, tmp_path / "bad", dice_of)
-    jax.tree.map(np.testing.assert_array_equal, blended, end)
-    assert "kept as trained" in caplog.text
-    assert "0.600 instead of 0.800" in caplog.text
+    _, _, blended = blended_run(cohort, tmp_path / "second", dice_of)
+    jax.tree.map(np.testing.assert_array_equal, blended, end if given_up else halfway)
+    assert ("be 0.250 instead of 0.700" in caplog.text) == given_up
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_with_step_and_cases(cohort, tmp_path):
