@@ -95,7 +95,7 @@ def test_a_rule_is_kept_only_if_it_lowers_no_targets_dice():
 def test_a_second_true_component_keeps_the_rule_away():
     truth = heart()
     truth[0, 0:3, 0:3] = 2
-    assert Rule("largest_heart") not in choose_rules([(truth, truth, SPACING)])
+    assert Rule("largest_heart") not in choose_rules([(truth, truth, SPACING)] * 2)
 
 
 def test_one_stray_voxel_of_truth_does_not_keep_the_largest_heart_away():
@@ -120,13 +120,15 @@ def test_without_evidence_no_rule_that_removes_disease_is_kept():
     np.testing.assert_array_equal(apply(rules, heart(), SPACING), heart())
 
 
-def test_a_rule_that_is_known_to_do_good_needs_no_evidence_but_gives_way_to_some_against_it():
+def test_a_rule_that_is_known_to_do_good_needs_no_evidence_and_gives_way_to_that_of_more_than_one_case():
     known = [Rule("small_infarction", 400.0)]
     normal = np.where(heart() >= 3, 2, heart()).astype(np.uint8)
     assert choose_rules([(normal, normal, SPACING)], known=known) == (Rule("largest_heart"), *known)
     small = normal.copy()
     small[0, 13:15, 8:10] = 3  # 160 mm3, and true
-    assert choose_rules([(small, small, SPACING)], known=known) == (Rule("largest_heart"),)
+    cases = [(normal, normal, SPACING)] * 2 + [(small, small, SPACING)] * 2
+    assert choose_rules(cases[:3], known=known) == (Rule("largest_heart"), *known)
+    assert choose_rules(cases, known=known) == (Rule("largest_heart"),)
 
 
 def test_a_known_volume_gives_way_to_another_only_where_more_than_one_case_speaks_for_it():
