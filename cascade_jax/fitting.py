@@ -186,9 +186,10 @@ def fit(
             step += trainer.steps_per_dispatch
             if step % trainer.validate_every == 0 or step >= trainer.steps:
                 params = first(state.params)
+                dice = validate(params)
                 if step >= trainer.steps and initial_params is not None and initial_share > 0:
-                    params = _blended(params, initial_params, initial_share, validate, description)
-                log.validation(step, dict(zip(trainer.label_names, validate(params).tolist(), strict=True)))
+                    params, dice = _blended(params, dice, initial_params, initial_share, validate, description)
+                log.validation(step, dict(zip(trainer.label_names, dice.tolist(), strict=True)))
             if step % trainer.checkpoint_every == 0 and step < trainer.steps:
                 with jax.transfer_guard("allow"):
                     checkpoint.save_state(folder / "checkpoints", step, _with_key_data(first(state)))
@@ -207,17 +208,21 @@ def blend(trained: Any, start: Any, share: float) -> Any:
     return jax.jit(lambda *trees: jax.tree.map(lambda t, s: (1 - share) * t + share * s, *trees))(trained, start)
 
 
-def _blended(trained: Any, start: Any, share: float, validate: Callable, description: str) -> Any:
+def _blended(
+    trained: Any, dice_trained: np.ndarray, start: Any, share: float, validate: Callable, description: str
+) -> tuple[Any, np.ndarray]:
     """The blend; or the trained parameters, where they have left the basin of the start and the blend is no network.
+
+    With it the validation Dice of each label; `dice_trained` is that of the trained parameters.
 
     Only labels that the trained network finds, in part, tell: the Dice of one that the cases do not have is 0 or 1, by
     a single voxel.
     """
     params = blend(trained, start, share)
-    dice, dice_trained = validate(params), validate(trained)
+    dice = validate(params)
     found = (dice_trained > 0) & (dice_trained < 1)
     if not found.any() or dice[found].mean() >= dice_trained[found].mean() - _TOLERATED_LOSS:
-        return params
+        return params, dice
     logging.warning(
         "%s: kept as trained: with a share of %g of the weights that it started from, its mean validation Dice would "
         "be %.3f instead of %.3f",
@@ -226,7 +231,7 @@ def _blended(trained: Any, start: Any, share: float, validate: Callable, descrip
         dice[found].mean(),
         dice_trained[found].mean(),
     )
-    return trained
+    return trained, dice_trained
 
 
 def _with_key_data(state: training.TrainState) -> training.TrainState:
