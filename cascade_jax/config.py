@@ -17,8 +17,6 @@ def check_config(config: ConfigDict) -> None:
         values = config[name]
         if not values or any(value not in allowed for value in values) or len(set(values)) < len(values):
             raise ConfigError(f"{name} is {values}; choose from {', '.join(map(str, allowed))}, each once")
-    if not 0 <= config.init_share <= 1:
-        raise ConfigError(f"init_share is {config.init_share}; it goes from 0 to 1")
     check_stages(config)
 
 
@@ -38,9 +36,11 @@ def labels_of(config: ConfigDict) -> LabelTable:
 
 
 def check_stages(config: ConfigDict) -> None:
-    """Raises ConfigError for what both kinds of run have: the networks' dtype and the stages' schedules."""
+    """Raises ConfigError for what both kinds of run have: the networks' dtype, where they start and the stages' schedules."""
     if config.compute_dtype not in ("auto", "float32", "bfloat16"):
         raise ConfigError(f"compute_dtype is {config.compute_dtype!r}; known: auto, float32, bfloat16")
+    if not 0 <= config.init_share <= 1:
+        raise ConfigError(f"init_share is {config.init_share}; it goes from 0 to 1")
     for stage in STAGES:
         settings = config[stage]
         try:

@@ -151,9 +151,10 @@ class Pretraining:
             cases,
             cases,
             ("a random phantom",),
-            int(np.random.default_rng([self.config.seed, 1, stage]).integers(2**31)),
+            int(np.random.default_rng([self.config.seed, 2, stage]).integers(2**31)),
             f"stage {stage + 1}",
             initial_params,
+            self.config.init_share if self.config.init_from else 0.0,
         )
 
     def train(self) -> None:

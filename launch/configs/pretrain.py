@@ -38,6 +38,8 @@ def get_config(platform: str = "cpu") -> ConfigDict:
     config.seed = 0
     # A finished run, or "pretrained", that this one goes on from. Another seed gives other phantoms.
     config.init_from = ""
+    # How much of that run's weights stays in what comes out: the mean of start and end is better than either.
+    config.init_share = 0.5  # from 0 (the end of the training alone) to 1
     config.compute_dtype = "auto"
     config.mirror = True
     config.validation_phantoms = 32  # for the log, and to choose the postprocessing
