@@ -36,7 +36,7 @@ def labels_of(config: ConfigDict) -> LabelTable:
 
 
 def check_stages(config: ConfigDict) -> None:
-    """Raises ConfigError for what both kinds of run have: the networks' dtype, where they start and the stages' schedules."""
+    """Raises ConfigError for what both kinds of run have: the networks' dtype and start, and the stages' schedules."""
     if config.compute_dtype not in ("auto", "float32", "bfloat16"):
         raise ConfigError(f"compute_dtype is {config.compute_dtype!r}; known: auto, float32, bfloat16")
     if not 0 <= config.init_share <= 1:

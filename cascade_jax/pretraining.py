@@ -142,6 +142,8 @@ class Pretraining:
         validate = compilation.jit(lambda params, source, cases: dice(params, source.held_out, cases))
         settings, input_shape = self.config[STAGES[stage]], input_shapes(self.plan)[stage]
         trainer = make_trainer(STAGES[stage], settings, self.plan, self.networks[stage], input_shape, draw, validate)
+        # Not 0 or 1 in the second place, which are the phantoms to validate on: numpy takes (1, 0) for (1,).
+        seed = int(np.random.default_rng([self.config.seed, 2, stage]).integers(2**31))
         count = len(self._validation.image)
         cases = jax.device_put(training.CaseSelection(np.arange(count, dtype=np.int32), np.int32(count)))
         return fit(
@@ -151,7 +153,7 @@ class Pretraining:
             cases,
             cases,
             ("a random phantom",),
-            int(np.random.default_rng([self.config.seed, 2, stage]).integers(2**31)),
+            seed,
             f"stage {stage + 1}",
             initial_params,
             self.config.init_share if self.config.init_from else 0.0,

@@ -86,6 +86,13 @@ def test_both_stages_go_on_from_another_runs(pretrained, tmp_path):
         assert 0 < moved < 2 * settings.steps * settings.learning_rate
 
 
+def test_what_comes_out_keeps_its_share_of_the_start(pretrained, tmp_path):
+    workdir, _ = pretrained
+    experiment.run(tiny_config(init_from=str(workdir), init_share=1.0, seed=1), tmp_path, silent)
+    for one, other in zip(leaves(cascade_jax.load(workdir)), leaves(cascade_jax.load(tmp_path)), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
 @pytest.mark.parametrize("part", ["slices", "volumes"])
 def test_another_network_cannot_go_on(pretrained, tmp_path, part):
     config = tiny_config(**{"init_from": str(pretrained[0]), f"plan.{part}.features": (4, 16)})
@@ -99,6 +106,7 @@ def test_another_network_cannot_go_on(pretrained, tmp_path, part):
         ({"plan.spacing": (10.0, 6.0, 5.0)}, "square pixels"),
         ({"stage1.steps": 0}, "steps is 0"),
         ({"compute_dtype": "float8"}, "float8"),
+        ({"init_share": 1.5}, "init_share is 1.5"),
     ],
 )
 def test_a_setting_that_cannot_be_is_named(tmp_path, change, fault):
