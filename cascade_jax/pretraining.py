@@ -142,7 +142,7 @@ class Pretraining:
         validate = compilation.jit(lambda params, source, cases: dice(params, source.held_out, cases))
         settings, input_shape = self.config[STAGES[stage]], input_shapes(self.plan)[stage]
         trainer = make_trainer(STAGES[stage], settings, self.plan, self.networks[stage], input_shape, draw, validate)
-        # Not 0 or 1 in the second place, which are the phantoms to validate on: numpy takes (1, 0) for (1,).
+        # 0, 1 and 3 in the second place are other phantoms than those to train on; numpy takes (1, 0) for (1,).
         seed = int(np.random.default_rng([self.config.seed, 2, stage]).integers(2**31))
         count = len(self._validation.image)
         cases = jax.device_put(training.CaseSelection(np.arange(count, dtype=np.int32), np.int32(count)))
@@ -185,7 +185,8 @@ class Pretraining:
             "rules": [],
         }
         write_text(self.workdir / MODEL_FILE, json.dumps(model, indent=1))
-        rules = choose_rules(load(self.workdir), self._validation, self.progress)
+        phantoms = draw_phantoms((self.config.seed, 3), self.config.postprocessing_phantoms, self.plan)
+        rules = choose_rules(load(self.workdir), phantoms, self.progress)
         model["rules"] = [dataclasses.asdict(rule) for rule in rules]
         write_text(self.workdir / MODEL_FILE, json.dumps(model, indent=1))
 

@@ -33,7 +33,7 @@ def tiny_config(**changes):
             stage.kernel_sizes, stage.strides = kernels, strides
     for stage in (config.stage1, config.stage2):
         stage.steps, stage.validate_every, stage.checkpoint_every = 4, 2, 2
-    config.validation_phantoms, config.held_out_phantoms = 3, 4
+    config.validation_phantoms, config.postprocessing_phantoms, config.held_out_phantoms = 3, 3, 4
     config.update_from_flattened_dict(changes)
     return config
 

@@ -42,7 +42,8 @@ def get_config(platform: str = "cpu") -> ConfigDict:
     config.init_share = 0.5  # from 0 (the end of the training alone) to 1
     config.compute_dtype = "auto"
     config.mirror = True
-    config.validation_phantoms = 32  # for the log, and to choose the postprocessing
+    config.validation_phantoms = 32  # for the log
+    config.postprocessing_phantoms = 200  # to choose the postprocessing
     config.held_out_phantoms = 200  # for the table at the end; nothing is chosen on them
 
     config.plan = ConfigDict()
