@@ -48,7 +48,10 @@ def _ratios(ours: list[float], theirs: list[float]) -> dict[str, float]:
 def _run_contest(contest: Contest, workspace: Path, repeats: int, peers: bool) -> dict:
     """All contestants of a contest in turns; what failed is said in `failures`."""
     # Imported here: it is what reads the environment of nnU-Net's folders.
+    from launch.benchmarks.ours import step_operations
     from launch.benchmarks.peers import environment
+
+    operations = step_operations(str(workspace), contest.arguments["stage"]) if contest.is_step else None
 
     targets = {"ours": (contest.ours, {})} | {
         name: rival for name, rival in contest.rivals.items() if peers or not rival[0].startswith("peers.")
@@ -89,6 +92,7 @@ def _run_contest(contest: Contest, workspace: Path, repeats: int, peers: bool) -
         "targets": contest.targets,
         "memory_target": contest.memory_target,
         "seconds_target": contest.seconds_target,
+        "operations": operations,
         "failures": failures,
     }
 
@@ -147,6 +151,16 @@ def layer_rows(layers: list[Mapping]) -> list[str]:
     return lines
 
 
+def shares(contests: list[Mapping], matrix_rate: float) -> list[str]:
+    """What share of a matrix product's rate our training steps reach, in words."""
+    lines = []
+    for result in contests:
+        if result["operations"] and "ours" in result["seconds"]:
+            rate = result["operations"] / statistics.median(result["seconds"]["ours"])
+            lines.append(f"{result['name']}: {rate / 1e12:.3g} TFLOP/s, {100 * rate / matrix_rate:.0f} %")
+    return lines
+
+
 def losses(contests: list[Mapping]) -> list[str]:
     """Where another contestant is faster than this library, in words."""
     return [
@@ -176,7 +190,9 @@ def main() -> int:
     from launch.benchmarks import ours
     from launch.benchmarks import peers as theirs
 
+    matrix_rate = ours.matrix_rate(_REPEATS.value)
     about = ours.describe() | (theirs.describe() if peers else {})
+    about["matrix product"] = f"{matrix_rate / 1e12:.3g} TFLOP/s"
     contests, layers = [], []
 
     def save():
@@ -204,6 +220,8 @@ def main() -> int:
     if contests:
         with_targets = about["platform"] == "cpu" and not _TRIAL.value
         print("\n".join(["", *_HEAD, *(row for result in contests for row in contest_rows(result, with_targets))]))
+        if reached := shares(contests, matrix_rate):
+            print("\n".join(["", f"Of a matrix product's {matrix_rate / 1e12:.3g} TFLOP/s:", *reached]))
         lost = losses(contests)
         print("\n".join(["", "Where this library loses: " + ("; ".join(lost) if lost else "nowhere in these figures")]))
     if layers:

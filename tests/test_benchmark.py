@@ -5,12 +5,16 @@ import json
 import re
 import subprocess
 import sys
+import time
 
+import jax
+import jax.numpy as jnp
 import pytest
 
-from cascade_jax.models import planes
-from launch.benchmark import contest_rows, layer_rows, losses
-from launch.benchmarks import alternatives, workspace
+from cascade_jax.models import layers, planes
+from cascade_jax.models.unet import params_like
+from launch.benchmark import contest_rows, layer_rows, losses, shares
+from launch.benchmarks import alternatives, ours, worker, workspace
 from launch.benchmarks.suites import SUITES
 from launch.benchmarks.worker import Contestant
 
@@ -25,6 +29,7 @@ RESULT = {
     "targets": {"PyTorch": 0.9, "nnU-Net": 0.9},
     "memory_target": {"PyTorch": 1.0},
     "seconds_target": None,
+    "operations": 2_200_000_000_000,
     "failures": {},
 }
 
@@ -44,6 +49,39 @@ def test_table_says_what_failed():
 
 def test_losses_are_named():
     assert losses([RESULT]) == ["training step: 2.00 times the time of nnU-Net"]
+
+
+def test_steps_are_set_against_a_matrix_product():
+    assert shares([RESULT, RESULT | {"operations": None}], 8e12) == ["training step: 2 TFLOP/s, 25 %"]
+
+
+@pytest.mark.parametrize("stage", [0, 1])
+def test_operations_are_those_that_the_compiler_counts(tmp_path, stage):
+    workspace.make(tmp_path, trial=True)
+    network, batch_size, shape = ours._stage(str(tmp_path), stage)
+    inputs = jax.ShapeDtypeStruct((batch_size, *shape), jnp.float32)
+
+    def plain(params, inputs):  # with every convolution as the compiler has it
+        return network.apply({"params": params}, inputs, deep_supervision=True)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(layers, "convolve", planes.native)
+        lowered = jax.jit(plain).lower(params_like(network, shape), inputs)
+    counted = lowered.cost_analysis()["flops"]
+    # The compiler counts norms and the like too, and not the products of a kernel with padding.
+    assert 0.8 < 3 * counted / ours.step_operations(str(tmp_path), stage) < 1.3
+
+
+def test_a_short_work_is_repeated_for_a_second():
+    calls = []
+
+    def work():
+        calls.append(None)
+        time.sleep(0.1)
+        return 2
+
+    assert worker._seconds_of_a_unit(work) == pytest.approx(0.05, rel=0.5)
+    assert 5 <= len(calls) <= 10
 
 
 def test_layers_have_a_line_for_each_shape():

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cascade_jax.models import lowerings
 from cascade_jax.models.layers import Upsampling, convolve, normalize_and_activate
 
 DIMENSION_NUMBERS = {2: ("NHWC", "HWIO", "NHWC"), 3: ("NDHWC", "DHWIO", "NDHWC")}
@@ -78,10 +79,20 @@ def assert_close(actual, expected):
     np.testing.assert_allclose(np.asarray(actual) / scale, np.asarray(expected) / scale, atol=1e-5)
 
 
+@pytest.fixture
+def lowering(request, monkeypatch):
+    """Has every convolution computed as that platform computes it."""
+    chosen = lowerings.LOWERINGS[request.param]
+    monkeypatch.setattr(lowerings, "LOWERINGS", dict.fromkeys(lowerings.LOWERINGS, chosen))
+
+
+@pytest.mark.usefixtures("lowering")
 @pytest.mark.parametrize(
-    ("shape", "kernel_size", "strides", "features"),
-    [(*case, 4) for case in CASES]
-    + [(shape, kernel_size, (1,) * len(kernel_size), features) for shape, kernel_size, features in WIDE],
+    ("lowering", "shape", "kernel_size", "strides", "features"),
+    [("cpu", *case, 4) for case in CASES]
+    + [("cpu", shape, kernel_size, (1,) * len(kernel_size), features) for shape, kernel_size, features in WIDE]
+    + [("cuda", *case, 4) for case in CASES if len(case[1]) == 3],
+    indirect=["lowering"],
 )
 def test_values_and_gradients_are_those_of_the_native_convolution(shape, kernel_size, strides, features):
     inputs, kernel = draw(shape, kernel_size, features=features)
@@ -98,6 +109,8 @@ def test_values_and_gradients_are_those_of_the_native_convolution(shape, kernel_
         assert_close(actual, expected)
 
 
+@pytest.mark.usefixtures("lowering")
+@pytest.mark.parametrize("lowering", ["cpu", "cuda"], indirect=True)
 @pytest.mark.parametrize(("shape", "kernel_size", "strides"), [CASES[1], CASES[3]])
 @pytest.mark.parametrize("mapped", [axes for axes in itertools.product((0, None), repeat=2) if axes != (None, None)])
 def test_mapped_folds_give_what_single_folds_give(shape, kernel_size, strides, mapped):
@@ -117,6 +130,8 @@ def test_mapped_folds_give_what_single_folds_give(shape, kernel_size, strides, m
             assert_close(mapped_result[fold], expected)
 
 
+@pytest.mark.usefixtures("lowering")
+@pytest.mark.parametrize("lowering", ["cpu", "cuda"], indirect=True)
 @pytest.mark.parametrize(("shape", "kernel_size", "strides"), [CASES[1], CASES[3]])
 def test_devices_give_what_one_program_gives(shape, kernel_size, strides):
     devices = jax.local_device_count()

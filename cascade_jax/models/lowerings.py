@@ -1,14 +1,15 @@
 """The convolution and its two gradients, as each platform runs them fastest.
 
 All functions here are linear in each argument, compute the same numbers, and pad by half the kernel on each side.
-Where the straightforward program is the fast one, it is used: everywhere but on a CPU. XLA's CPU backend
+Where the straightforward program is the fast one, it is used. It is not
 
-* runs a 3D convolution 3 to 8 times slower than a 2D one: there depth is folded into the batch, one 2D convolution
-  computes what each tap along the depth contributes, side by side on its channel axis, and these are added up, each
-  shifted by its depth;
-* is slow at the gradients of 2D convolutions, which `planes.py` writes otherwise;
-* has nothing to gain from memory where there are many channels, so there Winograd's filtering (`winograd.py`) saves
-  arithmetic: half of it along the height and, in volumes, a third of the rest along the depth.
+* for 3D convolutions on a CPU, where they run 3 to 8 times slower than 2D ones, and on a CUDA GPU, where XLA keeps the
+  channels of 2D ones last, as its matrix units want them, and moves those of 3D ones to the front. There depth is
+  folded into the batch, one 2D convolution computes what each tap along the depth contributes, side by side on its
+  channel axis, and these are added up, each shifted by its depth;
+* for the gradients of 2D convolutions on a CPU, which `planes.py` writes otherwise;
+* on a CPU where there are many channels: it has nothing to gain from memory there, so Winograd's filtering
+  (`winograd.py`) saves arithmetic, half of it along the height and, in volumes, a third of the rest along the depth.
 """
 
 import functools
@@ -49,6 +50,75 @@ def _at_every_depth(gradient: jax.Array, stride: int, depth: int) -> jax.Array:
     missing = depth - (stride * (gradient.shape[1] - 1) + 1)
     unchanged = [(0, 0, 0)] * 3
     return jax.lax.pad(gradient, jnp.zeros((), gradient.dtype), [(0, 0, 0), (0, missing, stride - 1), *unchanged])
+
+
+class Lowering(NamedTuple):
+    """One way to compute a convolution.
+
+    Attributes:
+        forward: (inputs, kernel, strides) -> outputs.
+        input_gradient: (gradient, kernel, strides, input shape without the batch axis) -> gradient to the inputs.
+        kernel_gradient: (inputs, gradient, strides, kernel shape) -> gradient to the kernel.
+    """
+
+    forward: Callable
+    input_gradient: Callable
+    kernel_gradient: Callable
+
+
+def _slice_by_slice(plane: Lowering) -> Lowering:
+    """2D convolutions as `plane` has them, and 3D ones made of these."""
+
+    def forward(inputs, kernel, strides):
+        if len(strides) == 2:
+            return plane.forward(inputs, kernel, strides)
+        if kernel.shape[0] == strides[0] == 1:
+            outputs = plane.forward(_slices(inputs), kernel[0], strides[1:])
+            return outputs.reshape(*inputs.shape[:2], *outputs.shape[1:])
+        outputs_depth = -(-inputs.shape[1] // strides[0])
+        outputs = []
+        for phase in range(min(strides[0], inputs.shape[1])):
+            # With a stride of 2, even slices meet other taps than odd ones, and neither meets all.
+            taps, (before, after) = planes.taps_of_phase(kernel.shape[0], strides[0], phase)
+            if not taps:
+                continue
+            slices = inputs[:, phase :: strides[0]]
+            slices = jnp.pad(slices, ((0, 0), (0, outputs_depth - slices.shape[1]), (0, 0), (0, 0), (0, 0)))
+            filters = jnp.stack([kernel[tap] for tap in taps], axis=-2)
+            filters = filters.reshape(*filters.shape[:3], -1)
+            parts = plane.forward(_slices(slices), filters, strides[1:])
+            outputs.append(_sum_of_taps(parts, inputs.shape[0], range(before, -after - 1, -1)))
+        return sum(outputs)
+
+    def input_gradient(gradient, kernel, strides, input_shape):
+        if len(strides) == 2:
+            return plane.input_gradient(gradient, kernel, strides, input_shape)
+        depth, *size, channels, features = kernel.shape
+        taps = kernel.transpose(1, 2, 0, 3, 4).reshape(*size, depth * channels, features)
+        gradient = _at_every_depth(gradient, strides[0], input_shape[0])
+        outputs = plane.input_gradient(_slices(gradient), taps, strides[1:], (*input_shape[1:3], depth * channels))
+        return _sum_of_taps(outputs, gradient.shape[0], planes.offsets(depth)[::-1])
+
+    def kernel_gradient(inputs, gradient, strides, kernel_shape):
+        if len(strides) == 2:
+            return plane.kernel_gradient(inputs, gradient, strides, kernel_shape)
+        depth, *size, channels, features = kernel_shape
+        gradient = _at_every_depth(gradient, strides[0], inputs.shape[1])
+        shifts = planes.offsets(depth)
+        if channels > features and max(strides) == 1:
+            # A zero that only the gradient tells: otherwise the compiler makes the copies during the forward pass,
+            # where the inputs are already there, and keeps them in memory until now.
+            zero = jnp.minimum(jnp.abs(gradient[(0,) * gradient.ndim]), 0)
+            copies = jnp.concatenate([planes.shifted(inputs, 1, shift, zero) for shift in shifts], axis=-1)
+            taps = plane.kernel_gradient(
+                _slices(copies), _slices(gradient), strides[1:], (*size, depth * channels, features)
+            )
+            return taps.reshape(*size, depth, channels, features).transpose(2, 0, 1, 3, 4)
+        copies = jnp.concatenate([planes.shifted(gradient, 1, -shift) for shift in shifts], axis=-1)
+        taps = plane.kernel_gradient(_slices(inputs), _slices(copies), strides[1:], (*size, channels, depth * features))
+        return taps.reshape(*size, channels, depth, features).transpose(3, 0, 1, 2, 4)
+
+    return Lowering(forward, input_gradient, kernel_gradient)
 
 
 _CACHED = 2_000_000  # elements whose tiles stay in a processor's cache
@@ -103,6 +173,18 @@ def _kernel_gradient_tiling(
     return None
 
 
+_NATIVE = Lowering(planes.native, planes.native_input_gradient, planes.native_kernel_gradient)
+_SLICES = _slice_by_slice(_NATIVE)
+# The plane's functions are looked up when they are called, so that a benchmark can put others in their place.
+_CPU_DIRECT = _slice_by_slice(
+    Lowering(
+        planes.native,
+        lambda *arguments: planes.input_gradient(*arguments),
+        lambda *arguments: planes.kernel_gradient(*arguments),
+    )
+)
+
+
 def _cpu_forward(inputs: jax.Array, kernel: jax.Array, strides: tuple[int, ...]) -> jax.Array:
     if len(strides) == 3 and kernel.shape[0] == strides[0] == 1:
         outputs = _cpu_forward(_slices(inputs), kernel[0], strides[1:])
@@ -111,22 +193,7 @@ def _cpu_forward(inputs: jax.Array, kernel: jax.Array, strides: tuple[int, ...])
         direct = functools.partial(_cpu_forward, strides=strides)
         at_once = _cached_slices(inputs) if len(strides) == 2 else None
         return winograd.convolve(inputs, kernel, *tiling, direct, at_once)
-    if len(strides) == 2:
-        return planes.native(inputs, kernel, strides)
-    outputs_depth = -(-inputs.shape[1] // strides[0])
-    outputs = []
-    for phase in range(min(strides[0], inputs.shape[1])):
-        # With a stride of 2, even slices meet other taps than odd ones, and neither meets all.
-        taps, (before, after) = planes.taps_of_phase(kernel.shape[0], strides[0], phase)
-        if not taps:
-            continue
-        slices = inputs[:, phase :: strides[0]]
-        slices = jnp.pad(slices, ((0, 0), (0, outputs_depth - slices.shape[1]), (0, 0), (0, 0), (0, 0)))
-        filters = jnp.stack([kernel[tap] for tap in taps], axis=-2)
-        filters = filters.reshape(*filters.shape[:3], -1)
-        parts = planes.native(_slices(slices), filters, strides[1:])
-        outputs.append(_sum_of_taps(parts, inputs.shape[0], range(before, -after - 1, -1)))
-    return sum(outputs)
+    return _CPU_DIRECT.forward(inputs, kernel, strides)
 
 
 def _cpu_input_gradient(
@@ -136,74 +203,35 @@ def _cpu_input_gradient(
     if _tiling(gradient, kernel.shape, strides) and math.prod(gradient.shape[:-1]) >= 3 * max(kernel.shape[-2:]):
         flipped = jnp.flip(kernel, range(kernel.ndim - 2)).swapaxes(-1, -2)
         return _cpu_forward(gradient, flipped, strides)
-    if len(strides) == 2:
-        return planes.input_gradient(gradient, kernel, strides, input_shape)
-    depth, *plane, channels, features = kernel.shape
-    taps = kernel.transpose(1, 2, 0, 3, 4).reshape(*plane, depth * channels, features)
-    gradient = _at_every_depth(gradient, strides[0], input_shape[0])
-    outputs = planes.input_gradient(_slices(gradient), taps, strides[1:], (*input_shape[1:3], depth * channels))
-    return _sum_of_taps(outputs, gradient.shape[0], planes.offsets(depth)[::-1])
+    return _CPU_DIRECT.input_gradient(gradient, kernel, strides, input_shape)
 
 
 def _cpu_kernel_gradient(
     inputs: jax.Array, gradient: jax.Array, strides: tuple[int, ...], kernel_shape: tuple[int, ...]
 ) -> jax.Array:
-    if tiling := _kernel_gradient_tiling(inputs, kernel_shape, strides):
-        sizes = list(kernel_shape)
-        sizes[tiling.axis - 1] = 1
-        if len(strides) == 2:
-            direct = functools.partial(planes.row_kernel_gradient, kernel_shape=tuple(sizes))
-        else:
-            direct = functools.partial(_direct_kernel_gradient, strides=strides, kernel_shape=tuple(sizes))
-        return winograd.kernel_gradient(inputs, gradient, *tiling, direct)
-    return _direct_kernel_gradient(inputs, gradient, strides, kernel_shape)
-
-
-def _direct_kernel_gradient(
-    inputs: jax.Array, gradient: jax.Array, strides: tuple[int, ...], kernel_shape: tuple[int, ...]
-) -> jax.Array:
+    tiling = _kernel_gradient_tiling(inputs, kernel_shape, strides)
+    if tiling is None:
+        return _CPU_DIRECT.kernel_gradient(inputs, gradient, strides, kernel_shape)
+    sizes = list(kernel_shape)
+    sizes[tiling.axis - 1] = 1
     if len(strides) == 2:
-        return planes.kernel_gradient(inputs, gradient, strides, kernel_shape)
-    depth, *plane, channels, features = kernel_shape
-    gradient = _at_every_depth(gradient, strides[0], inputs.shape[1])
-    shifts = planes.offsets(depth)
-    if channels > features and max(strides) == 1:
-        # A zero that only the gradient tells: otherwise the compiler makes the copies during the forward pass, where
-        # the inputs are already there, and keeps them in memory until now.
-        zero = jnp.minimum(jnp.abs(gradient[(0,) * gradient.ndim]), 0)
-        copies = jnp.concatenate([planes.shifted(inputs, 1, shift, zero) for shift in shifts], axis=-1)
-        taps = planes.kernel_gradient(
-            _slices(copies), _slices(gradient), strides[1:], (*plane, depth * channels, features)
-        )
-        return taps.reshape(*plane, depth, channels, features).transpose(2, 0, 1, 3, 4)
-    copies = jnp.concatenate([planes.shifted(gradient, 1, -shift) for shift in shifts], axis=-1)
-    taps = planes.kernel_gradient(_slices(inputs), _slices(copies), strides[1:], (*plane, channels, depth * features))
-    return taps.reshape(*plane, channels, depth, features).transpose(3, 0, 1, 2, 4)
+        direct = functools.partial(planes.row_kernel_gradient, kernel_shape=tuple(sizes))
+    else:
+        direct = functools.partial(_CPU_DIRECT.kernel_gradient, strides=strides, kernel_shape=tuple(sizes))
+    return winograd.kernel_gradient(inputs, gradient, *tiling, direct)
 
 
-class Lowering(NamedTuple):
-    """One way to compute a convolution.
-
-    Attributes:
-        forward: (inputs, kernel, strides) -> outputs.
-        input_gradient: (gradient, kernel, strides, input shape without the batch axis) -> gradient to the inputs.
-        kernel_gradient: (inputs, gradient, strides, kernel shape) -> gradient to the kernel.
-    """
-
-    forward: Callable
-    input_gradient: Callable
-    kernel_gradient: Callable
-
-
+# By platform, as `jax.lax.platform_dependent` calls them; "native" is for all others.
 LOWERINGS = {
     "cpu": Lowering(_cpu_forward, _cpu_input_gradient, _cpu_kernel_gradient),
-    "native": Lowering(planes.native, planes.native_input_gradient, planes.native_kernel_gradient),
+    "cuda": _SLICES,
+    "native": _NATIVE,
 }
 
 
 def _chosen(name: str, *arrays: jax.Array, **sizes) -> jax.Array:
     functions = {key: functools.partial(getattr(lowering, name), **sizes) for key, lowering in LOWERINGS.items()}
-    return jax.lax.platform_dependent(*arrays, cpu=functions["cpu"], default=functions["native"])
+    return jax.lax.platform_dependent(*arrays, default=functions.pop("native"), **functions)
 
 
 def forward(inputs: jax.Array, kernel: jax.Array, strides: tuple[int, ...]) -> jax.Array:

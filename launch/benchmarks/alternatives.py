@@ -62,6 +62,13 @@ def step_with_native_input_gradients(workspace: str, stage: int) -> Callable[[],
     return ours.train_step(workspace, stage)
 
 
+def step_with_lowering(workspace: str, stage: int, lowering: str) -> Callable[[], None]:
+    """The training step with one of the lowerings, whatever the platform."""
+    chosen = lowerings.LOWERINGS[lowering]
+    _replace(lowerings, LOWERINGS={key: chosen for key in lowerings.LOWERINGS})
+    return ours.train_step(workspace, stage)
+
+
 def kernel_gradients(workspace: str, loop: bool) -> Callable[[], int]:
     """Gradients of 32 by 32 channels at 16 x 96 x 80: calls of one program, or a compiled loop. Units: gradients."""
     inputs, kernel, count = jnp.ones((16, 96, 80, 32)), jnp.full((3, 3, 32, 32), 1 / 300), 4

@@ -27,11 +27,13 @@ from cascade_jax.data import augment, emidec
 from cascade_jax.inference import STAGES, build_networks, compute_dtype, fold_folder, input_shapes
 from cascade_jax.model_file import MODEL_FILE
 from cascade_jax.models import UNet, lowerings, segment
+from cascade_jax.models.unet import params_like
 from cascade_jax.optimizers import make_optimizer
 from cascade_jax.progress import TrainingLog
 from launch.benchmarks import workspace as shared
 
 _NUM_CLASSES = 5
+_STEPS_PER_DISPATCH = 10  # as launch/configs/default.py has it
 
 
 def _stage(workspace: str, stage: int, dtype: str = "auto"):
@@ -109,23 +111,26 @@ def _draw(stage: int, batch_size: int) -> training.Draw:
     )
 
 
-def loop(workspace: str, stage: int, dtype: str = "auto", steps_per_dispatch: int = 2) -> Callable[[], int]:
+def loop(workspace: str, stage: int, dtype: str = "auto") -> Callable[[], int]:
     """The training loop between two validations: draws, augments, trains, fetches the losses, logs. Units: steps."""
     network, batch_size, shape = _stage(workspace, stage, dtype)
     cohort, cases, _ = _prepared_cohort(workspace, stage)
     optimizer = _optimizer()
     state = training.initial_state(jax.random.key(0), network, optimizer, shape)
+    steps = shared.loop_steps(jax.default_backend())
+    steps_per_dispatch = min(steps, _STEPS_PER_DISPATCH)
     run_steps = training.compile_steps(network, optimizer, _draw(stage, batch_size), steps_per_dispatch)
     log = TrainingLog(Path(tempfile.mkdtemp(dir=workspace)), "benchmark", 0, 1_000_000)
     step = 0
 
     def work():
         nonlocal state, step
-        state, metrics = run_steps(state, cohort, cases)
-        metrics = jax.device_get(metrics)
-        log.steps(step + 1, metrics["loss"].tolist(), metrics["gradient_norm"].tolist())
-        step += steps_per_dispatch
-        return steps_per_dispatch
+        for _ in range(steps // steps_per_dispatch):
+            state, metrics = run_steps(state, cohort, cases)
+            metrics = jax.device_get(metrics)
+            log.steps(step + 1, metrics["loss"].tolist(), metrics["gradient_norm"].tolist())
+            step += steps_per_dispatch
+        return steps
 
     return work
 
@@ -294,15 +299,28 @@ def second_start(workspace: str, stage: int) -> Callable[[], None]:
     return work
 
 
-def matrix_product(size: int) -> Callable[[], None]:
-    """A square matrix product in float32; 2 size^3 operations."""
-    matrix = jnp.ones((size, size))
+def matrix_rate(repeats: int) -> float:
+    """Operations a second of a square matrix product in the dtype that networks compute in."""
+    size = 2048 if jax.default_backend() == "cpu" else 8192
+    matrix = jax.random.normal(jax.random.key(0), (size, size), compute_dtype("auto"))
     multiply = compilation.jit(jnp.matmul)
+    return 2 * size**3 / _median(lambda: multiply(matrix, matrix).block_until_ready(), repeats)
 
-    def work():
-        multiply(matrix, matrix).block_until_ready()
 
-    return work
+def step_operations(workspace: str, stage: int) -> int:
+    """Operations of one training step's convolutions: the forward pass three times, for there are two gradients."""
+    network, batch_size, shape = _stage(workspace, stage)
+    spatial = [np.array(shape[:-1])]
+    for strides in network.strides[1:]:
+        spatial.append(-(-spatial[-1] // strides))
+    forward = 0
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params_like(network, shape)):
+        block, kind = path[0].key, path[-1].key
+        if kind == "kernel":
+            name, level = block.rstrip("0123456789"), int(block[-1])
+            level += name == "upsampling"  # a matrix product of the voxels that come from below
+            forward += 2 * batch_size * int(np.prod(spatial[level])) * leaf.size
+    return 3 * forward
 
 
 def layers(workspace: str, stage: int) -> list[dict]:
@@ -351,13 +369,11 @@ def _convolution(one: dict, lowering: lowerings.Lowering, what: str) -> Callable
 
 def all_layers(workspace: str, repeats: int, say: Callable[[str], None]) -> list[dict]:
     """GFLOP/s of every convolution of both stages in every lowering, beside a matrix product timed just before."""
-    size = 2048
-    multiply = matrix_product(size)
     rows = []
     for stage in (0, 1):
         for one in layers(workspace, stage):
             say(f"layers of stage {('one', 'two')[stage]}: {one['inputs']} by {one['kernel']}")
-            matrix = 2 * size**3 / _median(multiply, repeats) / 1e9
+            matrix = matrix_rate(repeats) / 1e9
             for what in ("forward", "input gradient", "kernel gradient"):
                 for name, lowering in lowerings.LOWERINGS.items():
                     rate = one["operations"] / _median(_convolution(one, lowering, what), repeats) / 1e9

@@ -261,9 +261,10 @@ def nnunet_step(workspace: str, stage: int) -> Callable[[], None]:
     return work
 
 
-def nnunet_loop(workspace: str, stage: int, steps: int = 2) -> Callable[[], int]:
+def nnunet_loop(workspace: str, stage: int) -> Callable[[], int]:
     """nnU-Net's training loop with its data loader and augmentation. Units: steps."""
     trainer = _trainer(workspace, stage)
+    steps = shared.loop_steps(trainer.device.type)
     trainer.on_train_start()
     trainer.on_train_epoch_start()
 

@@ -17,6 +17,7 @@ class Contest:
         memory_target: the ratio of our peak memory to that of each rival in it.
         seconds_target: our own time that we aim at.
         memory: whether the contestants' own processes do the work, so that their memory says something.
+        is_step: whether a unit of the work is a training step, whose operations can be counted.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Contest:
     memory_target: dict[str, float] = dataclasses.field(default_factory=dict)
     seconds_target: float | None = None
     memory: bool = True
+    is_step: bool = False
 
 
 _STAGES = {0: "stage one", 1: "stage two"}
@@ -41,6 +43,7 @@ SUITES: dict[str, list[Contest]] = {
             {"stage": stage},
             {"PyTorch": 0.9, "nnU-Net": 0.9},
             {"PyTorch": 1.0} if stage else {},
+            is_step=True,
         )
         for stage, name in _STAGES.items()
     ]
@@ -61,6 +64,7 @@ SUITES: dict[str, list[Contest]] = {
             {"our bare step": ("ours.train_step", {}), "nnU-Net": ("peers.nnunet_loop", {})},
             {"stage": stage},
             {"our bare step": 1.05},
+            is_step=True,
         )
         for stage, name in _STAGES.items()
     ]
@@ -73,6 +77,16 @@ SUITES: dict[str, list[Contest]] = {
             memory=False,
         )
         for stage, name in list(_STAGES.items())[:1]
+    ],
+    "precision": [
+        Contest(
+            f"step of the training loop in bfloat16, {name}",
+            "ours.loop",
+            {"our loop in float32": ("ours.loop", {"dtype": "float32"})},
+            {"stage": stage, "dtype": "bfloat16"},
+            is_step=True,
+        )
+        for stage, name in _STAGES.items()
     ],
     "augment": [
         Contest(

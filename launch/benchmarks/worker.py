@@ -4,8 +4,9 @@
 
 calls `launch.benchmarks.MODULE.FUNCTION(**JSON)`, which gets everything ready and returns a function that does the
 work once, waits for its end, and returns how many units it did (None is one). For every line on the standard input it
-does the work once more and answers with the seconds that one unit took; at the end of the input it tells the most
-memory it held. Answers are JSON lines on the standard output; whatever else is printed goes to the standard error.
+does the work again, for a second at least, and answers with the seconds that one unit took; at the end of the input it
+tells the most memory it held. Answers are JSON lines on the standard output; whatever else is printed goes to the
+standard error.
 """
 
 import contextlib
@@ -17,7 +18,17 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+
+_SHORTEST_TURN_SECONDS = 1.0
+
+
+def _seconds_of_a_unit(work: Callable[[], int | None]) -> float:
+    start, units = time.perf_counter(), 0
+    while (passed := time.perf_counter() - start) < _SHORTEST_TURN_SECONDS:
+        units += work() or 1
+    return passed / units
 
 
 def _peak_bytes() -> int:
@@ -39,9 +50,7 @@ def main() -> None:
     work()  # compiles, warms caches up
     print(json.dumps({"ready": True}), file=answers)
     for _ in sys.stdin:
-        start = time.perf_counter()
-        units = work()
-        print(json.dumps({"seconds": (time.perf_counter() - start) / (units or 1)}), file=answers)
+        print(json.dumps({"seconds": _seconds_of_a_unit(work)}), file=answers)
     print(json.dumps({"peak_bytes": _peak_bytes()}), file=answers)
     answers.close()
 

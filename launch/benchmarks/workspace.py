@@ -27,6 +27,14 @@ CASES = 6
 FOLDS = 5
 
 
+def loop_steps(platform: str) -> int:
+    """Steps of a training loop in one turn.
+
+    On an accelerator enough for the batches that wait in a data loader's queue when a turn starts to be a small part.
+    """
+    return 2 if platform == "cpu" else 200
+
+
 def make(folder: Path, trial: bool) -> None:
     """Writes the cohort and the plan; `trial` makes both small."""
     from cascade_jax.data import phantom  # a contestant's memory is measured, and none needs this
