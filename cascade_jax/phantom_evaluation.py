@@ -40,13 +40,16 @@ def _spacing(phantoms: Phantom, index: int, plan: Plan) -> tuple[float, float, f
 
 
 def choose_rules(cascade: Cascade, phantoms: Phantom, progress: Progress) -> tuple[postprocess.Rule, ...]:
-    """The postprocessing that does the cascade's results on these phantoms good (`postprocess.choose_rules`)."""
+    """The postprocessing that does the cascade's results on these phantoms good, and removes least.
+
+    See `postprocess.choose_rules`.
+    """
     count = len(phantoms.image)
     results = []
     for index in progress(range(count), f"choosing the postprocessing on {count} phantoms"):
         example = _as_example(phantoms, index)
         results.append((cascade.vote(example).labels, example.labels, _spacing(phantoms, index, cascade.plan)))
-    return postprocess.choose_rules(results)
+    return postprocess.choose_rules(results, sparing=True)
 
 
 def evaluate(cascade: Cascade, phantoms: Phantom, progress: Progress) -> dict:

@@ -117,6 +117,7 @@ def choose_rules(
     candidates: Sequence[Sequence[Rule]] | None = None,
     table: LabelTable = EMIDEC,
     known: Sequence[Rule] = (),
+    sparing: bool = False,
 ) -> tuple[Rule, ...]:
     """Chooses rules by cross-validated results, as nnU-Net does.
 
@@ -132,6 +133,9 @@ def choose_rules(
             labels than the challenge's the largest component alone.
         table: of the labels.
         known: candidates that other cases have shown to do good: those of the weights that training started from.
+        sparing: of a group, keep the first that helps and is not worse than the best by more than one standard error.
+            For cases that are not those to come: how many of them have no infarct tells nothing about patients, and
+            what a larger volume gains on them it takes from true small infarcts.
 
     Returns:
         The rules that are kept.
@@ -143,20 +147,22 @@ def choose_rules(
     kept: list[Rule] = []
     cases, reached = list(cases), _dice(cases, table)
     for group in candidates:
-        best, best_known = None, None
+        helping, best_known = [], None
         for rule in group:
             changed = [(apply([rule], labels, spacing), truth, spacing) for labels, truth, spacing in cases]
             dice = _dice(changed, table)
-            is_known = rule in known
-            if is_known:
+            if rule in known:
                 helps = not any(map(_stands_out, (reached - dice).T))
             else:
                 gain = dice.mean(axis=0) - reached.mean(axis=0)
                 helps = (gain >= 0).all() and gain.mean() > 0
-            if helps and (best is None or dice.mean() > best[1].mean()):
-                best = rule, dice, changed
-            if helps and is_known:
+            if helps:
+                helping.append((rule, dice, changed))
+            if helps and rule in known:
                 best_known = rule, dice, changed
+        best = max(helping, key=lambda one: one[1].mean(), default=None)
+        if sparing:
+            best = next((one for one in helping if not _stands_out((best[1] - one[1]).mean(axis=1))), best)
         if best_known is not None and not _stands_out((best[1] - best_known[1]).mean(axis=1)):
             best = best_known
         if best is not None:

@@ -113,6 +113,18 @@ def test_false_infarcts_in_normal_hearts_make_the_smallest_sufficient_threshold_
     assert rule.minimum_mm3 == 200
 
 
+def test_a_sparing_choice_takes_a_larger_volume_only_where_more_than_one_case_speaks_for_it():
+    normal = np.where(heart() >= 3, 2, heart()).astype(np.uint8)
+    small, large = normal.copy(), normal.copy()
+    small[0, 5, 5:8] = 3  # 120 mm3, false
+    large[0, 5, 5:12] = 3  # 280 mm3, false
+    cases = [(small, normal, SPACING)] * 2 + [(large, normal, SPACING)]
+    heart_and = (Rule("largest_heart"),)
+    assert choose_rules(cases) == (*heart_and, Rule("small_infarction", 400.0))
+    assert choose_rules(cases, sparing=True) == (*heart_and, Rule("small_infarction", 200.0))
+    assert choose_rules([*cases, *cases[2:]], sparing=True) == (*heart_and, Rule("small_infarction", 400.0))
+
+
 def test_without_evidence_no_rule_that_removes_disease_is_kept():
     normal = np.where(heart() >= 3, 2, heart()).astype(np.uint8)
     rules = choose_rules([(normal, normal, SPACING)] * 4)

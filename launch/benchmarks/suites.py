@@ -148,6 +148,7 @@ SUITES: dict[str, list[Contest]] = {
             {
                 "our step without Winograd's filtering": ("alternatives.step_without_winograd", {}),
                 "our step, derived gradient of upsampling": ("alternatives.step_with_derived_upsampling", {}),
+                "our step, the compiler's convolutions": ("alternatives.step_with_lowering", {"lowering": "native"}),
             },
             {"stage": 1},
         ),
