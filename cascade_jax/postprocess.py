@@ -158,8 +158,8 @@ def choose_rules(
                 helps = (gain >= 0).all() and gain.mean() > 0
             if helps:
                 helping.append((rule, dice, changed))
-            if helps and rule in known:
-                best_known = rule, dice, changed
+                if rule in known:
+                    best_known = helping[-1]
         best = max(helping, key=lambda one: one[1].mean(), default=None)
         if sparing:
             best = next((one for one in helping if not _stands_out((best[1] - one[1]).mean(axis=1))), best)

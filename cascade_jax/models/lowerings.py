@@ -174,7 +174,6 @@ def _kernel_gradient_tiling(
 
 
 _NATIVE = Lowering(planes.native, planes.native_input_gradient, planes.native_kernel_gradient)
-_SLICES = _slice_by_slice(_NATIVE)
 # The plane's functions are looked up when they are called, so that a benchmark can put others in their place.
 _CPU_DIRECT = _slice_by_slice(
     Lowering(
@@ -224,7 +223,7 @@ def _cpu_kernel_gradient(
 # By platform, as `jax.lax.platform_dependent` calls them; "native" is for all others.
 LOWERINGS = {
     "cpu": Lowering(_cpu_forward, _cpu_input_gradient, _cpu_kernel_gradient),
-    "cuda": _SLICES,
+    "cuda": _slice_by_slice(_NATIVE),
     "native": _NATIVE,
 }
 
