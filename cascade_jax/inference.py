@@ -220,7 +220,8 @@ def _restore_folds(folder: Path, stage: str, folds: Sequence[int], like: Any) ->
     from cascade_jax import checkpoint  # brings Orbax, which released weights do without
 
     restored = [checkpoint.restore_params(fold_folder(folder, stage, fold) / "params", like) for fold in folds]
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *restored)
+    # By numpy: a program that stacks would be compiled for every shape, which takes longer than all reading.
+    return jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *restored)
 
 
 def fold_folder(workdir: Path, stage: str, fold: int) -> Path:

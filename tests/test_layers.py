@@ -82,8 +82,23 @@ def assert_close(actual, expected):
 @pytest.fixture
 def lowering(request, monkeypatch):
     """Has every convolution computed as that platform computes it."""
+    traced = (lowerings.forward, lowerings.input_gradient, lowerings.kernel_gradient)
     chosen = lowerings.LOWERINGS[request.param]
     monkeypatch.setattr(lowerings, "LOWERINGS", dict.fromkeys(lowerings.LOWERINGS, chosen))
+    for function in traced:
+        function.clear_cache()
+    yield
+    for function in traced:
+        function.clear_cache()
+
+
+@pytest.mark.usefixtures("lowering")
+@pytest.mark.parametrize("lowering", ["cuda", "native"], indirect=True)
+def test_a_chosen_lowering_is_the_one_that_is_traced(request):
+    inputs, kernel = jnp.ones((1, 4, 16, 16, 4)), jnp.ones((3, 3, 3, 4, 4))
+    program = str(jax.make_jaxpr(lambda x, w: convolve(x, w, (1, 1, 1)))(inputs, kernel))
+    in_volumes = "f32[1,4,16,16,4] = conv_general_dilated" in program
+    assert in_volumes == (request.node.callspec.params["lowering"] == "native"), program
 
 
 @pytest.mark.usefixtures("lowering")

@@ -233,11 +233,15 @@ def _chosen(name: str, *arrays: jax.Array, **sizes) -> jax.Array:
     return jax.lax.platform_dependent(*arrays, default=functions.pop("native"), **functions)
 
 
+# Jitted, to be inlined: a shape that a network meets again, or for every fold, is then not traced again through the
+# lowerings of all platforms.
+@functools.partial(jax.jit, static_argnames="strides", inline=True)
 def forward(inputs: jax.Array, kernel: jax.Array, strides: tuple[int, ...]) -> jax.Array:
     """The convolution: (batch, *spatial, channel), (*kernel size, channel, features) -> (batch, *spatial, features)."""
     return _chosen("forward", inputs, kernel, strides=strides)
 
 
+@functools.partial(jax.jit, static_argnames=("strides", "input_shape"), inline=True)
 def input_gradient(
     gradient: jax.Array, kernel: jax.Array, strides: tuple[int, ...], input_shape: tuple[int, ...]
 ) -> jax.Array:
@@ -245,6 +249,7 @@ def input_gradient(
     return _chosen("input_gradient", gradient, kernel, strides=strides, input_shape=input_shape)
 
 
+@functools.partial(jax.jit, static_argnames=("strides", "kernel_shape"), inline=True)
 def kernel_gradient(
     inputs: jax.Array, gradient: jax.Array, strides: tuple[int, ...], kernel_shape: tuple[int, ...]
 ) -> jax.Array:

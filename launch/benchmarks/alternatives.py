@@ -30,6 +30,12 @@ def forward_without_options(workspace: str, stage: int) -> Callable[[], None]:
     return ours.forward(workspace, stage)
 
 
+def forward_with_bias_in_product(workspace: str, stage: int) -> Callable[[], None]:
+    """The forward pass with a bias added to upsampling's product before its voxels are rearranged, and not after."""
+    _replace(layers, product_of_voxels=lambda inputs, kernel, *_, **__: inputs @ kernel + jnp.ones(kernel.shape[-1]))
+    return ours.forward(workspace, stage)
+
+
 def step_without_winograd(workspace: str, stage: int) -> Callable[[], None]:
     """The training step with every product of every convolution."""
     _replace(lowerings, _tiling=lambda *_: None, _kernel_gradient_tiling=lambda *_: None)

@@ -159,6 +159,12 @@ SUITES: dict[str, list[Contest]] = {
             {"stage": 0},
         ),
         Contest(
+            "forward pass, stage two",
+            "ours.forward",
+            {"our pass, upsampling's bias in its product": ("alternatives.forward_with_bias_in_product", {})},
+            {"stage": 1},
+        ),
+        Contest(
             "kernel gradient, called",
             "alternatives.kernel_gradients",
             {"our kernel gradient in a compiled loop": ("alternatives.kernel_gradients", {"loop": True})},
