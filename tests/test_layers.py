@@ -82,14 +82,16 @@ def assert_close(actual, expected):
 @pytest.fixture
 def lowering(request, monkeypatch):
     """Has every convolution computed as that platform computes it."""
-    traced = (lowerings.forward, lowerings.input_gradient, lowerings.kernel_gradient)
+
+    def forget_what_was_traced():
+        for function in (lowerings.forward, lowerings.input_gradient, lowerings.kernel_gradient):
+            function.clear_cache()
+
     chosen = lowerings.LOWERINGS[request.param]
     monkeypatch.setattr(lowerings, "LOWERINGS", dict.fromkeys(lowerings.LOWERINGS, chosen))
-    for function in traced:
-        function.clear_cache()
+    forget_what_was_traced()
     yield
-    for function in traced:
-        function.clear_cache()
+    forget_what_was_traced()
 
 
 @pytest.mark.usefixtures("lowering")
