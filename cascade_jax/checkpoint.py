@@ -41,12 +41,12 @@ def save_params(folder: Path, params: Any) -> None:
         checkpointer.save(Path(folder).resolve(), params, force=True)
 
 
-def restore_params(folder: Path, like: Any) -> Any:
-    """Parameters from `folder`, as numpy-backed arrays on the default device.
-
-    Args:
-        folder: where parameters were saved.
-        like: `jax.ShapeDtypeStruct`s of the same structure.
-    """
+def restore_params(folder: Path) -> Any:
+    """Parameters from `folder`, on the default device."""
+    path = Path(folder).resolve()
+    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     with ocp.StandardCheckpointer() as checkpointer:
-        return checkpointer.restore(Path(folder).resolve(), like)
+        # Their shapes are asked of the folder: the network would have to be traced to tell them.
+        stored = checkpointer.metadata(path).item_metadata.tree
+        like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), stored)
+        return checkpointer.restore(path, like)

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from absl import logging
 
 from cascade_jax import checkpoint, training
 from cascade_jax.errors import TrainingError
-from cascade_jax.models.unet import UNet, params_like
+from cascade_jax.models.unet import UNet
 from cascade_jax.optimizers import make_optimizer
 from cascade_jax.plan import Plan
 from cascade_jax.progress import TrainingLog
@@ -29,7 +28,7 @@ class Trainer:
     Attributes:
         network: the stage's network.
         optimizer: the stage's optimizer.
-        input_shape: (*spatial, channel) of one sample.
+        batch_shape: (batch, *spatial, channel) of what a step learns from.
         run_steps: what `training.compile_steps` returned.
         validate: (params, cohort, cases) -> float32 Dice of each foreground label over all voxels of the cases.
         steps: of the whole training of one fold.
@@ -37,11 +36,12 @@ class Trainer:
         validate_every, checkpoint_every: steps between them; multiples of `steps_per_dispatch`.
         devices: over which `run_steps` runs.
         label_names: of the foreground labels.
+        made_from: what tells its programs from those of other trainers (see `compilation.jit`), if they are kept.
     """
 
     network: UNet
     optimizer: optax.GradientTransformation
-    input_shape: tuple[int, ...]
+    batch_shape: tuple[int, ...]
     run_steps: Callable
     validate: Callable
     steps: int
@@ -50,6 +50,7 @@ class Trainer:
     checkpoint_every: int
     devices: Sequence[jax.Device]
     label_names: Sequence[str]
+    made_from: str | None = None
 
 
 def check_steps(settings) -> None:
@@ -99,11 +100,14 @@ def make_trainer(
             len(devices),
             part,
         )
+    made_from = repr((network, batch_size, plan.to_json(), settings.to_json(), draw.__module__, draw.__qualname__))
     return Trainer(
         network=network,
         optimizer=optimizer,
-        input_shape=input_shape,
-        run_steps=training.compile_steps(network, optimizer, draw, settings.steps_per_dispatch, devices[:used]),
+        batch_shape=(batch_size, *input_shape),
+        run_steps=training.compile_steps(
+            network, optimizer, draw, settings.steps_per_dispatch, devices[:used], made_from=made_from
+        ),
         validate=validate,
         steps=settings.steps,
         steps_per_dispatch=settings.steps_per_dispatch,
@@ -111,6 +115,7 @@ def make_trainer(
         checkpoint_every=settings.checkpoint_every,
         devices=devices[:used],
         label_names=plan.labels.names[1:],
+        made_from=made_from,
     )
 
 
@@ -153,16 +158,16 @@ def fit(
         TrainingError: a loss is not finite.
     """
     if (folder / "params").exists():
-        return checkpoint.restore_params(folder / "params", params_like(trainer.network, trainer.input_shape))
-    state = training.initial_state(jax.random.key(seed), trainer.network, trainer.optimizer, trainer.input_shape)
-    if initial_params is not None:
-        # A copy: the first step consumes its state.
-        state = state.replace(params=jax.tree.map(jnp.copy, initial_params))
+        return checkpoint.restore_params(folder / "params")
+    state = training.initial_state(
+        jax.random.key(seed), trainer.network, trainer.optimizer, trainer.batch_shape, initial_params, trainer.made_from
+    )
     state = _with_key_data(state)
-    state = checkpoint.restore_state(folder / "checkpoints", state) or state
+    restored = checkpoint.restore_state(folder / "checkpoints", state)
+    # Not asked of a fresh state, whose parameters are still being drawn while the step is traced.
+    step = int(restored.step) if restored else 0
     # A restored state is committed to its device and a fresh one is not: made alike, they share a compiled step.
-    state = jax.device_put(_with_typed_key(state), trainer.devices[0])
-    step = int(state.step)
+    state = jax.device_put(_with_typed_key(restored or state), trainer.devices[0])
 
     parallel = len(trainer.devices) > 1
     one_cohort, one_validation = cohort, validation_cases

@@ -24,7 +24,7 @@ from cascade_jax.data.preprocess import (
 )
 from cascade_jax.model_file import MODEL_FILE, folder_of, read_model
 from cascade_jax.models.cascade import Vote, segment
-from cascade_jax.models.unet import UNet, params_like
+from cascade_jax.models.unet import UNet
 from cascade_jax.plan import Plan, StagePlan, smallest_shape
 
 STAGES = ("stage1", "stage2")
@@ -93,7 +93,10 @@ class Cascade:
     ):
         self.plan, self.networks, self.params = plan, networks, params
         self.rules, self.folds, self.mirror = tuple(rules), tuple(folds), mirror
-        self._segment = compilation.jit(functools.partial(segment, networks, mirror=mirror))
+        self._segment = compilation.jit(
+            functools.partial(segment, networks, mirror=mirror),
+            made_from=repr((segment.__qualname__, networks, mirror)),
+        )
 
     def example(self, case: Case) -> Example:
         """The case on the networks' grid: the plan's shape, or the next larger one that holds the case."""
@@ -206,20 +209,17 @@ def load(workdir, *, mirror: bool | None = None) -> Cascade:
     if (folder / weights.WEIGHTS_FILE).exists():
         params = weights.read_weights(folder / weights.WEIGHTS_FILE)
     else:
-        params = {
-            stage: _restore_folds(folder, stage, model["folds"], params_like(network, shape))
-            for stage, network, shape in zip(STAGES, networks, input_shapes(plan), strict=True)
-        }
+        params = {stage: _restore_folds(folder, stage, model["folds"]) for stage in STAGES}
     rules = [postprocess.Rule(**rule) for rule in model["rules"]]
     mirror = model["mirror"] if mirror is None else mirror
     return Cascade(plan, networks, tuple(params[stage] for stage in STAGES), rules, model["folds"], mirror)
 
 
-def _restore_folds(folder: Path, stage: str, folds: Sequence[int], like: Any) -> Any:
+def _restore_folds(folder: Path, stage: str, folds: Sequence[int]) -> Any:
     """One stage's parameters, each leaf with the folds along its first axis."""
     from cascade_jax import checkpoint  # brings Orbax, which released weights do without
 
-    restored = [checkpoint.restore_params(fold_folder(folder, stage, fold) / "params", like) for fold in folds]
+    restored = [checkpoint.restore_params(fold_folder(folder, stage, fold) / "params") for fold in folds]
     # By numpy: a program that stacks would be compiled for every shape, which takes longer than all reading.
     return jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *restored)
 

@@ -1,10 +1,11 @@
 """What a run tells while it runs: a bar or plain lines, a CSV of metrics, TensorBoard event files."""
 
 import csv
+import functools
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -55,10 +56,7 @@ class TrainingLog:
         os.replace(partial, path)
         self._file = path.open("a", newline="")
         self._rows = csv.DictWriter(self._file, self.COLUMNS)
-        # Imported where it is used: it takes PyTorch with it, where that is installed, and half a gigabyte.
-        from tensorboardX import SummaryWriter
-
-        self._events = SummaryWriter(str(folder), purge_step=first_step + 1, flush_secs=30)
+        self._folder = folder
         self._bar = (
             tqdm(total=steps, initial=first_step, desc=description, unit="step", dynamic_ncols=True)
             if sys.stderr.isatty()
@@ -66,28 +64,37 @@ class TrainingLog:
         )
         self._shown: dict[str, str] = {}
 
+    @functools.cached_property
+    def _events(self):
+        # Imported after the first step: it takes PyTorch with it, where that is installed, seconds and half a gigabyte.
+        from tensorboardX import SummaryWriter
+
+        return SummaryWriter(str(self._folder), purge_step=self._first_step + 1, flush_secs=30)
+
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
         self._file.close()
-        self._events.close()
+        if "_events" in self.__dict__:
+            self._events.close()
         if self._bar is not None:
             self._bar.close()
 
-    def steps(self, first: int, losses: Iterable[float], gradient_norms: Iterable[float]) -> None:
+    def steps(self, first: int, losses: Sequence[float], gradient_norms: Sequence[float]) -> None:
         """Records consecutive steps, the first of which has the number `first` (from 1)."""
         seconds = f"{time.monotonic() - self._started:.2f}"
         for step, (loss, norm) in enumerate(zip(losses, gradient_norms, strict=True), start=first):
             self._rows.writerow(
                 {"step": step, "loss": f"{loss:.6g}", "gradient_norm": f"{norm:.6g}", "seconds": seconds}
             )
-            self._events.add_scalar("loss", loss, step)
-            self._events.add_scalar("gradient_norm", norm, step)
             self._shown["loss"] = f"{loss:.3f}"
             if self._bar is not None:
                 self._bar.update(1)
         self._file.flush()
+        for step, (loss, norm) in enumerate(zip(losses, gradient_norms, strict=True), start=first):
+            self._events.add_scalar("loss", loss, step)
+            self._events.add_scalar("gradient_norm", norm, step)
         if self._bar is not None:
             self._bar.set_postfix(self._shown)
 

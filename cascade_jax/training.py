@@ -158,7 +158,12 @@ def draw_volumes(
 
 
 def initial_state(
-    key: jax.Array, network: UNet, optimizer: optax.GradientTransformation, input_shape: Sequence[int]
+    key: jax.Array,
+    network: UNet,
+    optimizer: optax.GradientTransformation,
+    batch_shape: Sequence[int],
+    params: Any | None = None,
+    made_from: str | None = None,
 ) -> TrainState:
     """A state at step 0.
 
@@ -166,15 +171,23 @@ def initial_state(
         key: random key, for the parameters and for the run.
         network: the network.
         optimizer: the optimizer.
-        input_shape: (*spatial, channel) of one sample.
+        batch_shape: (batch, *spatial, channel). With that of the steps to come, these find the network's convolutions
+            traced already.
+        params: where to start from; they are copied, since the first step consumes its state. None draws them.
+        made_from: what network, optimizer and batch shape were made from (see `compilation.jit`), if known.
     """
     params_key, run_key = jax.random.split(key)
 
     def initialise(key):
-        params = network.init(key, jnp.zeros((1, *input_shape)), deep_supervision=True)["params"]
+        params = network.init(key, jnp.zeros(batch_shape), deep_supervision=True)["params"]
         return params, optimizer.init(params)
 
-    params, optimizer_state = compilation.run_once(initialise, params_key)
+    if params is None:
+        made_from = made_from and f"{initialise.__qualname__} {made_from}"
+        params, optimizer_state = compilation.run_once(initialise, params_key, made_from=made_from)
+    else:
+        params = jax.tree.map(jnp.copy, params)
+        optimizer_state = compilation.run_once(optimizer.init, params)
     return TrainState(jnp.zeros((), jnp.int32), params, optimizer_state, run_key)
 
 
@@ -215,6 +228,7 @@ def compile_steps(
     steps_per_dispatch: int,
     devices: Sequence[jax.Device] | None = None,
     scan: bool | None = None,
+    made_from: str | None = None,
 ) -> Callable[[TrainState, Cohort, CaseSelection], tuple[TrainState, dict[str, jax.Array]]]:
     """Several training steps as one call.
 
@@ -227,6 +241,7 @@ def compile_steps(
             `replicate` made. None means one device.
         scan: whether the steps are one compiled loop; if not, a program of one step is called so many times. None
             scans anywhere but on a CPU: in its while loops a convolution's kernel gradient runs over 30 times slower.
+        made_from: what network, optimizer and draw were made from (see `compilation.jit`), if known.
 
     Returns:
         A function (state, cohort, cases) -> (state, metrics), metrics with one entry for each step: `loss`,
@@ -253,7 +268,8 @@ def compile_steps(
     if parallel:
         program = jax.pmap(run, axis_name=axis_name, devices=devices, donate_argnums=0)
     else:
-        program = compilation.jit(run, donate_argnums=0)
+        made_from = made_from and f"{run.__qualname__} {steps_in_program} {made_from}"
+        program = compilation.jit(run, made_from=made_from, donate_argnums=0)
     if steps_in_program == steps_per_dispatch:
         return program
 

@@ -1,8 +1,6 @@
 """What commands do alike: parse flags, say a user's error in one line, keep what was compiled."""
 
-import hashlib
 import os
-import platform
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -60,21 +58,15 @@ def keep_compiled(folder: Path | None = None) -> None:
     """
     import jax  # not by commands that compile nothing
 
+    from cascade_jax.kept_programs import processor
+
     if jax.config.jax_compilation_cache_dir:
         return
     if folder is None:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        folder = cache / "cascade_jax" / f"{jax.__version__}-{_processor()}"
+        folder = cache / "cascade_jax" / f"{jax.__version__}-{processor()}"
         jax.config.update("jax_compilation_cache_max_size", _MOST_BYTES_KEPT)
     jax.config.update("jax_compilation_cache_dir", str(folder.resolve()))
-
-
-def _processor() -> str:
-    """A word that differs between processors whose machine code may."""
-    about = Path("/proc/cpuinfo")
-    text = about.read_text() if about.exists() else platform.processor()
-    features = sorted({line for line in text.splitlines() if line.startswith(("flags", "Features", "model name"))})
-    return hashlib.sha256("\n".join(features or [text]).encode()).hexdigest()[:12]
 
 
 def _unknown_setting(error: BaseException, arguments: list[str]) -> str:

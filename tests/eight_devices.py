@@ -38,7 +38,7 @@ def compare(network, draw, input_shape, cohort):
     devices = jax.local_devices()
 
     def start():
-        return training.initial_state(jax.random.key(0), network, optimizer, input_shape)
+        return training.initial_state(jax.random.key(0), network, optimizer, (len(devices), *input_shape))
 
     def train(run, state, cohort, cases):
         losses, drawn = [], []
@@ -74,7 +74,7 @@ def fit_one(network, draw, input_shape, cohort):
     trainer = Trainer(
         network=network,
         optimizer=optimizer,
-        input_shape=input_shape,
+        batch_shape=(len(devices), *input_shape),
         run_steps=training.compile_steps(network, optimizer, draw, 1, devices),
         validate=jax.jit(lambda params, cohort, cases: jnp.zeros(4)),
         label_names=EMIDEC.names[1:],

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
@@ -41,8 +40,7 @@ def test_paths_may_lead_upwards_and_through_links(tmp_path, monkeypatch):
         store.write_cohort(path, examples(), {})
         assert len(store.read_cohort(path)) == 2
         checkpoint.save_params(path.with_name("params"), {"kernel": np.ones(3, np.float32)})
-        like = {"kernel": jax.ShapeDtypeStruct((3,), np.float32)}
-        assert np.all(checkpoint.restore_params(path.with_name("params"), like)["kernel"] == 1)
+        assert np.all(checkpoint.restore_params(path.with_name("params"))["kernel"] == 1)
     assert (tmp_path / "elsewhere" / "params").exists()
 
 

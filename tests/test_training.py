@@ -51,7 +51,7 @@ def setting(stage, batch_size):
 def train(stage, cohort, dispatches, steps_per_dispatch, batch_size=4, learning_rate=0.01, scan=None):
     network, draw, input_shape = setting(stage, batch_size)
     optimizer = make_optimizer("adam", "polynomial", learning_rate, 100, 12.0)
-    state = training.initial_state(jax.random.key(0), network, optimizer, input_shape)
+    state = training.initial_state(jax.random.key(0), network, optimizer, (batch_size, *input_shape))
     run = training.compile_steps(network, optimizer, draw, steps_per_dispatch, scan=scan)
     history = []
     for _ in range(dispatches):
@@ -112,7 +112,7 @@ def trainer(stage=0, steps=6, batch_size=4, network=None):
     return Trainer(
         network=network,
         optimizer=optimizer,
-        input_shape=input_shape,
+        batch_shape=(batch_size, *input_shape),
         run_steps=training.compile_steps(network, optimizer, draw, 1),
         validate=jax.jit(lambda params, cohort, cases: jnp.zeros(4)),
         label_names=EMIDEC.names[1:],
@@ -163,7 +163,7 @@ def blended_run(cohort, folder, dice_of):
     """What training starts from, its end, and its end with half of the start kept; `dice_of` is the validation."""
     start = trainer()
     key = jax.random.key(9)
-    initial = training.initial_state(key, start.network, start.optimizer, start.input_shape).params
+    initial = training.initial_state(key, start.network, start.optimizer, start.batch_shape).params
     fitted = dataclasses.replace(start, validate=jax.jit(lambda params, cohort, cases: dice_of(params) * jnp.ones(4)))
     cases = select(0, 1, 2), select(3)
     end = fit(fitted, folder / "end", cohort, *cases, NAMES, 5, "end", initial)

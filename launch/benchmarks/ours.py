@@ -59,7 +59,7 @@ def train_step(workspace: str, stage: int, dtype: str = "auto") -> Callable[[], 
         jnp.ones(spatial, bool),
         jnp.zeros(batch_size, jnp.int32),
     )
-    state = training.initial_state(key, network, optimizer, shape)
+    state = training.initial_state(key, network, optimizer, (batch_size, *shape))
     step = compilation.jit(
         functools.partial(training.train_step, network=network, optimizer=optimizer), donate_argnums=0
     )
@@ -116,7 +116,7 @@ def loop(workspace: str, stage: int, dtype: str = "auto") -> Callable[[], int]:
     network, batch_size, shape = _stage(workspace, stage, dtype)
     cohort, cases, _ = _prepared_cohort(workspace, stage)
     optimizer = _optimizer()
-    state = training.initial_state(jax.random.key(0), network, optimizer, shape)
+    state = training.initial_state(jax.random.key(0), network, optimizer, (batch_size, *shape))
     steps = shared.loop_steps(jax.default_backend())
     steps_per_dispatch = min(steps, _STEPS_PER_DISPATCH)
     run_steps = training.compile_steps(network, optimizer, _draw(stage, batch_size), steps_per_dispatch)
