@@ -86,8 +86,17 @@ def convolve(
 
     if at_once in (None, len(inputs)):
         return convolve_part(inputs)
-    outputs = jax.lax.map(convolve_part, inputs.reshape(-1, at_once, *inputs.shape[1:]))
-    return outputs.reshape(-1, *outputs.shape[2:])
+
+    def convolve_next(part, outputs):
+        first = part * at_once
+        convolved = convolve_part(jax.lax.dynamic_slice_in_dim(inputs, first, at_once))
+        return jax.lax.dynamic_update_slice_in_dim(outputs, convolved, first, 0)
+
+    # A zero that only the inputs tell: otherwise the compiler makes this array long before, in training before the
+    # memory that the forward pass needs is free.
+    zero = jnp.minimum(jnp.abs(inputs[(0,) * inputs.ndim]), 0)
+    outputs = jnp.full((*inputs.shape[:-1], kernel.shape[-1]), zero)
+    return jax.lax.fori_loop(0, len(inputs) // at_once, convolve_next, outputs)
 
 
 def kernel_gradient(inputs: jax.Array, gradient: jax.Array, axis: int, tile: int, direct: Callable) -> jax.Array:
