@@ -121,7 +121,8 @@ def _slice_by_slice(plane: Lowering) -> Lowering:
     return Lowering(forward, input_gradient, kernel_gradient)
 
 
-_CACHED = 2_000_000  # elements whose tiles stay in a processor's cache
+_CACHED = 1_200_000  # elements of slices whose tiles stay in a processor's cache
+_CACHED_VOLUME = 2_000_000  # elements of a volume for which this is so along its depth
 
 
 class _Tiling(NamedTuple):
@@ -141,20 +142,16 @@ def _tiling(inputs: jax.Array, kernel_shape: tuple[int, ...], strides: tuple[int
         return None  # with so few voxels, combining the filters' taps costs more than it saves
     if len(strides) == 3 and kernel_shape[0] == 3 and inputs.shape[1] >= 4 and height >= 32:
         # Along the depth there is nothing to go over in parts that stay in the cache.
-        return _Tiling(1, 2) if fewest >= 128 or inputs.size <= _CACHED else None
+        return _Tiling(1, 2) if fewest >= 128 or inputs.size <= _CACHED_VOLUME else None
     if kernel_shape[-4] == 3 and height >= 16:
         return _Tiling(height_axis, 4)
     return None
 
 
 def _cached_slices(slices: jax.Array) -> int:
-    """How many of (batch, height, width, channel) are gone over at a time: as many as stay in the cache.
-
-    Two at least: with one at a time the convolution cannot give each core a slice of its own, and loses what is gained.
-    """
-    elements = math.prod(slices.shape[1:])
-    several = [count for count in range(2, len(slices) + 1) if len(slices) % count == 0] or [1]
-    return max(count for count in several if count == several[0] or count * elements <= _CACHED)
+    """How many of (batch, height, width, channel) are gone over at a time: as many as stay in the cache."""
+    most = max(1, _CACHED // math.prod(slices.shape[1:]))
+    return max(count for count in range(1, len(slices) + 1) if len(slices) % count == 0 and count <= most)
 
 
 def _kernel_gradient_tiling(
