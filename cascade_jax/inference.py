@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cascade_jax import compilation, postprocess, weights
+from cascade_jax import checkpoint, compilation, postprocess, weights
 from cascade_jax.confidence import disagreement, expected_dice
 from cascade_jax.data.case import Case, CaseError
 from cascade_jax.data.emidec import from_file_axes, to_file_axes
@@ -217,8 +217,6 @@ def load(workdir, *, mirror: bool | None = None) -> Cascade:
 
 def _restore_folds(folder: Path, stage: str, folds: Sequence[int]) -> Any:
     """One stage's parameters, each leaf with the folds along its first axis."""
-    from cascade_jax import checkpoint  # brings Orbax, which released weights do without
-
     restored = [checkpoint.restore_params(fold_folder(folder, stage, fold) / "params") for fold in folds]
     # By numpy: a program that stacks would be compiled for every shape, which takes longer than all reading.
     return jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *restored)

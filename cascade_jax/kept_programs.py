@@ -14,6 +14,7 @@ import pickle
 import platform
 import zlib
 from collections.abc import Callable, Hashable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -79,19 +80,36 @@ def kept(jitted: Callable, made_from: str) -> Callable:
     folder = jax.config.jax_compilation_cache_dir
     if not folder or "://" in folder or not jax.config.jax_enable_compilation_cache:
         return jitted
+    folder, function = Path(folder, "programs"), _digest((made_from, _surroundings()))
     programs: dict[Hashable, Callable] = {}
+    likely = _begin_to_read(folder, function)
 
     def call(*arguments):
         if len(_devices(arguments)) > 1:
             return jitted(*arguments)
         circumstances = _circumstances(arguments)
         if circumstances not in programs:
-            digest = hashlib.sha256(repr((made_from, _surroundings(), circumstances)).encode()).hexdigest()
-            path = Path(folder, "programs", digest)
-            programs[circumstances] = _read(path) or _compile(jitted, arguments, path)
+            path = folder / f"{function}-{_digest(circumstances)}"
+            program = likely[path].result() if path in likely else _read(path)
+            programs[circumstances] = program or _compile(jitted, arguments, path)
         return programs[circumstances](*arguments)
 
     return call
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(repr(value).encode()).hexdigest()[:32]
+
+
+def _begin_to_read(folder: Path, function: str) -> dict[Path, Future]:
+    """A function's program, if there is no more than one, read while the arguments are still being made."""
+    paths = list(folder.glob(f"{function}-*"))
+    if len(paths) != 1:
+        return {}
+    reader = ThreadPoolExecutor(1)
+    likely = {paths[0]: reader.submit(_read, paths[0])}
+    reader.shutdown(wait=False)
+    return likely
 
 
 def _read(path: Path) -> Callable | None:

@@ -176,19 +176,17 @@ def initial_state(
         params: where to start from; they are copied, since the first step consumes its state. None draws them.
         made_from: what network, optimizer and batch shape were made from (see `compilation.jit`), if known.
     """
-    params_key, run_key = jax.random.split(key)
 
-    def initialise(key):
-        params = network.init(key, jnp.zeros(batch_shape), deep_supervision=True)["params"]
-        return params, optimizer.init(params)
+    def initialise(key, params):
+        params_key, run_key = jax.random.split(key)
+        if params is None:
+            params = network.init(params_key, jnp.zeros(batch_shape), deep_supervision=True)["params"]
+        else:
+            params = jax.tree.map(jnp.copy, params)
+        return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), run_key)
 
-    if params is None:
-        made_from = made_from and f"{initialise.__qualname__} {made_from}"
-        params, optimizer_state = compilation.run_once(initialise, params_key, made_from=made_from)
-    else:
-        params = jax.tree.map(jnp.copy, params)
-        optimizer_state = compilation.run_once(optimizer.init, params)
-    return TrainState(jnp.zeros((), jnp.int32), params, optimizer_state, run_key)
+    made_from = made_from and f"{initialise.__qualname__} {made_from}"
+    return compilation.run_once(initialise, key, params, made_from=made_from)
 
 
 def train_step(

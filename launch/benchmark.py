@@ -101,10 +101,10 @@ def _spread(times: list[float]) -> str:
     return f"{statistics.median(times):.3g} ({min(times):.3g} to {max(times):.3g})"
 
 
-def _verdict(value: float, target: float | None) -> str:
+def _verdict(value: float, target: float | None, unit: str = "") -> str:
     if target is None:
         return ""
-    return f"{target:g}: {'met' if value <= target else 'missed'}"
+    return f"{target:g}{unit}: {'met' if value <= target else 'missed'}"
 
 
 def contest_rows(result: Mapping, with_targets: bool) -> list[str]:
@@ -113,8 +113,7 @@ def contest_rows(result: Mapping, with_targets: bool) -> list[str]:
     seconds, peak = result["seconds"], result["peak_bytes"]
     gigabytes = {name: f"{value / 1e9:.2f}" for name, value in peak.items()}
     if "ours" in seconds:
-        target = _verdict(statistics.median(seconds["ours"]), result["seconds_target"]) if with_targets else ""
-        target += " s" if target else ""
+        target = _verdict(statistics.median(seconds["ours"]), result["seconds_target"], " s") if with_targets else ""
         rows.append([result["name"], "ours", _spread(seconds["ours"]), "", target, gigabytes.get("ours", ""), ""])
     for name, ratio in result["ratios"].items():
         target, memory = "", ""

@@ -55,6 +55,21 @@ def _tiled(array: jax.Array, axis: int, before: int, after: int, tile: int, zero
     return [jax.lax.slice_in_dim(padded, first, first + last, tile, axis) for first in range(tile + before + after)]
 
 
+def _in_parts(function: Callable, inputs: jax.Array, at_once: int, features: int) -> jax.Array:
+    """What `function` makes of `at_once` elements of the batch after another: (batch, *spatial, features)."""
+
+    def write_next(part, outputs):
+        first = part * at_once
+        values = function(jax.lax.dynamic_slice_in_dim(inputs, first, at_once))
+        return jax.lax.dynamic_update_slice_in_dim(outputs, values, first, 0)
+
+    # A zero that only the inputs tell: otherwise the compiler makes this array long before, in training before the
+    # memory that the forward pass needs is free.
+    zero = jnp.minimum(jnp.abs(inputs[(0,) * inputs.ndim]), 0)
+    outputs = jnp.full((*inputs.shape[:-1], features), zero)
+    return jax.lax.fori_loop(0, len(inputs) // at_once, write_next, outputs)
+
+
 def convolve(
     inputs: jax.Array, kernel: jax.Array, axis: int, tile: int, direct: Callable, at_once: int | None = None
 ) -> jax.Array:
@@ -86,17 +101,7 @@ def convolve(
 
     if at_once in (None, len(inputs)):
         return convolve_part(inputs)
-
-    def convolve_next(part, outputs):
-        first = part * at_once
-        convolved = convolve_part(jax.lax.dynamic_slice_in_dim(inputs, first, at_once))
-        return jax.lax.dynamic_update_slice_in_dim(outputs, convolved, first, 0)
-
-    # A zero that only the inputs tell: otherwise the compiler makes this array long before, in training before the
-    # memory that the forward pass needs is free.
-    zero = jnp.minimum(jnp.abs(inputs[(0,) * inputs.ndim]), 0)
-    outputs = jnp.full((*inputs.shape[:-1], kernel.shape[-1]), zero)
-    return jax.lax.fori_loop(0, len(inputs) // at_once, convolve_next, outputs)
+    return _in_parts(convolve_part, inputs, at_once, kernel.shape[-1])
 
 
 def kernel_gradient(inputs: jax.Array, gradient: jax.Array, axis: int, tile: int, direct: Callable) -> jax.Array:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cascade_jax import compilation
-from cascade_jax.models import cascade, layers, lowerings, planes
+from cascade_jax.models import cascade, layers, lowerings, planes, winograd
 from launch.benchmarks import ours
 
 
@@ -39,6 +39,17 @@ def forward_with_bias_in_product(workspace: str, stage: int) -> Callable[[], Non
 def step_without_winograd(workspace: str, stage: int) -> Callable[[], None]:
     """The training step with every product of every convolution."""
     _replace(lowerings, _tiling=lambda *_: None, _kernel_gradient_tiling=lambda *_: None)
+    return ours.train_step(workspace, stage)
+
+
+def step_with_mapped_parts(workspace: str, stage: int) -> Callable[[], None]:
+    """The training step with Winograd's parts gone over by `jax.lax.map`, which makes the array of results itself."""
+
+    def in_parts(function, inputs, at_once, _):
+        outputs = jax.lax.map(function, inputs.reshape(-1, at_once, *inputs.shape[1:]))
+        return outputs.reshape(-1, *outputs.shape[2:])
+
+    _replace(winograd, _in_parts=in_parts)
     return ours.train_step(workspace, stage)
 
 

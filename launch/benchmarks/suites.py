@@ -147,6 +147,7 @@ SUITES: dict[str, list[Contest]] = {
             "ours.train_step",
             {
                 "our step without Winograd's filtering": ("alternatives.step_without_winograd", {}),
+                "our step, Winograd's parts by lax.map": ("alternatives.step_with_mapped_parts", {}),
                 "our step, derived gradient of upsampling": ("alternatives.step_with_derived_upsampling", {}),
                 "our step, the compiler's convolutions": ("alternatives.step_with_lowering", {"lowering": "native"}),
             },
