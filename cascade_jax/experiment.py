@@ -23,8 +23,6 @@ from cascade_jax.plan import Plan, with_networks_of
 from cascade_jax.preparation import PlanError, prepare
 from cascade_jax.pretraining import Pretraining
 from cascade_jax.progress import Progress
-from cascade_jax.report import write_report
-from cascade_jax.report.run import sources_of_run
 
 # What may differ between two starts of the same run: which part of it is done this time, and what is drawn.
 _PER_START = ("folds", "stages", "figures", "figure_cases")
@@ -178,6 +176,9 @@ def run(config: ConfigDict, workdir: Path, progress: Progress) -> str:
         if held_out is not None:
             names = [file.name for file in emidec.find_cases(held_out)]
             draw_cases(workdir, "held_out", held_out, {"prediction": "held_out"}, _chosen(config, names), labels)
+        from cascade_jax.report import write_report  # brings Matplotlib, for which no start should wait
+        from cascade_jax.report.run import sources_of_run
+
         reports = sources_of_run(workdir)
         for name, sources in reports.items():
             write_report(sources, workdir / name, progress)
