@@ -19,6 +19,7 @@ from cascade_jax.data.labels import LabelTable
 from cascade_jax.data.preprocess import Example, restore_labels, restore_scores
 from cascade_jax.evaluation import evaluate_labels
 from cascade_jax.expected_dice import read_expected_dice, write_expected_dice
+from cascade_jax.figures import draw_case, write_colour_tables
 from cascade_jax.fitting import Trainer, fit, make_trainer
 from cascade_jax.inference import (
     STAGES,
@@ -217,8 +218,6 @@ class CrossValidation:
         folders = [fold_folder(self.workdir, STAGES[1], fold) for fold in folds]
         expected = {name: dice for folder in folders for name, dice in read_expected_dice(folder, table).items()}
         write_expected_dice(predictions / "final", expected, table)
-        from cascade_jax.figures import write_colour_tables  # brings Matplotlib, for which no start should wait
-
         write_colour_tables(predictions, table)
         model = {
             "plan": self.plan.to_json(),
@@ -288,8 +287,6 @@ def draw_cases(
         names: which cases.
         table: of the labels.
     """
-    from cascade_jax.figures import draw_case  # brings Matplotlib, for which no start should wait
-
     folder = workdir / "figures" / kind
     folder.mkdir(parents=True, exist_ok=True)
     files = {file.name: file for file in emidec.find_cases(root, labelled=True)}

@@ -4,10 +4,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 
 from cascade_jax.data.case import BACKGROUND, CAVITY, INFARCTION, MYOCARDIUM, NO_REFLOW
 from cascade_jax.data.files import replacing, write_text
@@ -52,6 +48,11 @@ def draw_case(
         CaseError: the file cannot be written.
         ValueError: a panel's shape is not the image's.
     """
+    # Imported where it is used: it takes half a second, for which no start should wait.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
     for name, labels in panels.items():
         if labels.shape != image.shape:
             raise ValueError(f"{name!r} has shape {labels.shape}, the image {image.shape}")
@@ -127,11 +128,16 @@ def _overlay(labels: np.ndarray, label_colours: Mapping[int, str]) -> np.ndarray
     """Labels (height, width) as colours with opacity, (height, width, 4)."""
     colours = np.zeros((*labels.shape, 4))
     for label, colour in label_colours.items():
-        colours[labels == label] = (*to_rgb(colour), OPACITY)
+        colours[labels == label] = (*(level / 255 for level in _levels(colour)), OPACITY)
     return colours
 
 
-def _save(canvas: FigureCanvasAgg, path: Path) -> None:
+def _levels(colour: str) -> tuple[int, ...]:
+    """Red, green and blue of "#rrggbb", 0 to 255."""
+    return tuple(bytes.fromhex(colour[1:]))
+
+
+def _save(canvas, path: Path) -> None:
     with replacing(path) as partial:
         # Without matplotlib's version in it, the same figure gives the same file.
         canvas.print_png(partial, metadata={"Software": None})
@@ -164,7 +170,7 @@ def write_colour_tables(folder: Path, table: LabelTable = EMIDEC) -> None:
     slicer = ["# Color table of cascade_jax: number, name, red, green, blue, opacity", f"0 {slicer_names[0]} 0 0 0 0"]
     bids = ["index\tname\tcolor", f"0\t{bids_names[0]}\t#000000"]
     for label, colour in label_colours(table).items():
-        levels = " ".join(str(round(255 * part)) for part in to_rgb(colour))
+        levels = " ".join(map(str, _levels(colour)))
         slicer.append(f"{label} {slicer_names[label]} {levels} 255")
         bids.append(f"{label}\t{bids_names[label]}\t{colour}")
     write_text(folder / "labels.ctbl", "\n".join(slicer) + "\n")

@@ -29,6 +29,7 @@ _MOST_BYTES_KEPT = 200_000_000
 _BUILT_ON = ("jax", "jaxlib", "flax", "optax", "numpy")
 
 
+@functools.cache
 def processor() -> str:
     """A word that differs between processors whose machine code may."""
     about = Path("/proc/cpuinfo")
@@ -58,7 +59,7 @@ def _circumstances(arguments: tuple) -> Hashable:
         for name, value in jax.config.values.items()
         if "cache" not in name and "transfer_guard" not in name
     )
-    return structure, tuple(map(jax.typeof, leaves)), _devices(arguments), settings
+    return structure, tuple(map(jax.typeof, leaves)), settings
 
 
 def _devices(arguments: tuple) -> tuple[int, ...]:
@@ -85,9 +86,10 @@ def kept(jitted: Callable, made_from: str) -> Callable:
     likely = _begin_to_read(folder, function)
 
     def call(*arguments):
-        if len(_devices(arguments)) > 1:
+        devices = _devices(arguments)
+        if len(devices) > 1:
             return jitted(*arguments)
-        circumstances = _circumstances(arguments)
+        circumstances = (devices, _circumstances(arguments))
         if circumstances not in programs:
             path = folder / f"{function}-{_digest(circumstances)}"
             program = likely[path].result() if path in likely else _read(path)
@@ -115,9 +117,10 @@ def _begin_to_read(folder: Path, function: str) -> dict[Path, Future]:
 def _read(path: Path) -> Callable | None:
     try:
         program = serialize_executable.deserialize_and_load(*pickle.loads(zlib.decompress(path.read_bytes())))
-        os.utime(path)  # the longest unused go first
     except Exception:  # missing, damaged, or of a kind that this device does not read: it is compiled again
         return None
+    with contextlib.suppress(OSError):
+        os.utime(path)  # the longest unused go first
     return program
 
 
@@ -129,14 +132,13 @@ def _compile(jitted: Callable, arguments: tuple, path: Path) -> Callable:
         jax_persistent_cache_min_compile_time_secs=float("inf"), jax_compilation_cache_include_metadata_in_key=True
     ):
         program = lowered.compile()
-    try:
+    # Where this fails the next start compiles again.
+    with contextlib.suppress(CaseError, OSError, ValueError, NotImplementedError, jax.errors.JaxRuntimeError):
         packed = zlib.compress(pickle.dumps(serialize_executable.serialize(program)), 1)
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as partial:
             partial.write_bytes(packed)
         _make_room(path.parent)
-    except (CaseError, OSError, ValueError, NotImplementedError, jax.errors.JaxRuntimeError):
-        pass  # the next start compiles again
     return program
 
 

@@ -9,6 +9,7 @@ from cascade_jax.data.case import Case, CaseError, number_of_cases
 from cascade_jax.data.files import make_writable_folder
 from cascade_jax.data.orientation import with_credible_affine
 from cascade_jax.expected_dice import ranked, read_expected_dice, write_expected_dice
+from cascade_jax.figures import draw_case, write_colour_tables
 from cascade_jax.inference import Cascade, Segmentation
 from cascade_jax.progress import Progress
 
@@ -39,8 +40,6 @@ def predict_cases(
     Raises:
         CaseError: the source holds no case at all, or the output has a table of other labels.
     """
-    from cascade_jax.figures import draw_case, write_colour_tables  # brings Matplotlib, for which no start should wait
-
     failed: dict[str, str] = {}
     expected: dict[str, dict[str, float]] = {}
     table = cascade.plan.labels

@@ -585,3 +585,11 @@ def test_an_output_that_cannot_be_written_stops_predict(trained, tmp_path):
 def test_segment_refuses_bad_arrays(trained, image, spacing, fault):
     with pytest.raises(CaseError, match=fault):
         cascade_jax.load(trained[0]).segment(image, spacing)
+
+
+def test_a_training_starts_without_what_only_its_end_needs():
+    late = {"matplotlib", "orbax", "tensorboardX"}
+    command = f"import sys, cascade_jax.experiment; print({late} & set(sys.modules))"
+    assert (
+        subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True).stdout == "set()\n"
+    )

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
@@ -140,7 +141,7 @@ def test_drawing_leaves_no_other_file_and_an_earlier_picture_whole_when_it_fails
         filename.write_bytes(b"half a picture")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(figures.FigureCanvasAgg, "print_png", disk_full)
+    monkeypatch.setattr(FigureCanvasAgg, "print_png", disk_full)
     with pytest.raises(CaseError, match=r"case\.png: cannot be written: No space left"):
         draw(path, noise(), {"truth": four_blocks()})
     assert path.read_bytes() == before

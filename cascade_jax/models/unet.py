@@ -98,7 +98,4 @@ def params_like(network: UNet, input_shape: Sequence[int]) -> Any:
     def initialise():
         return network.init(jax.random.key(0), jnp.zeros((1, *input_shape)), deep_supervision=True)["params"]
 
-    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    return jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), jax.eval_shape(initialise)
-    )
+    return jax.eval_shape(initialise)
