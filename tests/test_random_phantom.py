@@ -8,6 +8,7 @@ from scipy import ndimage
 
 from cascade_jax.compilation import run_once
 from cascade_jax.data.random_field import smooth_fields
+from cascade_jax.data.random_heart import Stack, draw_heart
 from cascade_jax.data.random_phantom import draw_phantom
 
 SHAPE = (6, 64, 80)
@@ -151,3 +152,24 @@ def test_smooth_fields_have_mean_0_variance_1_and_the_scale_that_was_asked_for(d
 
     assert correlation(2) > 0.9  # 4 mm
     assert abs(correlation(45)) < 0.15  # 90 mm
+
+
+def test_blood_goes_on_where_the_wall_is_open_and_readers_close_the_cavity():
+    length = 80.0
+    stack = Stack(jnp.arange(5, 75, 10.0), jnp.arange(-75, 75, 3.0), jnp.arange(-75, 75, 3.0))
+    draw = jax.vmap(lambda key: draw_heart(key, stack, jnp.float32(length), jnp.zeros(2)))
+    hearts = jax.device_get(run_once(draw, jax.random.split(jax.random.key(4), COUNT)))
+    cavity = hearts.labels() == 1
+    # Below the valve, 10 mm from it at least, only an open wall lets blood of the atrium touch the cavity.
+    open_slices = [
+        (heart, depth)
+        for heart, depth in np.ndindex(cavity.shape[:2])
+        if (
+            ndimage.binary_dilation(cavity[heart, depth]) & (hearts.atrium[heart, depth] > 0.5) & ~cavity[heart, depth]
+        ).any()
+    ]
+    assert 5 < len({heart for heart, _ in open_slices}) < COUNT / 2
+    for heart, depth in open_slices:
+        filled = ndimage.binary_fill_holes(cavity[heart, depth])
+        hull = ndimage.binary_closing(filled, iterations=3)
+        assert filled.sum() > 0.85 * hull.sum()  # no bite is missing

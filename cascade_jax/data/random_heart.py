@@ -43,7 +43,7 @@ class Heart:
         trabeculae: the muscle within the cavity.
         infarct, no_reflow: within the wall, before it is cut out of them.
         right_ventricle, right_wall: its blood and its thin wall.
-        atrium, atrium_wall: above the left ventricle.
+        atrium, atrium_wall: above the left ventricle, and beside it where its wall is open.
         fat: around the left ventricle.
         rim: of slow blood along the endocardium.
     """
@@ -193,7 +193,7 @@ def draw_heart(key: jax.Array, stack: Stack, length: jax.Array, centre: jax.Arra
 
     # Near the base the wall is open, or missing, on one side; no one draws it there.
     gap, gap_top = draws.uniform(-jnp.pi, jnp.pi), length - draws.uniform(0.0, 22.0)
-    gap_width = draws.uniform(0.2, 1.2) * draws.happens(0.35)
+    gap_width = draws.uniform(0.2, 1.6) * draws.happens(0.4)
     wall *= 1 - _below(_angle_between(angle, gap), gap_width - 0.05, 0.05) * (height > gap_top)
 
     # Scar and, in its core, no-reflow.
@@ -230,6 +230,14 @@ def draw_heart(key: jax.Array, stack: Stack, length: jax.Array, centre: jax.Arra
     atrium_exists = draws.happens(0.8)
     atrium = _below(radius, atrium_radius, 0.7) * above * atrium_exists
     atrium_wall = _below(radius, atrium_radius + draws.uniform(0.5, 3.0), 0.7) * above * atrium_exists
+
+    # Through the gap the cavity leads on, into the outflow tract or the atrium; readers close its outline there.
+    outflow_centre, outflow_radius = inner_base * draws.uniform(0.7, 1.4), inner_base * draws.uniform(0.4, 1.2)
+    outflow_exists = draws.happens(0.7) * (gap_width > 0) * (height > gap_top)
+    beyond = jnp.hypot(rows - outflow_centre * jnp.sin(gap), columns - outflow_centre * jnp.cos(gap))
+    atrium = jnp.maximum(atrium, _below(beyond, outflow_radius, 0.7) * outflow_exists)
+    outflow_wall = _below(beyond, outflow_radius + draws.uniform(0.5, 3.0), 0.7) * outflow_exists
+    atrium_wall = jnp.maximum(atrium_wall, outflow_wall)
 
     fat_thickness = draws.uniform(1.0, 9.0) * (1 + 0.5 * smooth_fields(draws.key(), stack, 15.0)[0])
     fat_side = _angle_between(angle, draws.uniform(-jnp.pi, jnp.pi)) < draws.uniform(0.3, jnp.pi)

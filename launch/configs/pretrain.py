@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from cascade_jax.data.augment import PriorCorruption
 
 # platform: (batch of slices, steps on slices, batch of volumes, steps on volumes, steps in a dispatch)
-_SCHEDULES = {"cpu": (12, 4000, 2, 1000, 1), "gpu": (48, 40_000, 8, 20_000, 50)}
+_SCHEDULES = {"cpu": (12, 4000, 2, 1000, 1), "gpu": (48, 40_000, 8, 40_000, 50)}
 
 
 def _stage(steps: int, learning_rate: float, steps_per_dispatch: int) -> ConfigDict:
