@@ -80,17 +80,18 @@ def predict_prior(network: UNet, params: Any, image: jax.Array, valid: jax.Array
         return most_probable(segment_slices(network, params, image, mirror=mirror))
 
     def in_pairs(image):
-        first = jnp.argmax(valid.any(axis=(1, 2)))
+        tissue = valid.any(axis=(1, 2))
+        first = jnp.argmax(tissue)
+        slices = jnp.arange(len(image))
+        pairs = (jnp.max(jnp.where(jnp.roll(tissue, -first), slices, -1)) + 2) // 2
+        rolled = jnp.pad(jnp.roll(image, -first, axis=0), ((0, len(image) % 2), (0, 0), (0, 0)))
 
-        def paired(array):
-            rolled = jnp.pad(jnp.roll(array, -first, axis=0), ((0, len(array) % 2), (0, 0), (0, 0)))
-            return rolled.reshape(-1, 2, *array.shape[1:])
+        # No condition in the loop: the compiler would then compute in every turn what depends on the weights alone.
+        def segment_pair(pair, labels):
+            of_pair = at_once(jax.lax.dynamic_slice_in_dim(rolled, 2 * pair, 2))
+            return jax.lax.dynamic_update_slice_in_dim(labels, of_pair, 2 * pair, 0)
 
-        def segment_pair(pair):
-            image, valid = pair
-            return jax.lax.cond(valid.any(), at_once, lambda image: jnp.zeros(image.shape, jnp.uint8), image)
-
-        labels = jax.lax.map(segment_pair, (paired(image), paired(valid))).reshape(-1, *image.shape[1:])
+        labels = jax.lax.fori_loop(0, pairs, segment_pair, jnp.zeros(rolled.shape, jnp.uint8))
         return jnp.roll(labels[: len(image)], first, axis=0)
 
     return jnp.where(valid, jax.lax.platform_dependent(image, cpu=in_pairs, default=at_once), 0)
