@@ -81,9 +81,8 @@ def predict_prior(network: UNet, params: Any, image: jax.Array, valid: jax.Array
 
     def in_pairs(image):
         tissue = valid.any(axis=(1, 2))
-        first = jnp.argmax(tissue)
-        slices = jnp.arange(len(image))
-        pairs = (jnp.max(jnp.where(jnp.roll(tissue, -first), slices, -1)) + 2) // 2
+        first, beyond = jnp.argmax(tissue), jnp.max(jnp.where(tissue, jnp.arange(1, len(image) + 1), 0))
+        pairs = (beyond - first + 1) // 2
         rolled = jnp.pad(jnp.roll(image, -first, axis=0), ((0, len(image) % 2), (0, 0), (0, 0)))
 
         # No condition in the loop: the compiler would then compute in every turn what depends on the weights alone.
