@@ -1,12 +1,11 @@
 """`jax.jit` with the compiler options that serve this library's programs on a CPU."""
 
-import ctypes
 import functools
-import sys
 from collections.abc import Callable
 
 import jax
 
+from cascade_jax import working_memory
 from cascade_jax.kept_programs import kept
 
 # Sends convolutions of XLA's CPU backend to the faster of its two libraries (1.5 times faster forward, up to 3 times in
@@ -42,19 +41,17 @@ def _understood(options: tuple[tuple[str, str | int], ...]) -> dict[str, str | i
 
 @functools.cache
 def _return_memory_after_compiling() -> None:
-    """Has glibc give back to the system what the compiler used, before the program itself takes memory.
+    """Gives back to the system what the compiler used, before the program itself takes memory.
 
     Compiling a network's training step leaves up to half a gigabyte in the allocator's hands.
     """
-    if jax.default_backend() != "cpu" or not sys.platform.startswith("linux"):
-        return
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other C libraries have none
 
     def after(event: str, duration: float, **_) -> None:
-        if trim and event.endswith("backend_compile_duration") and duration > _LONG_COMPILATION_SECONDS:
-            trim(0)
+        if event.endswith("backend_compile_duration") and duration > _LONG_COMPILATION_SECONDS:
+            working_memory.release()
 
-    jax.monitoring.register_event_duration_secs_listener(after)
+    if jax.default_backend() == "cpu":
+        jax.monitoring.register_event_duration_secs_listener(after)
 
 
 def jit(function: Callable, made_from: str | None = None, **arguments) -> Callable:

@@ -22,6 +22,7 @@ from typing import Any
 import jax
 from jax.experimental import serialize_executable
 
+from cascade_jax import working_memory
 from cascade_jax.data.case import CaseError
 from cascade_jax.data.files import replacing
 
@@ -93,7 +94,7 @@ def kept(jitted: Callable, made_from: str) -> Callable:
         if circumstances not in programs:
             path = folder / f"{function}-{_digest(circumstances)}"
             program = likely[path].result() if path in likely else _read(path)
-            programs[circumstances] = program or _compile(jitted, arguments, path)
+            programs[circumstances] = working_memory.reusing(program or _compile(jitted, arguments, path))
         return programs[circumstances](*arguments)
 
     return call

@@ -10,7 +10,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from cascade_jax import experiment
+from cascade_jax import experiment, working_memory
 from cascade_jax.progress import bar
 from launch import command
 
@@ -22,6 +22,7 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "The working folder: everything 
 
 def main() -> None:
     command.keep_compiled(Path(_WORKDIR.value, "compiled"))
+    working_memory.keep()
     print(experiment.run(_load_config(), Path(_WORKDIR.value), bar))
 
 

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import cascade_jax
-from cascade_jax import compilation, training
+from cascade_jax import compilation, training, working_memory
 from cascade_jax.data import augment, emidec
 from cascade_jax.inference import STAGES, build_networks, compute_dtype, fold_folder, input_shapes
 from cascade_jax.model_file import MODEL_FILE
@@ -49,6 +49,7 @@ def _optimizer():
 
 def train_step(workspace: str, stage: int, dtype: str = "auto") -> Callable[[], None]:
     """One training step on a batch that lies on the device."""
+    working_memory.keep()  # as the command does that trains
     network, batch_size, shape = _stage(workspace, stage, dtype)
     optimizer = _optimizer()
     key = jax.random.key(0)
@@ -63,6 +64,7 @@ def train_step(workspace: str, stage: int, dtype: str = "auto") -> Callable[[], 
     step = compilation.jit(
         functools.partial(training.train_step, network=network, optimizer=optimizer), donate_argnums=0
     )
+    step = working_memory.reusing(step.lower(state, batch).compile())
 
     def work():
         nonlocal state
@@ -113,6 +115,7 @@ def _draw(stage: int, batch_size: int) -> training.Draw:
 
 def loop(workspace: str, stage: int, dtype: str = "auto") -> Callable[[], int]:
     """The training loop between two validations: draws, augments, trains, fetches the losses, logs. Units: steps."""
+    working_memory.keep()  # as the command does that trains
     network, batch_size, shape = _stage(workspace, stage, dtype)
     cohort, cases, _ = _prepared_cohort(workspace, stage)
     optimizer = _optimizer()
