@@ -118,6 +118,7 @@ def _convolve_forward(inputs, kernel, strides):
 
 def _convolve_backward(strides, residuals, gradient):
     inputs, kernel = residuals
+    gradient = lowerings.computed_once(gradient)
     return (
         _input_gradient(strides, inputs.shape[1:])(gradient, kernel),
         _kernel_gradient(strides, kernel.shape)(inputs, gradient),
@@ -146,6 +147,7 @@ class Convolution(nn.Module):
         return convolve(inputs.astype(self.dtype), kernel.astype(self.dtype), tuple(self.strides))
 
 
+_FEW_FEATURES = 8
 _EPSILON = 1e-5
 _SLOPE = 0.01
 
@@ -235,7 +237,11 @@ def _product_forward(inputs, kernel):
 
 def _product_backward(residuals, gradient):
     inputs, kernel = residuals
-    return gradient @ kernel.T, planes.product_over_voxels(inputs, gradient)
+    if kernel.shape[1] < _FEW_FEATURES:
+        input_gradient = sum(gradient[..., i, None] * kernel[:, i] for i in range(kernel.shape[1]))
+    else:
+        input_gradient = gradient @ kernel.T
+    return input_gradient, planes.product_over_voxels(inputs, gradient)
 
 
 _product.defvjp(_product_forward, _product_backward)
@@ -245,7 +251,8 @@ def product_of_voxels(inputs: jax.Array, kernel: jax.Array, *_, **__) -> jax.Arr
     """What `flax.linen.Dense` computes, as its `dot_general`: (..., channel), (channel, features) -> (..., features).
 
     The kernel's gradient sums over voxels with both operands as they lie in memory; as JAX derives it, the gradient is
-    transposed first, which on a CPU takes longer than the product.
+    transposed first, which on a CPU takes longer than the product. With few features, such as a head's classes, the
+    gradient to the inputs is a sum that joins what follows it.
     """
     return _product(inputs, kernel)
 

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cascade_jax.models.layers import Convolution, NormalizationAndActivation, Upsampling
+from cascade_jax.models.layers import Convolution, NormalizationAndActivation, Upsampling, product_of_voxels
 
 
 class ConvolutionBlock(nn.Module):
@@ -87,7 +87,9 @@ class UNet(nn.Module):
             )
             outputs = block(jnp.concatenate([upsampling(outputs), skips[stage]], axis=-1))
             if stage == 0 or deep_supervision:
-                head = nn.Dense(self.num_classes, dtype=jnp.float32, name=f"logits{stage}")
+                head = nn.Dense(
+                    self.num_classes, dtype=jnp.float32, dot_general=product_of_voxels, name=f"logits{stage}"
+                )
                 logits.append(head(outputs))
         return tuple(reversed(logits)) if deep_supervision else logits[-1]
 

@@ -122,7 +122,10 @@ def loop(workspace: str, stage: int, dtype: str = "auto") -> Callable[[], int]:
     state = training.initial_state(jax.random.key(0), network, optimizer, (batch_size, *shape))
     steps = shared.loop_steps(jax.default_backend())
     steps_per_dispatch = min(steps, _STEPS_PER_DISPATCH)
-    run_steps = training.compile_steps(network, optimizer, _draw(stage, batch_size), steps_per_dispatch)
+    jax.config.update("jax_compilation_cache_dir", tempfile.mkdtemp(dir=workspace))
+    run_steps = training.compile_steps(
+        network, optimizer, _draw(stage, batch_size), steps_per_dispatch, made_from="the benchmark's loop"
+    )
     log = TrainingLog(Path(tempfile.mkdtemp(dir=workspace)), "benchmark", 0, 1_000_000)
     step = 0
 
