@@ -18,6 +18,8 @@ import jax
 # Names and meaning as in malloc.h; see mallopt(3).
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 _ALIGNMENT = 64  # of XLA's blocks
+_SPARE_BYTES = 4 << 20
+_MOST_GIVEN_UP = 4  # places for a program's block
 
 _keeps = False
 
@@ -44,22 +46,31 @@ def release() -> None:
 
 
 def reusing(program: jax.stages.Compiled) -> Callable:
-    """The same program, which with `keep` never holds more than one block of working memory.
+    """The same program, which with `keep` seldom holds more than one block of working memory.
 
     Before each call the C library is asked where it would put the block. If that is not where the last one lay, what is
-    free is given back first.
+    free is given back first. If there is no room to spare, so that something small may drive the block away from there,
+    the place is given up: its addresses stay taken, its memory is given back.
     """
     library, memory = _gnu_library(), program.memory_analysis()
     if not _keeps or not library or not memory:
         return program
-    size, last = memory.temp_size_in_bytes, None
+    size, last, given_up = memory.temp_size_in_bytes, None, 0
+
+    def place(bytes_wanted):
+        block = library.aligned_alloc(_ALIGNMENT, bytes_wanted)
+        library.free(block)
+        return block or 0
 
     def call(*arguments):
-        nonlocal last
-        block = library.aligned_alloc(_ALIGNMENT, size)
-        library.free(block)
-        if block != last:
+        nonlocal last, given_up
+        block, roomy = place(size), place(size + _SPARE_BYTES)
+        if last is None or max(abs(block - last), abs(block - roomy)) > size // 4:
             library.malloc_trim(0)
+            if abs(block - roomy) > size // 4 and given_up < _MOST_GIVEN_UP:
+                library.aligned_alloc(_ALIGNMENT, size)
+                given_up += 1
+                block = place(size)
         last = block
         return program(*arguments)
 
