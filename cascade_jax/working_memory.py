@@ -52,8 +52,10 @@ def reusing(program: jax.stages.Compiled) -> Callable:
     free is given back first. If there is no room to spare, so that something small may drive the block away from there,
     the place is given up: its addresses stay taken, its memory is given back.
     """
+    if not _keeps:
+        return program
     library, memory = _gnu_library(), program.memory_analysis()
-    if not _keeps or not library or not memory:
+    if not library or not memory:
         return program
     size, last, given_up = memory.temp_size_in_bytes, None, 0
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cascade_jax import compilation
+from cascade_jax import compilation, working_memory
 from cascade_jax.models import cascade, layers, lowerings, planes, winograd
 from launch.benchmarks import ours
 
@@ -76,6 +76,18 @@ def step_with_native_input_gradients(workspace: str, stage: int) -> Callable[[],
     """The training step with 2D input gradients as the compiler has them: zeros between the rows of a strided one's
     gradient, and every kernel turned round."""
     _replace(planes, input_gradient=planes.native_input_gradient)
+    return ours.train_step(workspace, stage)
+
+
+def step_with_gradients_computed_anew(workspace: str, stage: int) -> Callable[[], None]:
+    """The training step whose compiler may compute a gradient anew in every order in which it is needed."""
+    _replace(lowerings, computed_once=lambda gradient: gradient)
+    return ours.train_step(workspace, stage)
+
+
+def step_with_memory_taken_anew(workspace: str, stage: int) -> Callable[[], None]:
+    """The training step that takes its working memory from the system at every call."""
+    _replace(working_memory, keep=lambda: None)
     return ours.train_step(workspace, stage)
 
 

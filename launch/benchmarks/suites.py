@@ -139,16 +139,35 @@ SUITES: dict[str, list[Contest]] = {
                 "our step, native kernel gradients": ("alternatives.step_with_native_kernel_gradients", {}),
                 "our step, native input gradients": ("alternatives.step_with_native_input_gradients", {}),
                 "our step, derived gradient of instance norm": ("alternatives.step_with_derived_norm", {}),
+                "our step, gradients computed anew": ("alternatives.step_with_gradients_computed_anew", {}),
+                "our step, memory taken anew": ("alternatives.step_with_memory_taken_anew", {}),
             },
             {"stage": 0},
         ),
+        # In three: each contestant keeps more than 4 GB.
         Contest(
-            "training step, stage two",
+            "training step, stage two, Winograd's filtering",
             "ours.train_step",
             {
                 "our step without Winograd's filtering": ("alternatives.step_without_winograd", {}),
                 "our step, Winograd's parts by lax.map": ("alternatives.step_with_mapped_parts", {}),
+            },
+            {"stage": 1},
+        ),
+        Contest(
+            "training step, stage two, gradients",
+            "ours.train_step",
+            {
                 "our step, derived gradient of upsampling": ("alternatives.step_with_derived_upsampling", {}),
+                "our step, gradients computed anew": ("alternatives.step_with_gradients_computed_anew", {}),
+            },
+            {"stage": 1},
+        ),
+        Contest(
+            "training step, stage two, memory and convolutions",
+            "ours.train_step",
+            {
+                "our step, memory taken anew": ("alternatives.step_with_memory_taken_anew", {}),
                 "our step, the compiler's convolutions": ("alternatives.step_with_lowering", {"lowering": "native"}),
             },
             {"stage": 1},
