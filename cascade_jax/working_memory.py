@@ -18,6 +18,7 @@ import jax
 # Names and meaning as in malloc.h; see mallopt(3).
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 _ALIGNMENT = 64  # of XLA's blocks
+_LARGE_BYTES = 64 << 20
 _SPARE_BYTES = 4 << 20
 _MOST_GIVEN_UP = 4  # places for a program's block
 
@@ -55,7 +56,7 @@ def reusing(program: jax.stages.Compiled) -> Callable:
     if not _keeps:
         return program
     library, memory = _gnu_library(), program.memory_analysis()
-    if not library or not memory:
+    if not library or not memory or memory.temp_size_in_bytes < _LARGE_BYTES:
         return program
     size, last, given_up = memory.temp_size_in_bytes, None, 0
 
