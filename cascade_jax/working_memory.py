@@ -33,9 +33,11 @@ def keep() -> None:
     and with other C libraries.
     """
     global _keeps
-    jax.config.update("jax_cpu_enable_async_dispatch", False)
     library = _gnu_library()
-    if library is None or jax.default_backend() != "cpu":
+    if library is None:
+        return
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
+    if jax.default_backend() != "cpu":
         return
     _keeps = bool(library.mallopt(_M_MMAP_MAX, 0) and library.mallopt(_M_TRIM_THRESHOLD, -1))
 
@@ -68,12 +70,13 @@ def reusing(program: jax.stages.Compiled) -> Callable:
     def call(*arguments):
         nonlocal last, given_up
         block, roomy = place(size), place(size + _SPARE_BYTES)
-        if last is None or max(abs(block - last), abs(block - roomy)) > size // 4:
+        tight = abs(block - roomy) > size // 4
+        if tight or last is None or abs(block - last) > size // 4:
             library.malloc_trim(0)
-            if abs(block - roomy) > size // 4 and given_up < _MOST_GIVEN_UP:
-                library.aligned_alloc(_ALIGNMENT, size)
-                given_up += 1
-                block = place(size)
+        if tight and given_up < _MOST_GIVEN_UP:
+            library.aligned_alloc(_ALIGNMENT, size)
+            given_up += 1
+            block = place(size)
         last = block
         return program(*arguments)
 

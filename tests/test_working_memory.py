@@ -1,3 +1,5 @@
+"""Working memory: kept from call to call where it is asked for, never twice, and given back."""
+
 import platform
 import subprocess
 import sys
