@@ -130,7 +130,7 @@ def test_the_command_measures_this_library_alone(tmp_path):
 
 
 def test_a_choice_is_measured_against_its_alternative():
-    result = run_benchmark("--suites=choices", "--only=in pairs")
+    result = run_benchmark("--suites=choices", "--only=one by one")
     assert result.returncode == 0, result.stderr
     assert "our stage one, all slices at once" in result.stdout
 

@@ -1,14 +1,16 @@
 """The inference graph: mapped folds vote as single folds would."""
 
 import functools
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cascade_jax.inference import Cascade
 from cascade_jax.models import UNet, segment, segment_slices, segment_volume
-from cascade_jax.models.cascade import count_votes, most_probable, one_hot_prior
+from cascade_jax.models.cascade import count_votes, most_probable, one_hot_prior, segment_folds
 
 NETWORKS = (
     UNet((4, 8), ((3, 3),) * 2, ((1, 1), (2, 2))),
@@ -51,6 +53,31 @@ def test_the_mapped_graph_gives_each_fold_what_it_gives_alone(params, mirror):
     np.testing.assert_array_equal(result.counts, counts)
     assert result.labels.dtype == result.counts.dtype == jnp.uint8
     assert (np.asarray(result.counts).sum(-1) == 3).all()
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+@pytest.mark.parametrize("folds", [1, 2, 3])
+def test_a_cascade_computes_what_the_graph_says(params, folds, mirror):
+    params = jax.tree.map(lambda leaf: leaf[:folds], params)
+    image = jax.random.normal(jax.random.key(7), (4, 8, 8))
+    valid = jnp.ones(image.shape, bool).at[3].set(False)
+    expected = jax.jit(functools.partial(segment, NETWORKS, mirror=mirror))(params, image, valid)
+    cascade = Cascade(None, NETWORKS, params, (), range(folds), mirror)
+    vote = cascade.vote(SimpleNamespace(image=image, valid=valid))
+    for name in ("labels", "counts", "fold_priors", "fold_labels"):
+        np.testing.assert_array_equal(getattr(vote, name), getattr(expected, name))
+    np.testing.assert_allclose(vote.probabilities, expected.probabilities, atol=1e-6)
+
+
+def test_only_the_folds_asked_for_are_computed(params):
+    image = jax.random.normal(jax.random.key(7), (4, 8, 8))
+    valid = jnp.ones(image.shape, bool)
+    part = jax.jit(functools.partial(segment_folds, NETWORKS))
+    priors, probabilities = part(params, 1, 2, image, valid)
+    whole = segment(NETWORKS, params, image, valid)
+    np.testing.assert_array_equal(priors[1], whole.fold_priors[1])
+    np.testing.assert_array_equal(most_probable(probabilities[1]), whole.fold_labels[1])
+    assert not np.asarray(priors)[[0, 2]].any() and not np.asarray(probabilities)[[0, 2]].any()
 
 
 def test_slices_of_padding_have_no_prior_and_the_others_their_own(params):

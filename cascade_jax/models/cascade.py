@@ -1,6 +1,5 @@
 """The inference graph: slices -> coarse labels -> volume -> labels, for every fold at once, and the folds' vote."""
 
-import functools
 import itertools
 from typing import Any, NamedTuple
 
@@ -39,10 +38,13 @@ def one_hot_prior(labels: jax.Array, num_classes: int) -> jax.Array:
     return jax.nn.one_hot(labels.astype(jnp.int32) - 1, num_classes - 1)
 
 
-def _probabilities(network: UNet, params: Any, inputs: jax.Array, mirror: bool) -> jax.Array:
+def _probabilities(
+    network: UNet, params: Any, inputs: jax.Array, mirror: bool, *, images_at_once: bool = False
+) -> jax.Array:
     """Softmax of the logits, averaged over all combinations of in-plane mirroring if `mirror` is set.
 
-    The mirror images run one after another, in one loop: they cost time, not memory, and are compiled once.
+    The mirror images run one after another, in one loop: they cost time, not memory, and are compiled once. With
+    `images_at_once` they are one batch.
     """
 
     def probabilities(inputs):
@@ -51,6 +53,11 @@ def _probabilities(network: UNet, params: Any, inputs: jax.Array, mirror: bool) 
     if not mirror:
         return probabilities(inputs)
     plane = (inputs.ndim - 3, inputs.ndim - 2)
+    if images_at_once:
+        mirrored_axes = [axes for count in range(3) for axes in itertools.combinations(plane, count)]
+        images = jnp.concatenate([jnp.flip(inputs, axes) for axes in mirrored_axes])
+        parts = jnp.split(probabilities(images), len(mirrored_axes))
+        return sum(jnp.flip(part, axes) for part, axes in zip(parts, mirrored_axes, strict=True)) / len(parts)
 
     def add(total, mirrored):
         def flip(array):
@@ -73,27 +80,26 @@ def segment_slices(network: UNet, params: Any, image: jax.Array, *, mirror: bool
 def predict_prior(network: UNet, params: Any, image: jax.Array, valid: jax.Array, *, mirror: bool = False) -> jax.Array:
     """Stage one's labels of one fold, uint8 (depth, height, width); 0 where there is padding.
 
-    A CPU gains nothing from many slices at once. There they run two by two, and what is padding is passed over.
+    A CPU gains little from many slices at once. There they run one by one, each with its mirror images, and what is
+    padding is passed over.
     """
 
     def at_once(image):
         return most_probable(segment_slices(network, params, image, mirror=mirror))
 
-    def in_pairs(image):
+    def one_by_one(image):
         tissue = valid.any(axis=(1, 2))
         first, beyond = jnp.argmax(tissue), jnp.max(jnp.where(tissue, jnp.arange(1, len(image) + 1), 0))
-        pairs = (beyond - first + 1) // 2
-        rolled = jnp.pad(jnp.roll(image, -first, axis=0), ((0, len(image) % 2), (0, 0), (0, 0)))
 
         # No condition in the loop: the compiler would then compute in every turn what depends on the weights alone.
-        def segment_pair(pair, labels):
-            of_pair = at_once(jax.lax.dynamic_slice_in_dim(rolled, 2 * pair, 2))
-            return jax.lax.dynamic_update_slice_in_dim(labels, of_pair, 2 * pair, 0)
+        def segment_next(index, labels):
+            inputs = jax.lax.dynamic_slice_in_dim(image, index, 1)[..., None]
+            of_slice = most_probable(_probabilities(network, params, inputs, mirror, images_at_once=True))
+            return jax.lax.dynamic_update_slice_in_dim(labels, of_slice, index, 0)
 
-        labels = jax.lax.fori_loop(0, pairs, segment_pair, jnp.zeros(rolled.shape, jnp.uint8))
-        return jnp.roll(labels[: len(image)], first, axis=0)
+        return jax.lax.fori_loop(first, beyond, segment_next, jnp.zeros(image.shape, jnp.uint8))
 
-    return jnp.where(valid, jax.lax.platform_dependent(image, cpu=in_pairs, default=at_once), 0)
+    return jnp.where(valid, jax.lax.platform_dependent(image, cpu=one_by_one, default=at_once), 0)
 
 
 def segment_volume(
@@ -131,6 +137,61 @@ def count_votes(fold_labels: jax.Array, probabilities: jax.Array) -> tuple[jax.A
     return most_probable(jnp.where(leading, probabilities, -1.0)), counts
 
 
+def segment_fold(
+    networks: tuple[UNet, UNet], params: tuple[Any, Any], image: jax.Array, valid: jax.Array, *, mirror: bool = False
+) -> tuple[jax.Array, jax.Array]:
+    """Both stages of one fold.
+
+    Args:
+        networks, image, valid, mirror: as for `segment`.
+        params: the parameters of both networks.
+
+    Returns:
+        uint8 (depth, height, width), stage one's labels, and float32 (depth, height, width, class), the probabilities.
+    """
+    prior = predict_prior(networks[0], params[0], image, valid, mirror=mirror)
+    probabilities = segment_volume(networks[1], params[1], image, prior, mirror=mirror)
+    background = jax.nn.one_hot(0, probabilities.shape[-1])
+    return prior, jnp.where(valid[..., None], probabilities, background)
+
+
+def segment_folds(
+    networks: tuple[UNet, UNet],
+    params: tuple[Any, Any],
+    first: jax.Array | int,
+    beyond: jax.Array | int,
+    image: jax.Array,
+    valid: jax.Array,
+    *,
+    mirror: bool = False,
+) -> tuple[jax.Array, jax.Array]:
+    """Both stages of the folds `first` to `beyond - 1`, one after another.
+
+    Args:
+        networks, params, image, valid, mirror: as for `segment`.
+        first, beyond: which folds; they may be traced.
+
+    Returns:
+        What `segment_fold` returns, with all folds along a new first axis; 0 for those that were not asked for.
+    """
+
+    def segment_next(fold, results):
+        result = segment_fold(networks, jax.tree.map(lambda leaf: leaf[fold], params), image, valid, mirror=mirror)
+        return jax.tree.map(lambda array, of_fold: array.at[fold].set(of_fold), results, result)
+
+    folds = len(jax.tree.leaves(params)[0])
+    priors = jnp.zeros((folds, *image.shape), jnp.uint8)
+    probabilities = jnp.zeros((*priors.shape, networks[1].num_classes))
+    return jax.lax.fori_loop(first, beyond, segment_next, (priors, probabilities))
+
+
+def vote(fold_priors: jax.Array, fold_probabilities: jax.Array) -> Vote:
+    """The vote from what `segment_fold` returns for every fold, with the folds along the arrays' first axis."""
+    fold_labels, probabilities = most_probable(fold_probabilities), jnp.mean(fold_probabilities, axis=0)
+    labels, counts = count_votes(fold_labels, probabilities)
+    return Vote(labels, counts, probabilities, fold_priors, fold_labels)
+
+
 def segment(
     networks: tuple[UNet, UNet], params: tuple[Any, Any], image: jax.Array, valid: jax.Array, *, mirror: bool = False
 ) -> Vote:
@@ -148,16 +209,11 @@ def segment(
         The folds' vote.
     """
 
-    def one_fold(params):
-        prior = predict_prior(networks[0], params[0], image, valid, mirror=mirror)
-        probabilities = segment_volume(networks[1], params[1], image, prior, mirror=mirror)
-        background = jax.nn.one_hot(0, probabilities.shape[-1])
-        return prior, jnp.where(valid[..., None], probabilities, background)
+    def one_by_one(params):
+        return segment_folds(networks, params, 0, len(jax.tree.leaves(params)[0]), image, valid, mirror=mirror)
 
-    # On a CPU one after another: nothing is gained by doing all at once but the memory of all.
-    fold_priors, fold_probabilities = jax.lax.platform_dependent(
-        params, cpu=functools.partial(jax.lax.map, one_fold), default=jax.vmap(one_fold)
-    )
-    fold_labels, probabilities = most_probable(fold_probabilities), jnp.mean(fold_probabilities, axis=0)
-    labels, counts = count_votes(fold_labels, probabilities)
-    return Vote(labels, counts, probabilities, fold_priors, fold_labels)
+    def mapped(params):
+        return jax.vmap(lambda params: segment_fold(networks, params, image, valid, mirror=mirror))(params)
+
+    # On a CPU nothing is gained by doing all at once but the memory of all.
+    return vote(*jax.lax.platform_dependent(params, cpu=one_by_one, default=mapped))

@@ -197,7 +197,7 @@ SUITES: dict[str, list[Contest]] = {
             {"our folds mapped in one program": ("alternatives.five_folds_at_once", {})},
         ),
         Contest(
-            "stage one of a volume, slices in pairs",
+            "stage one of a volume, slices one by one",
             "alternatives.prior",
             {"our stage one, all slices at once": ("alternatives.prior", {"at_once": True})},
             {"at_once": False},
