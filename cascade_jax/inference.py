@@ -1,7 +1,6 @@
 """A trained cascade as one object: an image in, labels out."""
 
 import functools
-import itertools
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -214,14 +213,16 @@ def _segment_in_two_threads(segment_part: Callable, vote_of_parts: Callable, par
     two at once gain nothing more and take their working memory.
     """
     folds = len(jax.tree.leaves(params)[0])
-    bounds = sorted({0, (folds + 1) // 2, folds})
 
     def segment_between(bounds):
         return jax.block_until_ready(segment_part(params, *map(np.int32, bounds), image, valid))
 
+    if folds == 1:
+        return vote_of_parts([segment_between((0, 1))])
     segment_between((0, 0))  # no fold: a program that is not there yet is compiled once, and not by both threads
-    with ThreadPoolExecutor(len(bounds) - 1) as pool:
-        return vote_of_parts(list(pool.map(segment_between, itertools.pairwise(bounds))))
+    middle = (folds + 1) // 2
+    with ThreadPoolExecutor(2) as pool:
+        return vote_of_parts(list(pool.map(segment_between, [(0, middle), (middle, folds)])))
 
 
 def load(workdir, *, mirror: bool | None = None) -> Cascade:

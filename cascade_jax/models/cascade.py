@@ -53,8 +53,9 @@ def _probabilities(
     if not mirror:
         return probabilities(inputs)
     plane = (inputs.ndim - 3, inputs.ndim - 2)
+    mirrorings = list(itertools.product((False, True), repeat=2))
     if images_at_once:
-        mirrored_axes = [axes for count in range(3) for axes in itertools.combinations(plane, count)]
+        mirrored_axes = [tuple(itertools.compress(plane, mirrored)) for mirrored in mirrorings]
         images = jnp.concatenate([jnp.flip(inputs, axes) for axes in mirrored_axes])
         parts = jnp.split(probabilities(images), len(mirrored_axes))
         return sum(jnp.flip(part, axes) for part, axes in zip(parts, mirrored_axes, strict=True)) / len(parts)
@@ -68,8 +69,7 @@ def _probabilities(
         return total + flip(probabilities(flip(inputs))), None
 
     total = jnp.zeros((*inputs.shape[:-1], network.num_classes))
-    mirrorings = jnp.array(list(itertools.product((False, True), repeat=2)))
-    return jax.lax.scan(add, total, mirrorings)[0] / len(mirrorings)
+    return jax.lax.scan(add, total, jnp.array(mirrorings))[0] / len(mirrorings)
 
 
 def segment_slices(network: UNet, params: Any, image: jax.Array, *, mirror: bool = False) -> jax.Array:
