@@ -39,13 +39,17 @@ def _run(how):
     return [[int(word) for word in line.split()] for line in done.stdout.splitlines()]
 
 
-def test_working_memory_is_kept_after_the_first_calls():
+def test_working_memory_is_kept_at_most_calls():
     pages, (anew_peak, *_) = _run("not kept")
     assert min(pages) > 60_000
-    pages, (kept_peak, *_) = _run("kept")
-    # In the first calls something settles beside the block, and another one has to be taken.
-    assert sum(count < 1_000 for count in pages) >= 8
-    assert kept_peak < anew_peak + 100
+    # Where small things settle beside the block differs from process to process: of 116 each kept its memory at 12 to
+    # 19 of the twenty calls, but one elsewhere at three only. Without `keep`, none does at any.
+    for _ in range(3):
+        pages, (kept_peak, *_) = _run("kept")
+        assert kept_peak < anew_peak + 100
+        if sum(count < 1_000 for count in pages) > 10:
+            return
+    pytest.fail(f"no process kept its memory; pages of the last one's calls: {pages}")
 
 
 def test_kept_memory_is_given_back_when_asked_for():
