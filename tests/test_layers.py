@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cascade_jax.models import lowerings
-from cascade_jax.models.layers import Upsampling, convolve, normalize_and_activate
+from cascade_jax.models.layers import Upsampling, convolve, convolve_joined, normalize_and_activate
 
 DIMENSION_NUMBERS = {2: ("NHWC", "HWIO", "NHWC"), 3: ("NDHWC", "DHWIO", "NDHWC")}
 
@@ -163,6 +163,40 @@ def test_devices_give_what_one_program_gives(shape, kernel_size, strides):
     pmapped = jax.pmap(gradients(convolve, lambda tree: jax.lax.psum(tree, "devices")), "devices", in_axes=(0, None))
     actual = pmapped(inputs.reshape(devices, *shape), kernel)
     assert_close(actual[0], gradients(native, lambda tree: tree)(inputs, kernel))
+
+
+def joined(inputs, kernel, strides):
+    return convolve_joined((inputs[..., :1], inputs[..., 1:]), kernel, strides)
+
+
+@pytest.mark.parametrize(
+    ("shape", "kernel_size", "strides", "features"), [(*CASES[0], 4), (*CASES[8], 4), (*WIDE[2][:2], (1, 1), 72)]
+)
+def test_a_convolution_of_joined_arrays_is_that_of_their_concatenation(shape, kernel_size, strides, features):
+    inputs, kernel = draw(shape, kernel_size, folds=2, features=features)
+
+    def results(function):  # of every fold: without a gradient a CPU runs another program than with one
+        def scalar(*arguments):
+            outputs = function(*arguments, strides)
+            return jnp.sum(outputs * jnp.cos(jnp.arange(outputs.size)).reshape(outputs.shape))
+
+        values = jax.jit(jax.vmap(lambda *arguments: function(*arguments, strides)))(inputs, kernel)
+        return values, *jax.jit(jax.vmap(jax.grad(scalar, (0, 1))))(inputs, kernel)
+
+    for actual, expected in zip(results(joined), results(native), strict=True):
+        assert_close(actual, expected)
+    one = jax.pmap(lambda *arguments: joined(*arguments, strides), in_axes=(0, None))(inputs[:1], kernel[0])
+    assert_close(one[0], native(inputs[0], kernel[0], strides))
+
+
+def test_joined_arrays_are_concatenated_for_a_gradient_only():
+    inputs, kernel = draw((1, 6, 6, 4), (3, 3))
+
+    def program(function):
+        return jax.jit(function).lower(inputs, kernel).as_text()
+
+    assert "concatenate" not in program(lambda *arguments: joined(*arguments, (1, 1)))
+    assert "concatenate" in program(jax.grad(lambda *arguments: jnp.sum(joined(*arguments, (1, 1))), 1))
 
 
 def test_upsampling_is_the_transposed_convolution_whose_kernel_equals_its_stride():

@@ -10,6 +10,7 @@ custom-mapped function, joined by `jax.custom_vjp`.
 """
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Sequence
 
@@ -128,6 +129,45 @@ def _convolve_backward(strides, residuals, gradient):
 convolve.defvjp(_convolve_forward, _convolve_backward)
 
 
+def _convolve_concatenated(parts, kernel, strides):
+    return convolve(jnp.concatenate(parts, axis=-1), kernel, strides)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def convolve_joined(parts: tuple[jax.Array, ...], kernel: jax.Array, strides: tuple[int, ...]) -> jax.Array:
+    """`convolve` of arrays joined along their channels.
+
+    Where no gradient is asked for, a CPU adds up the convolutions of the parts and never writes the joined array. A
+    gradient would need that array, or twice as many convolutions.
+
+    Args:
+        parts: arrays (batch, *spatial, channel) of one dtype; their channels may differ in number.
+        kernel, strides: as for `convolve`, with the channels of all parts.
+
+    Returns:
+        What `convolve` returns.
+    """
+
+    def added(parts, kernel):
+        bounds = itertools.accumulate(part.shape[-1] for part in parts[:-1])
+        kernels = jnp.split(kernel, list(bounds), axis=-2)
+        return sum(convolve(part, of_part, strides) for part, of_part in zip(parts, kernels, strict=True))
+
+    concatenated = functools.partial(_convolve_concatenated, strides=strides)
+    return jax.lax.platform_dependent(parts, kernel, cpu=added, default=concatenated)
+
+
+def _convolve_joined_forward(parts, kernel, strides):
+    return jax.vjp(functools.partial(_convolve_concatenated, strides=strides), parts, kernel)
+
+
+def _convolve_joined_backward(_, transpose, gradient):
+    return transpose(gradient)
+
+
+convolve_joined.defvjp(_convolve_joined_forward, _convolve_joined_backward)
+
+
 class Convolution(nn.Module):
     """`convolve` with a float32 kernel and no bias: the instance norm that follows would remove it again."""
 
@@ -137,14 +177,14 @@ class Convolution(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, inputs: jax.Array) -> jax.Array:
+    def __call__(self, *inputs: jax.Array) -> jax.Array:
+        """The convolution of the inputs, (batch, *spatial, channel) each, joined along their channels."""
+        channels = sum(part.shape[-1] for part in inputs)
         # He et al. 2015, as nnU-Net initialises; a leaky slope of 0.01 changes the gain by less than 1e-4.
-        kernel = self.param(
-            "kernel",
-            nn.initializers.he_normal(),
-            (*self.kernel_size, inputs.shape[-1], self.features),
-        )
-        return convolve(inputs.astype(self.dtype), kernel.astype(self.dtype), tuple(self.strides))
+        kernel = self.param("kernel", nn.initializers.he_normal(), (*self.kernel_size, channels, self.features))
+        kernel, strides = kernel.astype(self.dtype), tuple(self.strides)
+        parts = tuple(part.astype(self.dtype) for part in inputs)
+        return convolve(*parts, kernel, strides) if len(parts) == 1 else convolve_joined(parts, kernel, strides)
 
 
 _FEW_FEATURES = 8

@@ -19,11 +19,12 @@ class ConvolutionBlock(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, inputs: jax.Array) -> jax.Array:
+    def __call__(self, *inputs: jax.Array) -> jax.Array:
+        """Inputs (batch, *spatial, channel) are joined along their channels."""
         for strides in (self.strides, (1,) * len(self.strides)):
-            inputs = Convolution(self.features, self.kernel_size, strides, self.dtype)(inputs)
-            inputs = NormalizationAndActivation()(inputs)
-        return inputs
+            outputs = Convolution(self.features, self.kernel_size, strides, self.dtype)(*inputs)
+            inputs = (NormalizationAndActivation()(outputs),)
+        return inputs[0]
 
 
 class UNet(nn.Module):
@@ -85,7 +86,7 @@ class UNet(nn.Module):
             block = ConvolutionBlock(
                 self.features[stage], kernel_size, (1,) * len(kernel_size), self.dtype, name=f"decoder{stage}"
             )
-            outputs = block(jnp.concatenate([upsampling(outputs), skips[stage]], axis=-1))
+            outputs = block(upsampling(outputs), skips[stage])
             if stage == 0 or deep_supervision:
                 head = nn.Dense(
                     self.num_classes, dtype=jnp.float32, dot_general=product_of_voxels, name=f"logits{stage}"

@@ -36,6 +36,12 @@ def forward_with_bias_in_product(workspace: str, stage: int) -> Callable[[], Non
     return ours.forward(workspace, stage)
 
 
+def forward_with_joined_arrays(workspace: str, stage: int) -> Callable[[], None]:
+    """The forward pass that writes the arrays which a decoder joins side by side before it convolves them."""
+    _replace(layers, convolve_joined=layers._convolve_concatenated)
+    return ours.forward(workspace, stage)
+
+
 def step_without_winograd(workspace: str, stage: int) -> Callable[[], None]:
     """The training step with every product of every convolution."""
     _replace(lowerings, _tiling=lambda *_: None, _kernel_gradient_tiling=lambda *_: None)

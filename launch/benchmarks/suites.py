@@ -175,13 +175,19 @@ SUITES: dict[str, list[Contest]] = {
         Contest(
             "forward pass, stage one",
             "ours.forward",
-            {"our pass without compiler options": ("alternatives.forward_without_options", {})},
+            {
+                "our pass without compiler options": ("alternatives.forward_without_options", {}),
+                "our pass, joined arrays written": ("alternatives.forward_with_joined_arrays", {}),
+            },
             {"stage": 0},
         ),
         Contest(
             "forward pass, stage two",
             "ours.forward",
-            {"our pass, upsampling's bias in its product": ("alternatives.forward_with_bias_in_product", {})},
+            {
+                "our pass, upsampling's bias in its product": ("alternatives.forward_with_bias_in_product", {}),
+                "our pass, joined arrays written": ("alternatives.forward_with_joined_arrays", {}),
+            },
             {"stage": 1},
         ),
         Contest(
