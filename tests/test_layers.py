@@ -44,6 +44,7 @@ WIDE = [
     ((2, 18, 4, 130), (3, 3), 128),
     ((1, 33, 3, 256), (3, 3), 256),
     ((1, 5, 33, 4, 128), (3, 3, 3), 128),
+    ((1, 9, 16, 4, 128), (3, 3, 3), 132),  # two tiles along the depth, the second of them not full
     ((2, 4, 17, 3, 136), (3, 3, 3), 128),
     ((1, 4, 32, 3, 128), (1, 3, 3), 130),
     ((1, 1, 34, 3, 128), (3, 3, 3), 128),
@@ -120,7 +121,8 @@ def test_values_and_gradients_are_those_of_the_native_convolution(shape, kernel_
             return jnp.sum(outputs * jnp.cos(jnp.arange(outputs.size)).reshape(outputs.shape)), outputs
 
         (_, outputs), gradients = jax.jit(jax.value_and_grad(scalar, (0, 1), has_aux=True))(inputs, kernel)
-        return outputs, *gradients
+        without_gradients = jax.jit(lambda *arguments: function(*arguments, strides))(inputs, kernel)
+        return without_gradients, outputs, *gradients
 
     for actual, expected in zip(value_and_gradients(convolve), value_and_gradients(native), strict=True):
         assert_close(actual, expected)

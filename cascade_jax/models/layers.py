@@ -48,10 +48,10 @@ def _mapped_one_by_one(function: Callable, in_batched: Sequence[bool], arguments
 
 
 @functools.cache
-def _forward(strides: tuple[int, ...]) -> Callable:
+def _forward(strides: tuple[int, ...], differentiated: bool) -> Callable:
     @custom_vmap
     def forward(inputs, kernel):
-        return lowerings.forward(inputs, kernel, strides)
+        return lowerings.forward(inputs, kernel, strides, differentiated)
 
     @forward.def_vmap
     def _(axis_size, in_batched, inputs, kernel):
@@ -110,11 +110,11 @@ def convolve(inputs: jax.Array, kernel: jax.Array, strides: tuple[int, ...]) -> 
         (batch, *ceil(spatial size / stride), features). Differentiable once in reverse mode; may be mapped with
         `jax.vmap` over inputs, kernel or both.
     """
-    return _forward(strides)(inputs, kernel)
+    return _forward(strides, differentiated=False)(inputs, kernel)
 
 
 def _convolve_forward(inputs, kernel, strides):
-    return _forward(strides)(inputs, kernel), (inputs, kernel)
+    return _forward(strides, differentiated=True)(inputs, kernel), (inputs, kernel)
 
 
 def _convolve_backward(strides, residuals, gradient):

@@ -57,11 +57,13 @@ class Lowering(NamedTuple):
 
     Attributes:
         forward: (inputs, kernel, strides) -> outputs.
+        inference: the same, where no gradient will be asked for.
         input_gradient: (gradient, kernel, strides, input shape without the batch axis) -> gradient to the inputs.
         kernel_gradient: (inputs, gradient, strides, kernel shape) -> gradient to the kernel.
     """
 
     forward: Callable
+    inference: Callable
     input_gradient: Callable
     kernel_gradient: Callable
 
@@ -118,7 +120,7 @@ def _slice_by_slice(plane: Lowering) -> Lowering:
         taps = plane.kernel_gradient(_slices(inputs), _slices(copies), strides[1:], (*size, channels, depth * features))
         return taps.reshape(*size, channels, depth, features).transpose(3, 0, 1, 2, 4)
 
-    return Lowering(forward, input_gradient, kernel_gradient)
+    return Lowering(forward, forward, input_gradient, kernel_gradient)
 
 
 _CACHED = 1_200_000  # elements of slices whose tiles stay in a processor's cache
@@ -132,7 +134,28 @@ class _Tiling(NamedTuple):
     tile: int
 
 
-def _tiling(inputs: jax.Array, kernel_shape: tuple[int, ...], strides: tuple[int, ...]) -> _Tiling | None:
+class _DepthTiling(NamedTuple):
+    """How to choose a tiling along the depth.
+
+    Attributes:
+        tiles: the sizes to choose from; that with the fewest products is taken, those beyond the last slice included.
+        least_height: of the slices.
+    """
+
+    tiles: tuple[int, ...]
+    least_height: int
+
+    def __call__(self, volumes: jax.Array) -> _Tiling:
+        return _Tiling(1, min(self.tiles, key=lambda tile: -(-volumes.shape[1] // tile) * (tile + 2)))
+
+
+# Larger tiles have more filters: in training's step they take memory that the step needs, and gain a hundredth.
+_IN_TRAINING, _IN_INFERENCE = _DepthTiling((2,), 32), _DepthTiling((2, 4, 5), 16)
+
+
+def _tiling(
+    inputs: jax.Array, kernel_shape: tuple[int, ...], strides: tuple[int, ...], along_depth: _DepthTiling
+) -> _Tiling | None:
     """For the forward pass and the input gradient, where both axes gain: the depth first, then the height."""
     height_axis = len(strides) - 1
     height, fewest = inputs.shape[height_axis], min(kernel_shape[-2:])
@@ -140,9 +163,9 @@ def _tiling(inputs: jax.Array, kernel_shape: tuple[int, ...], strides: tuple[int
         return None
     if math.prod(inputs.shape[:-1]) < max(kernel_shape[-2:]):
         return None  # with so few voxels, combining the filters' taps costs more than it saves
-    if len(strides) == 3 and kernel_shape[0] == 3 and inputs.shape[1] >= 4 and height >= 32:
+    if len(strides) == 3 and kernel_shape[0] == 3 and inputs.shape[1] >= 4 and height >= along_depth.least_height:
         # Along the depth there is nothing to go over in parts that stay in the cache.
-        return _Tiling(1, 2) if fewest >= 128 or inputs.size <= _CACHED_VOLUME else None
+        return along_depth(inputs) if fewest >= 128 or inputs.size <= _CACHED_VOLUME else None
     if kernel_shape[-4] == 3 and height >= 16:
         return _Tiling(height_axis, 4)
     return None
@@ -166,14 +189,15 @@ def _kernel_gradient_tiling(
     if kernel_shape[-4] == 3 and height >= 16 and fewest >= (256 if taps_along_depth else 128):
         return _Tiling(height_axis, 4)
     if taps_along_depth and inputs.shape[1] >= 4 and fewest >= 64:
-        return _Tiling(1, 2)
+        return _IN_TRAINING(inputs)
     return None
 
 
-_NATIVE = Lowering(planes.native, planes.native_input_gradient, planes.native_kernel_gradient)
+_NATIVE = Lowering(planes.native, planes.native, planes.native_input_gradient, planes.native_kernel_gradient)
 # The plane's functions are looked up when they are called, so that a benchmark can put others in their place.
 _CPU_DIRECT = _slice_by_slice(
     Lowering(
+        planes.native,
         planes.native,
         lambda *arguments: planes.input_gradient(*arguments),
         lambda *arguments: planes.kernel_gradient(*arguments),
@@ -181,11 +205,13 @@ _CPU_DIRECT = _slice_by_slice(
 )
 
 
-def _cpu_forward(inputs: jax.Array, kernel: jax.Array, strides: tuple[int, ...]) -> jax.Array:
+def _cpu_forward(
+    inputs: jax.Array, kernel: jax.Array, strides: tuple[int, ...], along_depth: _DepthTiling = _IN_TRAINING
+) -> jax.Array:
     if len(strides) == 3 and kernel.shape[0] == strides[0] == 1:
         outputs = _cpu_forward(_slices(inputs), kernel[0], strides[1:])
         return outputs.reshape(*inputs.shape[:2], *outputs.shape[1:])
-    if tiling := _tiling(inputs, kernel.shape, strides):
+    if tiling := _tiling(inputs, kernel.shape, strides, along_depth):
         direct = functools.partial(_cpu_forward, strides=strides)
         at_once = _cached_slices(inputs) if len(strides) == 2 else None
         return winograd.convolve(inputs, kernel, *tiling, direct, at_once)
@@ -196,7 +222,9 @@ def _cpu_input_gradient(
     gradient: jax.Array, kernel: jax.Array, strides: tuple[int, ...], input_shape: tuple[int, ...]
 ) -> jax.Array:
     # The taps of a kernel that has to be turned round cost still more to combine.
-    if _tiling(gradient, kernel.shape, strides) and math.prod(gradient.shape[:-1]) >= 3 * max(kernel.shape[-2:]):
+    if _tiling(gradient, kernel.shape, strides, _IN_TRAINING) and math.prod(gradient.shape[:-1]) >= 3 * max(
+        kernel.shape[-2:]
+    ):
         flipped = jnp.flip(kernel, range(kernel.ndim - 2)).swapaxes(-1, -2)
         return _cpu_forward(gradient, flipped, strides)
     return _CPU_DIRECT.input_gradient(gradient, kernel, strides, input_shape)
@@ -219,7 +247,12 @@ def _cpu_kernel_gradient(
 
 # By platform, as `jax.lax.platform_dependent` calls them; "native" is for all others.
 LOWERINGS = {
-    "cpu": Lowering(_cpu_forward, _cpu_input_gradient, _cpu_kernel_gradient),
+    "cpu": Lowering(
+        _cpu_forward,
+        functools.partial(_cpu_forward, along_depth=_IN_INFERENCE),
+        _cpu_input_gradient,
+        _cpu_kernel_gradient,
+    ),
     "cuda": _slice_by_slice(_NATIVE),
     "native": _NATIVE,
 }
@@ -246,10 +279,13 @@ def _chosen(name: str, *arrays: jax.Array, **sizes) -> jax.Array:
 
 # Jitted, to be inlined: a shape that a network meets again, or for every fold, is then not traced again through the
 # lowerings of all platforms.
-@functools.partial(jax.jit, static_argnames="strides", inline=True)
-def forward(inputs: jax.Array, kernel: jax.Array, strides: tuple[int, ...]) -> jax.Array:
-    """The convolution: (batch, *spatial, channel), (*kernel size, channel, features) -> (batch, *spatial, features)."""
-    return _chosen("forward", inputs, kernel, strides=strides)
+@functools.partial(jax.jit, static_argnames=("strides", "differentiated"), inline=True)
+def forward(inputs: jax.Array, kernel: jax.Array, strides: tuple[int, ...], differentiated: bool) -> jax.Array:
+    """The convolution: (batch, *spatial, channel), (*kernel size, channel, features) -> (batch, *spatial, features).
+
+    `differentiated` says whether its gradient will be asked for.
+    """
+    return _chosen("forward" if differentiated else "inference", inputs, kernel, strides=strides)
 
 
 @functools.partial(jax.jit, static_argnames=("strides", "input_shape"), inline=True)

@@ -1,8 +1,9 @@
 """Convolutions with fewer multiplications: Winograd's minimal filtering (Lavin and Gray 2016, arXiv 1509.09308).
 
-Along one axis, two (or four) outputs of a filter of three taps take four (six) products in place of six (twelve). The
-filter, and overlapping tiles of the input, are each combined linearly into as many "frequencies"; what is left to do
-for each frequency is a convolution without that axis' taps, and the outputs are linear combinations of its results.
+Along one axis, two, four or five outputs of a filter of three taps take four, six or seven products in place of six,
+twelve or fifteen. The filter, and overlapping tiles of the input, are each combined linearly into as many
+"frequencies"; what is left to do for each frequency is a convolution without that axis' taps, and the outputs are
+linear combinations of its results.
 
 On a CPU, where the arithmetic is what takes the time, this pays where there are channels enough to outweigh going over
 the tiles: from 64 on if these stay in the cache. Float32 results differ from the direct ones by some 1e-6 of the
@@ -10,34 +11,50 @@ largest. The functions here know nothing of how the convolutions for each freque
 that, and says which axes are worth it.
 """
 
+import functools
+import math
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-# outputs in a tile: (of the input, of the filter, of the outputs), F(2, 3) and F(4, 3) in the paper's section 4.
-_TRANSFORMS = {
-    2: (
-        np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]]),
-        np.array([[2, 0, 0], [1, 1, 1], [1, -1, 1], [0, 0, 2]]) / 2,
-        np.array([[1, 1, 1, 0], [0, 1, -1, -1]]),
-    ),
-    4: (
-        np.array(
-            [
-                [4, 0, -5, 0, 1, 0],
-                [0, -4, -4, 1, 1, 0],
-                [0, 4, -4, -1, 1, 0],
-                [0, -2, -1, 2, 1, 0],
-                [0, 2, -1, -2, 1, 0],
-                [0, 4, 0, -5, 0, 1],
-            ]
-        ),
-        np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / 24,
-        np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]]),
-    ),
+# outputs in a tile: the points at which F(tile, 3) evaluates its polynomials, beside infinity. With those usual for a
+# tile of 4, which are 0, +-1 and +-2, rounding errors are twice as large.
+_POINTS = {
+    2: (0, 1, -1),
+    4: (0, Fraction(3, 4), Fraction(-3, 4), Fraction(3, 2), Fraction(-3, 2)),
+    5: (0, 1, -1, 2, Fraction(-3, 2), Fraction(1, 3)),
 }
+
+
+def _polynomial(roots: Sequence[Fraction]) -> list[Fraction]:
+    """The coefficients, from the constant one up, of the polynomial with these roots whose highest one is 1."""
+    coefficients = [Fraction(1)]
+    for root in roots:
+        times_x, times_root = [Fraction(0), *coefficients], [*(root * c for c in coefficients), Fraction(0)]
+        coefficients = [a - b for a, b in zip(times_x, times_root, strict=True)]
+    return coefficients
+
+
+@functools.cache
+def _transforms(tile: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """How F(tile, 3) combines a tile of the input, the filter and the products: Toom and Cook's construction.
+
+    Returns:
+        (frequency, element of the tile), (frequency, tap) and (output, frequency).
+    """
+    points = [Fraction(point) for point in _POINTS[tile]]
+    of_input, of_filter = [], []
+    for point in points:
+        others = [other for other in points if other != point]
+        of_input.append([*_polynomial(others), Fraction(0)])
+        of_filter.append([point**power / math.prod(point - other for other in others) for power in range(3)])
+    of_input.append(_polynomial(points))
+    of_filter.append([Fraction(0), Fraction(0), Fraction(1)])
+    of_output = [[*(point**power for point in points), Fraction(power == tile - 1)] for power in range(tile)]
+    return tuple(np.array(matrix, np.float64) for matrix in (of_input, of_filter, of_output))
 
 
 def _combine(weights: np.ndarray, arrays: Sequence[jax.Array]) -> jax.Array:
@@ -79,7 +96,7 @@ def convolve(
         inputs: (batch, *spatial, channel).
         kernel: (*kernel size, channel, features), 3 along the axis.
         axis: of the inputs; that of the kernel is one less.
-        tile: 2 or 4, outputs in a tile.
+        tile: 2, 4 or 5, outputs in a tile.
         direct: (inputs, kernel) -> outputs, the convolution whose kernel has size 1 along the axis.
         at_once: how many elements of the batch are gone over at a time, a divisor of it; None is all. What lies
             between two steps then stays in a processor's cache.
@@ -87,7 +104,7 @@ def convolve(
     Returns:
         (batch, *spatial, features).
     """
-    of_input, of_filter, of_output = _TRANSFORMS[tile]
+    of_input, of_filter, of_output = _transforms(tile)
     taps = jnp.split(kernel, 3, axis - 1)
     filters = [_combine(weights, taps) for weights in of_filter]
 
@@ -117,7 +134,7 @@ def kernel_gradient(inputs: jax.Array, gradient: jax.Array, axis: int, tile: int
     Returns:
         (*kernel size, channel, features), 3 along the axis.
     """
-    of_input, of_filter, of_output = _TRANSFORMS[tile]
+    of_input, of_filter, of_output = _transforms(tile)
     # A zero that only the gradient tells: otherwise the compiler finds these combinations in the forward pass, and
     # keeps them in memory until now.
     zero = jnp.minimum(jnp.abs(gradient[(0,) * gradient.ndim]), 0)
