@@ -9,7 +9,8 @@ Where the straightforward program is the fast one, it is used. It is not
   channel axis, and these are added up, each shifted by its depth;
 * for the gradients of 2D convolutions on a CPU, which `planes.py` writes otherwise;
 * on a CPU where there are many channels: it has nothing to gain from memory there, so Winograd's filtering
-  (`winograd.py`) saves arithmetic, half of it along the height and, in volumes, a third of the rest along the depth.
+  (`winograd.py`) saves arithmetic, half of it along the height and, in volumes, a third to a half of the rest along the
+  depth.
 """
 
 import functools
