@@ -7,8 +7,8 @@ linear combinations of its results.
 
 On a CPU, where the arithmetic is what takes the time, this pays where there are channels enough to outweigh going over
 the tiles: from 64 on if these stay in the cache. Float32 results differ from the direct ones by some 1e-6 of the
-largest. The functions here know nothing of how the convolutions for each frequency are computed; `lowerings.py` does
-that, and says which axes are worth it.
+largest along one axis, by less than 1e-5 along two. The functions here know nothing of how the convolutions for each
+frequency are computed; `lowerings.py` does that, and says which axes are worth it.
 """
 
 import functools
