@@ -286,7 +286,8 @@ def second_start(workspace: str, stage: int) -> Callable[[], None]:
     for name in STAGES:
         settings |= {f"{name}.steps_per_dispatch": 1, f"{name}.steps": 1000, f"{name}.validate_every": 1000}
         settings[f"{name}.checkpoint_every"] = 1000
-    command = [sys.executable, "-m", "launch.train", "--config=launch/configs/default.py", f"--workdir={workdir}"]
+    config = Path(__file__).parents[1] / "configs" / "default.py"
+    command = [sys.executable, "-m", "launch.train", f"--config={config}", f"--workdir={workdir}"]
     command += [f"--config.{key}={value}" for key, value in settings.items()]
     metrics = fold_folder(workdir, STAGES[stage], 0) / "metrics.csv"
 
