@@ -39,7 +39,7 @@ def _run(how):
     return [[int(word) for word in line.split()] for line in done.stdout.splitlines()]
 
 
-def test_working_memory_is_kept_at_most_calls():
+def test_working_memory_is_kept_at_most_of_the_calls():
     pages, (anew_peak, *_) = _run("not kept")
     assert min(pages) > 60_000
     # Where small things settle beside the block differs from process to process: of 116 each kept its memory at 12 to

@@ -223,9 +223,8 @@ def _cpu_input_gradient(
     gradient: jax.Array, kernel: jax.Array, strides: tuple[int, ...], input_shape: tuple[int, ...]
 ) -> jax.Array:
     # The taps of a kernel that has to be turned round cost still more to combine.
-    if _tiling(gradient, kernel.shape, strides, _IN_TRAINING) and math.prod(gradient.shape[:-1]) >= 3 * max(
-        kernel.shape[-2:]
-    ):
+    voxels_enough = math.prod(gradient.shape[:-1]) >= 3 * max(kernel.shape[-2:])
+    if voxels_enough and _tiling(gradient, kernel.shape, strides, _IN_TRAINING):
         flipped = jnp.flip(kernel, range(kernel.ndim - 2)).swapaxes(-1, -2)
         return _cpu_forward(gradient, flipped, strides)
     return _CPU_DIRECT.input_gradient(gradient, kernel, strides, input_shape)

@@ -12,30 +12,16 @@ frequency are computed; `lowerings.py` does that, and says which axes are worth 
 """
 
 import functools
-import math
 from collections.abc import Callable, Sequence
-from fractions import Fraction
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.polynomial.polynomial import polyfromroots
 
 # outputs in a tile: the points at which F(tile, 3) evaluates its polynomials, beside infinity. With those usual for a
 # tile of 4, which are 0, +-1 and +-2, rounding errors are twice as large.
-_POINTS = {
-    2: (0, 1, -1),
-    4: (0, Fraction(3, 4), Fraction(-3, 4), Fraction(3, 2), Fraction(-3, 2)),
-    5: (0, 1, -1, 2, Fraction(-3, 2), Fraction(1, 3)),
-}
-
-
-def _polynomial(roots: Sequence[Fraction]) -> list[Fraction]:
-    """The coefficients, from the constant one up, of the polynomial with these roots whose highest one is 1."""
-    coefficients = [Fraction(1)]
-    for root in roots:
-        times_x, times_root = [Fraction(0), *coefficients], [*(root * c for c in coefficients), Fraction(0)]
-        coefficients = [a - b for a, b in zip(times_x, times_root, strict=True)]
-    return coefficients
+_POINTS = {2: (0, 1, -1), 4: (0, 3 / 4, -3 / 4, 3 / 2, -3 / 2), 5: (0, 1, -1, 2, -3 / 2, 1 / 3)}
 
 
 @functools.cache
@@ -43,18 +29,15 @@ def _transforms(tile: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """How F(tile, 3) combines a tile of the input, the filter and the products: Toom and Cook's construction.
 
     Returns:
-        (frequency, element of the tile), (frequency, tap) and (output, frequency).
+        float64 (frequency, element of the tile), (frequency, tap) and (output, frequency); the last frequency is the
+        point at infinity.
     """
-    points = [Fraction(point) for point in _POINTS[tile]]
-    of_input, of_filter = [], []
-    for point in points:
-        others = [other for other in points if other != point]
-        of_input.append([*_polynomial(others), Fraction(0)])
-        of_filter.append([point**power / math.prod(point - other for other in others) for power in range(3)])
-    of_input.append(_polynomial(points))
-    of_filter.append([Fraction(0), Fraction(0), Fraction(1)])
-    of_output = [[*(point**power for point in points), Fraction(power == tile - 1)] for power in range(tile)]
-    return tuple(np.array(matrix, np.float64) for matrix in (of_input, of_filter, of_output))
+    points = np.array(_POINTS[tile], np.float64)
+    others = [np.delete(points, index) for index in range(len(points))]
+    of_input = [[*polyfromroots(roots), 0.0] for roots in others] + [polyfromroots(points)]
+    of_filter = [point ** np.arange(3) / np.prod(point - roots) for point, roots in zip(points, others, strict=True)]
+    of_output = [[*points**power, power == tile - 1] for power in range(tile)]
+    return np.array(of_input), np.array([*of_filter, [0.0, 0.0, 1.0]]), np.array(of_output)
 
 
 def _combine(weights: np.ndarray, arrays: Sequence[jax.Array]) -> jax.Array:
