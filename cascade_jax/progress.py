@@ -1,11 +1,12 @@
 """What a run tells while it runs: a bar or plain lines, a CSV of metrics, TensorBoard event files."""
 
+import contextlib
 import csv
 import functools
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -27,6 +28,19 @@ def duration(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+@contextlib.contextmanager
+def _as_if_missing(module: str) -> Iterator[None]:
+    """Who tries to import the module meanwhile is told that it is not there, unless it has been imported before."""
+    if module in sys.modules:
+        yield
+        return
+    sys.modules[module] = None
+    try:
+        yield
+    finally:
+        del sys.modules[module]
 
 
 class TrainingLog:
@@ -66,8 +80,10 @@ class TrainingLog:
 
     @functools.cached_property
     def _events(self):
-        # Imported after the first step: it takes PyTorch with it, where that is installed, seconds and half a gigabyte.
-        from tensorboardX import SummaryWriter
+        # Imported after the first step, which does not need it, and without PyTorch. It would take that with it, where
+        # it is installed: seconds, half a gigabyte, and many small things that settle in the step's working memory.
+        with _as_if_missing("torch"):
+            from tensorboardX import SummaryWriter
 
         return SummaryWriter(str(self._folder), purge_step=self._first_step + 1, flush_secs=30)
 

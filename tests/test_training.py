@@ -213,6 +213,27 @@ def test_event_files_are_written_for_tensorboard(cohort, tmp_path):
         assert name in content
 
 
+@pytest.mark.parametrize("imported_before", [False, True])
+def test_the_log_does_not_take_pytorch_with_it_where_it_is_installed(tmp_path, imported_before):
+    (tmp_path / "torch.py").write_text("class Tensor: pass\n")
+    program = f"""
+import sys
+sys.path.insert(0, {str(tmp_path)!r})
+from pathlib import Path
+if {imported_before}:
+    import torch
+from cascade_jax.progress import TrainingLog
+with TrainingLog(Path({str(tmp_path)!r}), "", 0, 1) as log:
+    log.steps(1, [0.5], [0.5])
+print("torch" in sys.modules, "tensorboardX" in sys.modules)
+import torch
+print(torch.Tensor.__name__)
+"""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout == f"{imported_before} True\nTensor\n"
+    assert list(tmp_path.glob("events.out.tfevents.*"))
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_every_optimizer_and_schedule_descends(name, schedule):

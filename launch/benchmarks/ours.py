@@ -365,7 +365,7 @@ def layers(workspace: str, stage: int) -> list[dict]:
 
 
 def _convolution(one: dict, lowering: lowerings.Lowering, what: str) -> Callable[[], None]:
-    """A layer's "forward", "input gradient" or "kernel gradient", in one lowering."""
+    """A layer's "forward", "inference", "input gradient" or "kernel gradient", in one lowering."""
     keys = jax.random.split(jax.random.key(0))
     dtype = compute_dtype("auto")
     x = jax.random.normal(keys[0], one["inputs"], dtype)
@@ -374,6 +374,7 @@ def _convolution(one: dict, lowering: lowerings.Lowering, what: str) -> Callable
     g = jax.jit(lambda x, w: lowering.forward(x, w, strides))(x, w)
     function, arguments = {
         "forward": (lambda x, w: lowering.forward(x, w, strides), (x, w)),
+        "inference": (lambda x, w: lowering.inference(x, w, strides), (x, w)),
         "input gradient": (lambda g, w: lowering.input_gradient(g, w, strides, x.shape[1:]), (g, w)),
         "kernel gradient": (lambda x, g: lowering.kernel_gradient(x, g, strides, w.shape), (x, g)),
     }[what]
@@ -393,7 +394,7 @@ def all_layers(workspace: str, repeats: int, say: Callable[[str], None]) -> list
         for one in layers(workspace, stage):
             say(f"layers of stage {('one', 'two')[stage]}: {one['inputs']} by {one['kernel']}")
             matrix = matrix_rate(repeats) / 1e9
-            for what in ("forward", "input gradient", "kernel gradient"):
+            for what in ("forward", "inference", "input gradient", "kernel gradient"):
                 for name, lowering in chosen.items():
                     rate = one["operations"] / _median(_convolution(one, lowering, what), repeats) / 1e9
                     row = {"stage": stage + 1, "what": what, "lowering": name, "gflops": rate, "share": rate / matrix}

@@ -4,9 +4,9 @@
 
 calls `launch.benchmarks.MODULE.FUNCTION(**JSON)`, which gets everything ready and returns a function that does the
 work once, waits for its end, and returns how many units it did (None is one). For every line on the standard input it
-does the work again, for a second at least, and answers with the seconds that one unit took; at the end of the input it
-tells the most memory it held. Answers are JSON lines on the standard output; whatever else is printed goes to the
-standard error.
+does the work again, for five seconds at least, and answers with the seconds that one unit took; at the end of the
+input it tells the most memory it held. Answers are JSON lines on the standard output; whatever else is printed goes to
+the standard error.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-_SHORTEST_TURN_SECONDS = 1.0
+_SHORTEST_TURN_SECONDS = 5.0  # a single step of a second or two says too little
 
 
 def _seconds_of_a_unit(work: Callable[[], int | None]) -> float:
