@@ -81,7 +81,7 @@ class TrainingLog:
     @functools.cached_property
     def _events(self):
         # Imported after the first step, which does not need it, and without PyTorch. It would take that with it, where
-        # it is installed: seconds, half a gigabyte, and many small things that settle in the step's working memory.
+        # it is installed: seconds and half a gigabyte.
         with _as_if_missing("torch"):
             from tensorboardX import SummaryWriter
 

@@ -5,8 +5,9 @@ stage two. The C library hands blocks of that size back to the system at once, w
 pages again, one by one, at every call. On Linux with the GNU C library `keep` has it hold on to them instead.
 
 Two things are needed beside a word to the allocator. It holds large blocks only for the thread that the process began
-with, so programs have to be computed for the thread that calls them, and not handed to another one. And it does not use
-a block again if something small has settled at its edge, but takes another and has two: `reusing` sees that coming.
+with, so programs have to be computed for the thread that calls them, and not handed to another one. And to align a block
+it cuts a little off, which it lays aside for small requests: without it the block is too small for the next call, which
+takes another one and has two. So `reusing` has the cuttings joined to the block again before each call.
 """
 
 import ctypes
@@ -19,8 +20,10 @@ import jax
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 _ALIGNMENT = 64  # of XLA's blocks
 _LARGE_BYTES = 64 << 20
-_SPARE_BYTES = 4 << 20
-_MOST_GIVEN_UP = 4  # places for a program's block
+# Freed blocks of these sizes, to which the allocator adds 8 bytes, it does not join to what lies around them but lays
+# aside for later requests: of each size 7, if nobody has it set otherwise.
+_LAID_ASIDE_BYTES = range(24, 121, 16)
+_MOST_LAID_ASIDE = 16
 
 _keeps = False
 
@@ -49,38 +52,39 @@ def release() -> None:
 
 
 def reusing(program: jax.stages.Compiled) -> Callable:
-    """The same program, which with `keep` seldom holds more than one block of working memory.
+    """The same program, which with `keep` holds one block of working memory.
 
     Before each call the C library is asked where it would put the block. If that is not where the last one lay, what is
-    free is given back first. If there is no room to spare, so that something small may drive the block away from there,
-    the place is given up: its addresses stay taken, its memory is given back.
+    free is given back first.
     """
     if not _keeps:
         return program
     library, memory = _gnu_library(), program.memory_analysis()
     if not library or not memory or memory.temp_size_in_bytes < _LARGE_BYTES:
         return program
-    size, last, given_up = memory.temp_size_in_bytes, None, 0
-
-    def place(bytes_wanted):
-        block = library.aligned_alloc(_ALIGNMENT, bytes_wanted)
-        library.free(block)
-        return block or 0
+    size, last = memory.temp_size_in_bytes, None
 
     def call(*arguments):
-        nonlocal last, given_up
-        block, roomy = place(size), place(size + _SPARE_BYTES)
-        tight = abs(block - roomy) > size // 4
-        if tight or last is None or abs(block - last) > size // 4:
+        nonlocal last
+        _join_cuttings(library)
+        block = library.aligned_alloc(_ALIGNMENT, size) or 0
+        library.free(block)
+        if last is None or abs(block - last) > size // 4:
             library.malloc_trim(0)
-        if tight and given_up < _MOST_GIVEN_UP:
-            library.aligned_alloc(_ALIGNMENT, size)
-            given_up += 1
-            block = place(size)
         last = block
         return program(*arguments)
 
     return call
+
+
+def _join_cuttings(library: ctypes.CDLL) -> None:
+    """Has the C library join what it laid aside to what lies around it, and lay others aside.
+
+    What it has laid aside is the first to be taken; what is freed while as many are laid aside is joined.
+    """
+    for size in _LAID_ASIDE_BYTES:
+        for block in reversed([library.malloc(size) for _ in range(2 * _MOST_LAID_ASIDE)]):
+            library.free(block)
 
 
 def _gnu_library() -> ctypes.CDLL | None:
@@ -91,5 +95,6 @@ def _gnu_library() -> ctypes.CDLL | None:
         return None
     library.aligned_alloc.restype = ctypes.c_void_p
     library.aligned_alloc.argtypes = [ctypes.c_size_t, ctypes.c_size_t]
+    library.malloc.restype, library.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
     library.free.restype, library.free.argtypes = None, [ctypes.c_void_p]
     return library
