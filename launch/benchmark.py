@@ -45,20 +45,33 @@ def _ratios(ours: list[float], theirs: list[float]) -> dict[str, float]:
     return {"median": statistics.median(ratios), "lowest": min(ratios), "highest": max(ratios)}
 
 
-def _run_contest(contest: Contest, workspace: Path, repeats: int, peers: bool) -> dict:
-    """All contestants of a contest in turns; what failed is said in `failures`."""
-    # Imported here: it is what reads the environment of nnU-Net's folders.
-    from launch.benchmarks.ours import step_operations
-    from launch.benchmarks.peers import environment
+def aims(contest: Contest, platform: str) -> dict:
+    """What a contest aims at on a platform."""
+    on_cpu = platform == "cpu"
+    return {
+        "targets": contest.targets if on_cpu else contest.gpu_targets if platform == "gpu" else {},
+        "memory_target": contest.memory_target if on_cpu else {},
+        "seconds_target": contest.seconds_target if on_cpu else None,
+    }
 
-    operations = step_operations(str(workspace), contest.arguments["stage"]) if contest.is_step else None
 
+def _steps(contest: Contest, workspace: str) -> dict:
+    """Samples and operations of a unit of the work, if it is a training step."""
+    from launch.benchmarks import ours
+
+    if not contest.is_step:
+        return {"samples": None, "operations": None}
+    stage = contest.arguments["stage"]
+    return {"samples": ours.batch_size(workspace, stage), "operations": ours.step_operations(workspace, stage)}
+
+
+def _run_contest(contest: Contest, workspace: Path, repeats: int, peers: bool, settings: dict[str, str]) -> dict:
+    """All contestants of a contest in turns, `settings` in their environment; what failed is said in `failures`."""
     targets = {"ours": (contest.ours, {})} | {
         name: rival for name, rival in contest.rivals.items() if peers or not rival[0].startswith("peers.")
     }
     contestants: dict[str, Contestant] = {}
     failures: dict[str, str] = {}
-    settings = environment(workspace) | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
     seconds: dict[str, list[float]] = {}
     for name, (target, further) in targets.items():
         _say(f"{contest.name}: preparing {name}")
@@ -89,10 +102,6 @@ def _run_contest(contest: Contest, workspace: Path, repeats: int, peers: bool) -
             for name, times in seconds.items()
             if name != "ours" and "ours" in seconds
         },
-        "targets": contest.targets,
-        "memory_target": contest.memory_target,
-        "seconds_target": contest.seconds_target,
-        "operations": operations,
         "failures": failures,
     }
 
@@ -107,21 +116,19 @@ def _verdict(value: float, target: float | None, unit: str = "") -> str:
     return f"{target:g}{unit}: {'met' if value <= target else 'missed'}"
 
 
-def contest_rows(result: Mapping, with_targets: bool) -> list[str]:
+def contest_rows(result: Mapping) -> list[str]:
     """The lines of the table of one contest."""
     rows = []
     seconds, peak = result["seconds"], result["peak_bytes"]
     gigabytes = {name: f"{value / 1e9:.2f}" for name, value in peak.items()}
     if "ours" in seconds:
-        target = _verdict(statistics.median(seconds["ours"]), result["seconds_target"], " s") if with_targets else ""
+        target = _verdict(statistics.median(seconds["ours"]), result["seconds_target"], " s")
         rows.append([result["name"], "ours", _spread(seconds["ours"]), "", target, gigabytes.get("ours", ""), ""])
     for name, ratio in result["ratios"].items():
-        target, memory = "", ""
-        if with_targets:
-            target = _verdict(ratio["median"], result["targets"].get(name))
+        target, memory = _verdict(ratio["median"], result["targets"].get(name)), ""
         if name in peak and "ours" in peak:
             memory = f"{peak['ours'] / peak[name]:.2f}"
-            if with_targets and name in result["memory_target"]:
+            if name in result["memory_target"]:
                 memory += f" ({_verdict(peak['ours'] / peak[name], result['memory_target'][name])})"
         shown = f"**{ratio['median']:.2f}** ({ratio['lowest']:.2f} to {ratio['highest']:.2f})"
         rows.append(["", name, _spread(seconds[name]), shown, target, gigabytes.get(name, ""), memory])
@@ -150,13 +157,17 @@ def layer_rows(layers: list[Mapping]) -> list[str]:
     return lines
 
 
-def shares(contests: list[Mapping], matrix_rate: float) -> list[str]:
-    """What share of a matrix product's rate our training steps reach, in words."""
+def rates(contests: list[Mapping], matrix_rate: float) -> list[str]:
+    """Samples a second of every contestant's training steps, and what share of a matrix product's rate ours reach."""
     lines = []
     for result in contests:
-        if result["operations"] and "ours" in result["seconds"]:
-            rate = result["operations"] / statistics.median(result["seconds"]["ours"])
-            lines.append(f"{result['name']}: {rate / 1e12:.3g} TFLOP/s, {100 * rate / matrix_rate:.0f} %")
+        if not result["samples"] or "ours" not in result["seconds"]:
+            continue
+        seconds = {name: statistics.median(times) for name, times in result["seconds"].items()}
+        samples = ", ".join(f"{name} {result['samples'] / one:.3g}" for name, one in seconds.items())
+        rate = result["operations"] / seconds["ours"]
+        share = f"ours {rate / 1e12:.3g} TFLOP/s, {100 * rate / matrix_rate:.0f} % of a matrix product's"
+        lines.append(f"{result['name']}: {samples}; {share}")
     return lines
 
 
@@ -201,14 +212,19 @@ def main() -> int:
 
     with tempfile.TemporaryDirectory() as folder:
         workspace = Path(folder)
+        settings = theirs.environment(workspace)
+        if about["platform"] != "cpu":
+            # Compilers of accelerators try kernels out for minutes: what one contestant has compiled serves the next.
+            settings["JAX_COMPILATION_CACHE_DIR"] = str(workspace / "programs")
         _say("simulating the cohort")
         shared.make(workspace, _TRIAL.value)
         if peers and works:
             _say("nnU-Net prepares the cohort")
             log = workspace / "make_dataset.log"
-            Contestant("peers.make_dataset", {"workspace": folder}, theirs.environment(workspace), log).close()
+            Contestant("peers.make_dataset", {"workspace": folder}, settings, log).close()
         for work in works:
-            contests.append(_run_contest(work, workspace, _REPEATS.value, peers))
+            result = _run_contest(work, workspace, _REPEATS.value, peers, settings)
+            contests.append(result | _steps(work, folder) | aims(work, "" if _TRIAL.value else about["platform"]))
             save()  # a run of hours that is stopped has not been for nothing
         if _LAYERS in suites:
             _say("layers")
@@ -217,10 +233,9 @@ def main() -> int:
 
     print(", ".join(f"{name} {value}" for name, value in about.items()))
     if contests:
-        with_targets = about["platform"] == "cpu" and not _TRIAL.value
-        print("\n".join(["", *_HEAD, *(row for result in contests for row in contest_rows(result, with_targets))]))
-        if reached := shares(contests, matrix_rate):
-            print("\n".join(["", f"Of a matrix product's {matrix_rate / 1e12:.3g} TFLOP/s:", *reached]))
+        print("\n".join(["", *_HEAD, *(row for result in contests for row in contest_rows(result))]))
+        if reached := rates(contests, matrix_rate):
+            print("\n".join(["", "Samples a second:", *reached]))
         lost = losses(contests)
         print("\n".join(["", "Where this library loses: " + ("; ".join(lost) if lost else "nowhere in these figures")]))
     if layers:

@@ -13,7 +13,7 @@ import pytest
 
 from cascade_jax.models import layers, planes
 from cascade_jax.models.unet import params_like
-from launch.benchmark import contest_rows, layer_rows, losses, shares
+from launch.benchmark import aims, contest_rows, layer_rows, losses, rates
 from launch.benchmarks import alternatives, ours, worker, workspace
 from launch.benchmarks.suites import SUITES
 from launch.benchmarks.worker import Contestant
@@ -29,22 +29,35 @@ RESULT = {
     "targets": {"PyTorch": 0.9, "nnU-Net": 0.9},
     "memory_target": {"PyTorch": 1.0},
     "seconds_target": None,
+    "samples": 4,
     "operations": 2_200_000_000_000,
     "failures": {},
 }
 
 
 def test_table_says_which_targets_are_met():
-    ours, torch, nnunet = contest_rows(RESULT, with_targets=True)
+    ours, torch, nnunet = contest_rows(RESULT)
     assert "1.1 (1 to 1.2)" in ours and "3.00" in ours
     assert "**0.50**" in torch and "0.9: met" in torch and "0.75 (1: met)" in torch
     assert "**2.00**" in nnunet and "0.9: missed" in nnunet and "1.50" in nnunet
-    assert not any("met" in row or "missed" in row for row in contest_rows(RESULT, with_targets=False))
+    without = RESULT | {"targets": {}, "memory_target": {}}
+    assert not any("met" in row or "missed" in row for row in contest_rows(without))
+
+
+def test_each_platform_has_its_aims():
+    loop = SUITES["loop"][0]
+    assert aims(loop, "cpu")["targets"] == {"our bare step": 1.05}
+    assert aims(loop, "gpu")["targets"] == {"nnU-Net": 0.667}
+    start = SUITES["loop"][-1]
+    assert aims(start, "cpu")["seconds_target"] == 10 and aims(start, "gpu")["seconds_target"] is None
+    stage_two = SUITES["train"][1]
+    assert aims(stage_two, "cpu")["memory_target"] == {"PyTorch": 1.0}
+    assert aims(stage_two, "tpu") == {"targets": {}, "memory_target": {}, "seconds_target": None}
 
 
 def test_table_says_what_failed():
     failed = RESULT | {"failures": {"nnU-Net": "no memory"}}
-    assert any("failed: no memory" in row for row in contest_rows(failed, with_targets=True))
+    assert any("failed: no memory" in row for row in contest_rows(failed))
 
 
 def test_losses_are_named():
@@ -52,7 +65,9 @@ def test_losses_are_named():
 
 
 def test_steps_are_set_against_a_matrix_product():
-    assert shares([RESULT, RESULT | {"operations": None}], 8e12) == ["training step: 2 TFLOP/s, 25 %"]
+    assert rates([RESULT, RESULT | {"samples": None}], 8e12) == [
+        "training step: ours 3.64, PyTorch 1.82, nnU-Net 7.27; ours 2 TFLOP/s, 25 % of a matrix product's"
+    ]
 
 
 @pytest.mark.parametrize("stage", [0, 1])
@@ -105,7 +120,7 @@ def test_every_contestant_exists():
         for target in (contest.ours, *(rival for rival, _ in contest.rivals.values())):
             module, function = target.split(".")
             assert callable(getattr(modules[module], function))
-        assert set(contest.targets) | set(contest.memory_target) <= set(contest.rivals)
+        assert {*contest.targets, *contest.gpu_targets, *contest.memory_target} <= set(contest.rivals)
 
 
 def test_a_contestant_that_fails_says_why(tmp_path):

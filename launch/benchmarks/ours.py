@@ -122,9 +122,11 @@ def loop(workspace: str, stage: int, dtype: str = "auto") -> Callable[[], int]:
     state = training.initial_state(jax.random.key(0), network, optimizer, (batch_size, *shape))
     steps = shared.loop_steps(jax.default_backend())
     steps_per_dispatch = min(steps, _STEPS_PER_DISPATCH)
-    jax.config.update("jax_compilation_cache_dir", tempfile.mkdtemp(dir=workspace))
+    if not jax.config.jax_compilation_cache_dir:
+        jax.config.update("jax_compilation_cache_dir", tempfile.mkdtemp(dir=workspace))
+    made_from = repr(("the benchmark's loop", stage, network))
     run_steps = training.compile_steps(
-        network, optimizer, _draw(stage, batch_size), steps_per_dispatch, made_from="the benchmark's loop"
+        network, optimizer, _draw(stage, batch_size), steps_per_dispatch, made_from=made_from
     )
     log = TrainingLog(Path(tempfile.mkdtemp(dir=workspace)), "benchmark", 0, 1_000_000)
     step = 0
@@ -319,6 +321,11 @@ def matrix_rate(repeats: int) -> float:
     """Operations a second of a matrix product."""
     operations, work = _matrix_product()
     return operations / _median(work, repeats)
+
+
+def batch_size(workspace: str, stage: int) -> int:
+    """Samples of one training step."""
+    return _stage(workspace, stage)[1]
 
 
 def step_operations(workspace: str, stage: int) -> int:
