@@ -26,6 +26,7 @@ from launch.benchmarks.suites import SUITES, Contest
 from launch.benchmarks.worker import Contestant
 
 _LAYERS = "layers"
+_LINES_SHOWN = 30
 _PAUSE_SECONDS = 1.0  # the threads of the contestant before spin on for a while
 _SUITES = flags.DEFINE_list("suites", [*SUITES, _LAYERS], f"Which to run, of {', '.join([*SUITES, _LAYERS])}.")
 _ONLY = flags.DEFINE_string("only", "", "Of the suites' works, only those whose name has this in it.")
@@ -65,6 +66,22 @@ def _steps(contest: Contest, workspace: str) -> dict:
     return {"samples": ours.batch_size(workspace, stage), "operations": ours.step_operations(workspace, stage)}
 
 
+def start(target: str, arguments: dict, settings: dict[str, str], log: Path) -> Contestant:
+    """A contestant that is ready; one that ends before is started once more, and what it printed last is shown.
+
+    nnU-Net's data loader has been seen to lose a process on a GPU, which cost the contest its rival.
+
+    Raises:
+        RuntimeError: it ended before it was ready, twice.
+    """
+    try:
+        return Contestant(target, arguments, settings, log)
+    except RuntimeError:
+        printed = log.read_text(errors="replace").strip().splitlines()[-_LINES_SHOWN:]
+        _say("\n".join([f"{target} ended before it was ready and is started once more; its last lines:", *printed]))
+        return Contestant(target, arguments, settings, log)
+
+
 def _run_contest(contest: Contest, workspace: Path, repeats: int, peers: bool, settings: dict[str, str]) -> dict:
     """All contestants of a contest in turns, `settings` in their environment; what failed is said in `failures`."""
     targets = {"ours": (contest.ours, {})} | {
@@ -77,7 +94,7 @@ def _run_contest(contest: Contest, workspace: Path, repeats: int, peers: bool, s
         _say(f"{contest.name}: preparing {name}")
         try:
             arguments = {"workspace": str(workspace)} | contest.arguments | further
-            contestants[name] = Contestant(target, arguments, settings, workspace / f"{target}.log")
+            contestants[name] = start(target, arguments, settings, workspace / f"{target}.log")
             seconds[name] = []
         except RuntimeError as error:
             failures[name] = str(error)

@@ -13,6 +13,7 @@ import pytest
 
 from cascade_jax.models import layers, planes
 from cascade_jax.models.unet import params_like
+from launch import benchmark
 from launch.benchmark import aims, contest_rows, layer_rows, losses, rates
 from launch.benchmarks import alternatives, ours, worker, workspace
 from launch.benchmarks.suites import SUITES
@@ -126,6 +127,22 @@ def test_every_contestant_exists():
 def test_a_contestant_that_fails_says_why(tmp_path):
     with pytest.raises(RuntimeError, match=r"plan\.json"):
         Contestant("ours.forward", {"workspace": str(tmp_path), "stage": 0}, {}, tmp_path / "log")
+
+
+def test_a_contestant_that_ends_early_is_started_once_more(tmp_path, monkeypatch, capsys):
+    log, starts = tmp_path / "log", []
+
+    def contestant(*arguments):
+        starts.append(arguments)
+        log.write_text("one worker is dead\ngiving up")
+        if len(starts) < 2:
+            raise RuntimeError("giving up")
+        return "ready"
+
+    monkeypatch.setattr(benchmark, "Contestant", contestant)
+    assert benchmark.start("peers.nnunet_loop", {"stage": 1}, {}, log) == "ready"
+    assert starts[0] == starts[1] == ("peers.nnunet_loop", {"stage": 1}, {}, log)
+    assert "one worker is dead" in capsys.readouterr().err
 
 
 def run_benchmark(*arguments):
