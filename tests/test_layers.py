@@ -33,6 +33,9 @@ CASES = [
     ((1, 4, 3, 9), (3, 5), (1, 1)),  # fewer pixels than channels
     ((1, 5, 4, 9), (3, 3), (2, 2)),
     ((1, 3, 4, 4, 9), (3, 3, 3), (2, 2, 1)),
+    ((3, 12, 10, 4), (3, 3), (1, 1)),  # as many channels as features
+    ((2, 3, 7, 5, 4), (1, 3, 5), (1, 1, 1)),
+    ((1, 7, 5, 4), (5, 1), (1, 1)),
 ]
 # Many channels, where a CPU runs other programs: (inputs, kernel size, features).
 WIDE = [

@@ -109,9 +109,8 @@ def _slice_by_slice(plane: Lowering) -> Lowering:
         gradient = _at_every_depth(gradient, strides[0], inputs.shape[1])
         shifts = planes.offsets(depth)
         if channels > features and max(strides) == 1:
-            # A zero that only the gradient tells: otherwise the compiler makes the copies during the forward pass,
-            # where the inputs are already there, and keeps them in memory until now.
-            zero = jnp.minimum(jnp.abs(gradient[(0,) * gradient.ndim]), 0)
+            # The zero keeps the compiler from making these copies during the forward pass.
+            zero = planes.zero_told_by(gradient)
             copies = jnp.concatenate([planes.shifted(inputs, 1, shift, zero) for shift in shifts], axis=-1)
             taps = plane.kernel_gradient(
                 _slices(copies), _slices(gradient), strides[1:], (*size, depth * channels, features)

@@ -8,13 +8,14 @@ XLA's CPU backend
 * turns a kernel round, a number at a time, for an input gradient: where there are few pixels, a matrix product takes it
   as it lies;
 * spends most of a kernel gradient on cutting patches out of one of its two operands: there it is the one with fewer
-  channels; that of a strided convolution it computes as a dilated one: there each phase of the inputs is one without
-  a stride.
+  channels, and with few on both sides a matrix product takes the place of the convolution; that of a strided
+  convolution it computes as a dilated one: there each phase of the inputs is one without a stride.
 """
 
 import functools
 import itertools
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -172,6 +173,29 @@ def _strided_kernel_gradient(
     return jnp.stack([jnp.stack([taps[row, column] for column in range(plane[1])]) for row in range(plane[0])])
 
 
+_FEW_CHANNELS = 64
+_COPIED = 8_000_000  # elements of which three copies are not too much memory
+_PARTS = 8  # of a sum over voxels, for as many processors
+
+
+def _narrow_kernel_gradient(
+    inputs: jax.Array, gradient: jax.Array, kernel_shape: tuple[int, int, int, int]
+) -> jax.Array:
+    """The 2D kernel gradient without a stride, as one matrix product over all pixels.
+
+    The inputs stand side by side with themselves, moved along the width, the gradient with itself, moved along the
+    height: each pair of copies is a tap. With few channels on both sides this is faster than to cut patches.
+    """
+    height, width, channels, features = kernel_shape
+    # The zero keeps the compiler from making these copies during the forward pass.
+    columns = side_by_side(inputs, 2, offsets(width)) + zero_told_by(gradient)
+    rows = side_by_side(gradient, 1, offsets(height)[::-1])
+    parts = math.gcd(_PARTS, math.prod(inputs.shape[:-1]))
+    columns, rows = (array.reshape(parts, -1, array.shape[-1]) for array in (columns, rows))
+    taps = jnp.einsum("pvc,pvf->pcf", columns, rows).sum(0)
+    return taps.reshape(width, channels, height, features).transpose(2, 0, 1, 3)
+
+
 def kernel_gradient(
     inputs: jax.Array, gradient: jax.Array, strides: tuple[int, int], kernel_shape: tuple[int, int, int, int]
 ) -> jax.Array:
@@ -180,6 +204,9 @@ def kernel_gradient(
     With fewer pixels than channels, turning the kernel round costs more than that saves.
     """
     *plane, channels, features = kernel_shape
+    few = channels == features <= _FEW_CHANNELS and inputs.size <= _COPIED
+    if few and max(strides) == 1 and inputs.dtype == jnp.float32:
+        return _narrow_kernel_gradient(inputs, gradient, kernel_shape)
     if _has_phases(strides, kernel_shape) and channels < 128:
         return _strided_kernel_gradient(inputs, gradient, strides, kernel_shape)
     pixels = math.prod(inputs.shape[:-1])
@@ -196,6 +223,29 @@ def shifted(array: jax.Array, axis: int, shift: int, zero: jax.Array | float = 0
     return jax.lax.pad(array, jnp.asarray(zero, array.dtype), padding)
 
 
+def side_by_side(array: jax.Array, axis: int, shifts: Sequence[int]) -> jax.Array:
+    """Copies of an array, each `shifted` along an axis, joined along their channels.
+
+    As a sum, which the compiler writes with all processors; a concatenation it writes with one.
+    """
+    channels, copies = array.shape[-1], len(shifts)
+
+    def placed(copy, shift):
+        padding = [(0, 0, 0)] * array.ndim
+        padding[axis], padding[-1] = (-shift, shift, 0), (copy * channels, (copies - 1 - copy) * channels, 0)
+        return jax.lax.pad(array, jnp.zeros((), array.dtype), padding)
+
+    return sum(placed(copy, shift) for copy, shift in enumerate(shifts))
+
+
+def zero_told_by(array: jax.Array) -> jax.Array:
+    """A zero of which the compiler does not know that it is one.
+
+    What depends on it cannot be computed, and then be kept in memory, before the array is there.
+    """
+    return jnp.minimum(jnp.abs(array[(0,) * array.ndim]), 0)
+
+
 def offsets(kernel_size: int) -> range:
     """Where each tap of a kernel lies, from its middle."""
     return range(-(kernel_size // 2), kernel_size // 2 + 1)
@@ -209,9 +259,9 @@ def row_kernel_gradient(inputs: jax.Array, gradient: jax.Array, kernel_shape: tu
     """
     _, width, channels, features = kernel_shape
     if channels <= features:
-        copies = jnp.concatenate([shifted(inputs, 2, shift) for shift in offsets(width)], axis=-1)
+        copies = side_by_side(inputs, 2, offsets(width))
         return product_over_voxels(copies, gradient).reshape(kernel_shape)
-    copies = jnp.concatenate([shifted(gradient, 2, -shift) for shift in offsets(width)], axis=-1)
+    copies = side_by_side(gradient, 2, offsets(width)[::-1])
     return product_over_voxels(inputs, copies).reshape(channels, width, features).transpose(1, 0, 2)[None]
 
 

@@ -19,6 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.polynomial.polynomial import polyfromroots
 
+from cascade_jax.models import planes
+
 # outputs in a tile: the points at which F(tile, 3) evaluates its polynomials, beside infinity. With those usual for a
 # tile of 4, which are 0, +-1 and +-2, rounding errors are twice as large.
 _POINTS = {2: (0, 1, -1), 4: (0, 3 / 4, -3 / 4, 3 / 2, -3 / 2), 5: (0, 1, -1, 2, -3 / 2, 1 / 3)}
@@ -63,10 +65,9 @@ def _in_parts(function: Callable, inputs: jax.Array, at_once: int, features: int
         values = function(jax.lax.dynamic_slice_in_dim(inputs, first, at_once))
         return jax.lax.dynamic_update_slice_in_dim(outputs, values, first, 0)
 
-    # A zero that only the inputs tell: otherwise the compiler makes this array long before, in training before the
-    # memory that the forward pass needs is free.
-    zero = jnp.minimum(jnp.abs(inputs[(0,) * inputs.ndim]), 0)
-    outputs = jnp.full((*inputs.shape[:-1], features), zero)
+    # Otherwise the compiler makes this array long before, in training before the memory that the forward pass needs is
+    # free.
+    outputs = jnp.full((*inputs.shape[:-1], features), planes.zero_told_by(inputs))
     return jax.lax.fori_loop(0, len(inputs) // at_once, write_next, outputs)
 
 
@@ -118,9 +119,7 @@ def kernel_gradient(inputs: jax.Array, gradient: jax.Array, axis: int, tile: int
         (*kernel size, channel, features), 3 along the axis.
     """
     of_input, of_filter, of_output = _transforms(tile)
-    # A zero that only the gradient tells: otherwise the compiler finds these combinations in the forward pass, and
-    # keeps them in memory until now.
-    zero = jnp.minimum(jnp.abs(gradient[(0,) * gradient.ndim]), 0)
+    zero = planes.zero_told_by(gradient)  # otherwise the compiler combines the inputs during the forward pass
     tiles = _tiled(inputs, axis, 1, 1, tile, zero)
     gradients = _tiled(gradient, axis, 0, 0, tile, 0.0)
     kernels = [
