@@ -69,7 +69,7 @@ def _steps(contest: Contest, workspace: str) -> dict:
 def start(target: str, arguments: dict, settings: dict[str, str], log: Path) -> Contestant:
     """A contestant that is ready; one that ends before is started once more, and what it printed last is shown.
 
-    nnU-Net's data loader has been seen to lose a process on a GPU, which cost the contest its rival.
+    A data loader of nnU-Net has lost a process (see `benchmarks/nnunet_loader.py`), which cost the contest its rival.
 
     Raises:
         RuntimeError: it ended before it was ready, twice.

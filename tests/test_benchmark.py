@@ -2,10 +2,13 @@
 
 import importlib.util
 import json
+import pickle
 import re
 import subprocess
 import sys
 import time
+from multiprocessing.reduction import ForkingPickler
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +18,7 @@ from cascade_jax.models import layers, planes
 from cascade_jax.models.unet import params_like
 from launch import benchmark
 from launch.benchmark import aims, contest_rows, layer_rows, losses, rates
-from launch.benchmarks import alternatives, ours, worker, workspace
+from launch.benchmarks import alternatives, nnunet_loader, ours, worker, workspace
 from launch.benchmarks.suites import SUITES
 from launch.benchmarks.worker import Contestant
 
@@ -143,6 +146,43 @@ def test_a_contestant_that_ends_early_is_started_once_more(tmp_path, monkeypatch
     assert benchmark.start("peers.nnunet_loop", {"stage": 1}, {}, log) == "ready"
     assert starts[0] == starts[1] == ("peers.nnunet_loop", {"stage": 1}, {}, log)
     assert "one worker is dead" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("free", "said"), [(64_000_000, True), (2**30, False)])
+def test_shared_memory_that_is_too_small_for_the_rivals_loader_is_said(tmp_path, monkeypatch, free, said):
+    monkeypatch.setattr(nnunet_loader, "_SHARED_MEMORY", tmp_path)
+    monkeypatch.setattr(nnunet_loader.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    lacking = nnunet_loader.shared_memory_lacking()
+    assert lacking == (f"through pipes, since {tmp_path} has only 64 MB" if said else None)
+
+
+def test_a_system_without_shared_memory_files_lacks_none(tmp_path, monkeypatch):
+    monkeypatch.setattr(nnunet_loader, "_SHARED_MEMORY", tmp_path / "none")
+    assert nnunet_loader.shared_memory_lacking() is None
+
+
+def test_tensors_sent_through_pipes_arrive(monkeypatch):
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(ForkingPickler, "_extra_reducers", {**ForkingPickler._extra_reducers})
+    nnunet_loader.send_through_pipes()
+    sent = [torch.arange(6.0).reshape(2, 3).T, torch.tensor([[3]], dtype=torch.int16)]
+    packed = bytes(ForkingPickler.dumps(sent))
+    assert b"storage" not in packed
+    for one, other in zip(sent, pickle.loads(packed), strict=True):
+        assert one.dtype == other.dtype and torch.equal(one, other)
+
+
+def test_the_rivals_blur_takes_no_fourier_transform_and_blurs_as_before(monkeypatch):
+    torch = pytest.importorskip("torch")
+    blur = pytest.importorskip("batchgeneratorsv2.transforms.noise.gaussian_blur")
+    transform = blur.GaussianBlurTransform((0.5, 1.0), benchmark=True)
+    monkeypatch.setattr(blur.GaussianBlurTransform, "_benchmark_wrapper", blur.GaussianBlurTransform._benchmark_wrapper)
+    image = torch.randn(1, 8, 24, 20)
+    settings = {"apply_to_channel": torch.tensor([True]), "sigmas": [[0.6, 0.8, 1.0]]}
+    expected = transform._apply_to_image(image.clone(), **settings)
+    monkeypatch.setattr(blur, "fft_conv", None)
+    nnunet_loader.blur_directly()
+    torch.testing.assert_close(transform._apply_to_image(image.clone(), **settings), expected, rtol=1e-4, atol=1e-5)
 
 
 def run_benchmark(*arguments):

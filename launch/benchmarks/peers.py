@@ -17,6 +17,7 @@ import nibabel as nib
 import numpy as np
 
 from cascade_jax.data import emidec
+from launch.benchmarks import nnunet_loader
 from launch.benchmarks import workspace as shared
 
 _DATASET = "Dataset001_Phantom"
@@ -47,10 +48,13 @@ def _wait(device) -> None:
 
 
 def describe() -> dict:
-    """Versions, as the benchmark prints them."""
+    """Versions and what is not as nnU-Net's users have it, as the benchmark prints them."""
     from importlib.metadata import version
 
-    return {name: version(name) for name in ("torch", "nnunetv2")}
+    about = {name: version(name) for name in ("torch", "nnunetv2")}
+    if lacking := nnunet_loader.shared_memory_lacking():
+        about["nnU-Net's batches"] = lacking
+    return about
 
 
 # The plain network
@@ -263,6 +267,9 @@ def nnunet_step(workspace: str, stage: int) -> Callable[[], None]:
 
 def nnunet_loop(workspace: str, stage: int) -> Callable[[], int]:
     """nnU-Net's training loop with its data loader and augmentation. Units: steps."""
+    nnunet_loader.blur_directly()
+    if nnunet_loader.shared_memory_lacking():
+        nnunet_loader.send_through_pipes()
     trainer = _trainer(workspace, stage)
     steps = shared.loop_steps(trainer.device.type)
     trainer.on_train_start()
@@ -280,6 +287,7 @@ def nnunet_loop(workspace: str, stage: int) -> Callable[[], int]:
 def nnunet_augment(workspace: str, stage: int, samples: int = 16) -> Callable[[], int]:
     """nnU-Net's loading and augmentation of samples in one process. Units: samples."""
     os.environ["nnUNet_n_proc_DA"] = "0"  # noqa: SIM112 nnU-Net's spelling
+    nnunet_loader.blur_directly()
     trainer = _trainer(workspace, stage)
     trainer.initialize()
     loader, _ = trainer.get_dataloaders()
