@@ -27,7 +27,7 @@ def blur_directly() -> None:
 def shared_memory_lacking() -> str | None:
     """What is said of a machine whose shared memory is too small for the batches of nnU-Net's loader, if it is.
 
-    A container has 64 MB unless it was given more. PyTorch then kills the loader's processes or waits for ever.
+    A container has 64 MB unless it was given more. Batches of volumes do not fit there, and the loader waits for ever.
     """
     if not _SHARED_MEMORY.exists() or (free := shutil.disk_usage(_SHARED_MEMORY).free) >= _NEEDED_BYTES:
         return None
