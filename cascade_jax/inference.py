@@ -1,8 +1,8 @@
 """A trained cascade as one object: an image in, labels out."""
 
 import functools
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,11 +24,14 @@ from cascade_jax.data.preprocess import (
     restore_scores,
 )
 from cascade_jax.model_file import MODEL_FILE, folder_of, read_model
-from cascade_jax.models.cascade import Vote, segment, segment_folds, vote
+from cascade_jax.models.cascade import Vote, segment
 from cascade_jax.models.unet import UNet
 from cascade_jax.plan import Plan, StagePlan, smallest_shape
 
 STAGES = ("stage1", "stage2")
+
+# With two programs at once on a CPU, XLA computes some convolutions of either wrongly (docs/performance.md).
+_ONE_PROGRAM_AT_A_TIME = threading.Lock()
 
 
 class Segmentation(NamedTuple):
@@ -95,17 +98,8 @@ class Cascade:
         self.plan, self.networks, self.params = plan, networks, params
         self.rules, self.folds, self.mirror = tuple(rules), tuple(folds), mirror
 
-        def program(function):
-            return compilation.jit(
-                functools.partial(function, networks, mirror=mirror),
-                made_from=repr((function.__qualname__, networks, mirror)),
-            )
-
-        if jax.default_backend() == "cpu":
-            vote_of_parts = compilation.jit(_vote_of_parts, made_from=_vote_of_parts.__qualname__)
-            self._vote = functools.partial(_segment_in_two_threads, program(segment_folds), vote_of_parts)
-        else:
-            self._vote = program(segment)
+        function = functools.partial(segment, networks, mirror=mirror)
+        self._vote = compilation.jit(function, made_from=repr((segment.__qualname__, networks, mirror)))
 
     def example(self, case: Case) -> Example:
         """The case on the networks' grid: the plan's shape, or the next larger one that holds the case."""
@@ -114,8 +108,9 @@ class Cascade:
         return preprocess(case, self.plan.spacing[1:], smallest_shape(self.plan, needed))
 
     def vote(self, example: Example) -> Vote:
-        """The folds' vote on the networks' grid, as numpy arrays."""
-        return jax.device_get(self._vote(self.params, example.image, example.valid))
+        """The folds' vote on the networks' grid, as numpy arrays. Calls by several threads take turns."""
+        with _ONE_PROGRAM_AT_A_TIME:
+            return jax.device_get(self._vote(self.params, example.image, example.valid))
 
     def segment_case(self, case: Case, *, details: bool = False) -> Segmentation:
         """Segments a case; arrays are (depth, height, width) in the case's own grid.
@@ -199,30 +194,6 @@ class Cascade:
             return labels
         shares = None if result.disagreement is None else to_file_axes(result.disagreement)
         return Segmentation(labels, result.probabilities.transpose(2, 1, 0, 3), shares, result.expected_dice)
-
-
-def _vote_of_parts(parts: Sequence[tuple[jax.Array, jax.Array]]) -> Vote:
-    """The vote from results of `segment_folds` for different folds, which are 0 for all others."""
-    return vote(*(sum(arrays[1:], arrays[0]) for arrays in zip(*parts, strict=True)))
-
-
-def _segment_in_two_threads(segment_part: Callable, vote_of_parts: Callable, params: Any, image, valid) -> Vote:
-    """`segment` on a CPU, half of the folds beside the other half.
-
-    A fold by itself leaves cores idle, and waits for memory, where one beside it has something to compute. More than
-    two at once gain nothing more and take their working memory.
-    """
-    folds = len(jax.tree.leaves(params)[0])
-
-    def segment_between(bounds):
-        return jax.block_until_ready(segment_part(params, *map(np.int32, bounds), image, valid))
-
-    if folds == 1:
-        return vote_of_parts([segment_between((0, 1))])
-    segment_between((0, 0))  # no fold: a program that is not there yet is compiled once, and not by both threads
-    middle = (folds + 1) // 2
-    with ThreadPoolExecutor(2) as pool:
-        return vote_of_parts(list(pool.map(segment_between, [(0, middle), (middle, folds)])))
 
 
 def load(workdir, *, mirror: bool | None = None) -> Cascade:

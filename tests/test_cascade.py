@@ -1,6 +1,7 @@
 """The inference graph: mapped folds vote as single folds would."""
 
 import functools
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import jax
@@ -8,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cascade_jax import compilation
 from cascade_jax.inference import Cascade
 from cascade_jax.models import UNet, segment, segment_slices, segment_volume
-from cascade_jax.models.cascade import count_votes, most_probable, one_hot_prior, segment_folds
+from cascade_jax.models.cascade import count_votes, most_probable, one_hot_prior
 
 NETWORKS = (
     UNet((4, 8), ((3, 3),) * 2, ((1, 1), (2, 2))),
@@ -69,15 +71,19 @@ def test_a_cascade_computes_what_the_graph_says(params, folds, mirror):
     np.testing.assert_allclose(vote.probabilities, expected.probabilities, atol=1e-6)
 
 
-def test_only_the_folds_asked_for_are_computed(params):
-    image = jax.random.normal(jax.random.key(7), (4, 8, 8))
-    valid = jnp.ones(image.shape, bool)
-    part = jax.jit(functools.partial(segment_folds, NETWORKS))
-    priors, probabilities = part(params, 1, 2, image, valid)
-    whole = segment(NETWORKS, params, image, valid)
-    np.testing.assert_array_equal(priors[1], whole.fold_priors[1])
-    np.testing.assert_array_equal(most_probable(probabilities[1]), whole.fold_labels[1])
-    assert not np.asarray(priors)[[0, 2]].any() and not np.asarray(probabilities)[[0, 2]].any()
+def test_threads_that_segment_at_the_same_time_get_what_one_gets():
+    """At nnU-Net's size: two programs at once fill XLA's queues, and it then computes parts of convolutions wrongly."""
+    slices = UNet((32, 64, 128, 256, 512, 512), ((3, 3),) * 6, ((1, 1), *((2, 2),) * 5))
+    params = compilation.run_once(lambda key: slices.init(key, jnp.zeros((1, 32, 32, 1)))["params"], jax.random.key(0))
+    volumes = NETWORKS[1].init(jax.random.key(1), jnp.zeros((1, 4, 8, 8, 5)))["params"]
+    folds = jax.tree.map(lambda leaf: leaf[None], (params, volumes))
+    image = np.asarray(jax.random.normal(jax.random.key(2), (20, 256, 224)))
+    cascade = Cascade(None, (slices, NETWORKS[1]), folds, (), range(1))
+    example = SimpleNamespace(image=image, valid=np.ones(image.shape, bool))
+    alone = cascade.vote(example)
+    with ThreadPoolExecutor(2) as pool:
+        for vote in pool.map(cascade.vote, [example] * 2):
+            np.testing.assert_array_equal(vote.fold_priors, alone.fold_priors)
 
 
 def test_slices_of_padding_have_no_prior_and_the_others_their_own(params):

@@ -1,5 +1,6 @@
 """The inference graph: slices -> coarse labels -> volume -> labels, for every fold at once, and the folds' vote."""
 
+import functools
 import itertools
 from typing import Any, NamedTuple
 
@@ -155,36 +156,6 @@ def segment_fold(
     return prior, jnp.where(valid[..., None], probabilities, background)
 
 
-def segment_folds(
-    networks: tuple[UNet, UNet],
-    params: tuple[Any, Any],
-    first: jax.Array | int,
-    beyond: jax.Array | int,
-    image: jax.Array,
-    valid: jax.Array,
-    *,
-    mirror: bool = False,
-) -> tuple[jax.Array, jax.Array]:
-    """Both stages of the folds `first` to `beyond - 1`, one after another.
-
-    Args:
-        networks, params, image, valid, mirror: as for `segment`.
-        first, beyond: which folds; they may be traced.
-
-    Returns:
-        What `segment_fold` returns, with all folds along a new first axis; 0 for those that were not asked for.
-    """
-
-    def segment_next(fold, results):
-        result = segment_fold(networks, jax.tree.map(lambda leaf: leaf[fold], params), image, valid, mirror=mirror)
-        return jax.tree.map(lambda array, of_fold: array.at[fold].set(of_fold), results, result)
-
-    folds = len(jax.tree.leaves(params)[0])
-    priors = jnp.zeros((folds, *image.shape), jnp.uint8)
-    probabilities = jnp.zeros((*priors.shape, networks[1].num_classes))
-    return jax.lax.fori_loop(first, beyond, segment_next, (priors, probabilities))
-
-
 def vote(fold_priors: jax.Array, fold_probabilities: jax.Array) -> Vote:
     """The vote from what `segment_fold` returns for every fold, with the folds along the arrays' first axis."""
     fold_labels, probabilities = most_probable(fold_probabilities), jnp.mean(fold_probabilities, axis=0)
@@ -209,11 +180,9 @@ def segment(
         The folds' vote.
     """
 
-    def one_by_one(params):
-        return segment_folds(networks, params, 0, len(jax.tree.leaves(params)[0]), image, valid, mirror=mirror)
-
-    def mapped(params):
-        return jax.vmap(lambda params: segment_fold(networks, params, image, valid, mirror=mirror))(params)
+    def of_fold(params):
+        return segment_fold(networks, params, image, valid, mirror=mirror)
 
     # On a CPU nothing is gained by doing all at once but the memory of all.
+    one_by_one, mapped = functools.partial(jax.lax.map, of_fold), jax.vmap(of_fold)
     return vote(*jax.lax.platform_dependent(params, cpu=one_by_one, default=mapped))
