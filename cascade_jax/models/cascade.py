@@ -2,11 +2,14 @@
 
 import functools
 import itertools
+import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from cascade_jax.models import unet
 from cascade_jax.models.unet import UNet
 
 
@@ -39,38 +42,37 @@ def one_hot_prior(labels: jax.Array, num_classes: int) -> jax.Array:
     return jax.nn.one_hot(labels.astype(jnp.int32) - 1, num_classes - 1)
 
 
-def _probabilities(
-    network: UNet, params: Any, inputs: jax.Array, mirror: bool, *, images_at_once: bool = False
-) -> jax.Array:
-    """Softmax of the logits, averaged over all combinations of in-plane mirroring if `mirror` is set.
+def _averaged_over_mirror_images(function: Callable, inputs: jax.Array, mirror: bool) -> jax.Array:
+    """What `function` makes of the inputs, averaged over all combinations of in-plane mirroring if `mirror` is set.
 
-    The mirror images run one after another, in one loop: they cost time, not memory, and are compiled once. With
-    `images_at_once` they are one batch.
+    The mirror images run one after another, in one loop: they cost time, not memory, and are compiled once.
+
+    Args:
+        function: (..., height, width, channel) -> (..., height, width, class).
+        inputs: (..., height, width, channel).
+        mirror: whether to mirror.
     """
-
-    def probabilities(inputs):
-        return jax.nn.softmax(network.apply({"params": params}, inputs))
-
     if not mirror:
-        return probabilities(inputs)
-    plane = (inputs.ndim - 3, inputs.ndim - 2)
+        return function(inputs)
     mirrorings = list(itertools.product((False, True), repeat=2))
-    if images_at_once:
-        mirrored_axes = [tuple(itertools.compress(plane, mirrored)) for mirrored in mirrorings]
-        images = jnp.concatenate([jnp.flip(inputs, axes) for axes in mirrored_axes])
-        parts = jnp.split(probabilities(images), len(mirrored_axes))
-        return sum(jnp.flip(part, axes) for part, axes in zip(parts, mirrored_axes, strict=True)) / len(parts)
 
     def add(total, mirrored):
         def flip(array):
-            for axis, wanted in zip(plane, mirrored, strict=True):
+            for axis, wanted in zip((-3, -2), mirrored, strict=True):
                 array = jnp.where(wanted, jnp.flip(array, axis), array)
             return array
 
-        return total + flip(probabilities(flip(inputs))), None
+        return total + flip(function(flip(inputs))), None
 
-    total = jnp.zeros((*inputs.shape[:-1], network.num_classes))
+    total = jnp.zeros_like(jax.eval_shape(function, inputs))
     return jax.lax.scan(add, total, jnp.array(mirrorings))[0] / len(mirrorings)
+
+
+def _probabilities(network: UNet, params: Any, inputs: jax.Array, mirror: bool) -> jax.Array:
+    """Softmax of the logits, averaged over mirror images if `mirror` is set."""
+    return _averaged_over_mirror_images(
+        lambda inputs: jax.nn.softmax(network.apply({"params": params}, inputs)), inputs, mirror
+    )
 
 
 def segment_slices(network: UNet, params: Any, image: jax.Array, *, mirror: bool = False) -> jax.Array:
@@ -78,29 +80,75 @@ def segment_slices(network: UNet, params: Any, image: jax.Array, *, mirror: bool
     return _probabilities(network, params, image[..., None], mirror)
 
 
-def predict_prior(network: UNet, params: Any, image: jax.Array, valid: jax.Array, *, mirror: bool = False) -> jax.Array:
-    """Stage one's labels of one fold, uint8 (depth, height, width); 0 where there is padding.
+def _first_coarse_stage(network: UNet, size: tuple[int, int]) -> int:
+    """The first stage at which a slice of this size has fewer pixels than channels, else the last."""
+    pixels = math.prod(size)
+    for stage, (features, strides) in enumerate(zip(network.features, network.strides, strict=True)):
+        pixels //= math.prod(strides)
+        if stage and pixels < features:
+            return stage
+    return len(network.features) - 1
 
-    A CPU gains little from many slices at once. There they run one by one, each with its mirror images, and what is
-    padding is passed over.
+
+def _slice_by_slice(
+    network: UNet, params: Any, slices: jax.Array, first: jax.Array | int, beyond: jax.Array | int
+) -> jax.Array:
+    """What a CPU makes of the slices `first` to `beyond - 1`: their probabilities; 0 for all others.
+
+    At the fine stages they run one after another, so that what lies between two layers stays in the cache and padding
+    is passed over. At the coarse ones, where there are more weights to read than pixels, all run at once.
+
+    Args:
+        network: the 2D U-Net.
+        params: its parameters.
+        slices: (depth, height, width, channel).
+        first, beyond: which slices; they may be traced.
+
+    Returns:
+        float32 (depth, height, width, class).
     """
+    stages = range(len(network.features))
+    first_coarse = _first_coarse_stage(network, slices.shape[1:3])
+    fine, coarse = stages[:first_coarse], stages[first_coarse:]
+
+    # No condition in the loops: the compiler would then compute in every turn what depends on the weights alone.
+    def for_each_slice(function, arrays):
+        """`function` of every array's slice, a list of arrays."""
+
+        def write_next(index, results):
+            of_slice = function(*(jax.lax.dynamic_slice_in_dim(array, index, 1) for array in arrays))
+            return [
+                jax.lax.dynamic_update_slice_in_dim(result, part, index, 0)
+                for result, part in zip(results, of_slice, strict=True)
+            ]
+
+        results = [jnp.zeros(shape.shape, shape.dtype) for shape in jax.eval_shape(function, *arrays)]
+        return jax.lax.fori_loop(first, beyond, write_next, results)
+
+    def decode_finely(inputs, *skips):
+        maps = unet.decode(network, params, inputs, dict(zip(fine, skips, strict=True)))
+        return [jax.nn.softmax(unet.logits_of(network, params, maps))]
+
+    skips = for_each_slice(lambda image: unet.encode(network, params, image, fine), [slices])
+    *coarse_skips, bottom = unet.encode(network, params, skips[-1], coarse)
+    outputs = unet.decode(network, params, bottom, dict(zip(coarse[:-1], coarse_skips, strict=True)))
+    return for_each_slice(decode_finely, [outputs, *skips])[0]
+
+
+def predict_prior(network: UNet, params: Any, image: jax.Array, valid: jax.Array, *, mirror: bool = False) -> jax.Array:
+    """Stage one's labels of one fold, uint8 (depth, height, width); 0 where there is padding."""
 
     def at_once(image):
-        return most_probable(segment_slices(network, params, image, mirror=mirror))
+        return segment_slices(network, params, image, mirror=mirror)
 
-    def one_by_one(image):
+    def slice_by_slice(image):
         tissue = valid.any(axis=(1, 2))
         first, beyond = jnp.argmax(tissue), jnp.max(jnp.where(tissue, jnp.arange(1, len(image) + 1), 0))
+        probabilities = functools.partial(_slice_by_slice, network, params, first=first, beyond=beyond)
+        return _averaged_over_mirror_images(probabilities, image[..., None], mirror)
 
-        # No condition in the loop: the compiler would then compute in every turn what depends on the weights alone.
-        def segment_next(index, labels):
-            inputs = jax.lax.dynamic_slice_in_dim(image, index, 1)[..., None]
-            of_slice = most_probable(_probabilities(network, params, inputs, mirror, images_at_once=True))
-            return jax.lax.dynamic_update_slice_in_dim(labels, of_slice, index, 0)
-
-        return jax.lax.fori_loop(first, beyond, segment_next, jnp.zeros(image.shape, jnp.uint8))
-
-    return jnp.where(valid, jax.lax.platform_dependent(image, cpu=one_by_one, default=at_once), 0)
+    probabilities = jax.lax.platform_dependent(image, cpu=slice_by_slice, default=at_once)
+    return jnp.where(valid, most_probable(probabilities), 0)
 
 
 def segment_volume(

@@ -1,6 +1,6 @@
 """The U-Net of both stages: the length of a kernel size says whether it is a 2D or a 3D one."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -70,29 +70,75 @@ class UNet(nn.Module):
                 )
 
         skips, outputs = [], image.astype(self.dtype)
-        for stage, (features, kernel_size, strides) in enumerate(
-            zip(self.features, self.kernel_sizes, self.strides, strict=True)
-        ):
-            block = ConvolutionBlock(features, tuple(kernel_size), tuple(strides), self.dtype, name=f"encoder{stage}")
-            outputs = block(outputs)
+        for stage in range(len(self.features)):
+            outputs = _encoder(self, stage)(outputs)
             skips.append(outputs)
 
         logits = []
         for stage in reversed(range(len(self.features) - 1)):
-            upsampling = Upsampling(
-                self.features[stage], tuple(self.strides[stage + 1]), self.dtype, name=f"upsampling{stage}"
-            )
-            kernel_size = tuple(self.kernel_sizes[stage])
-            block = ConvolutionBlock(
-                self.features[stage], kernel_size, (1,) * len(kernel_size), self.dtype, name=f"decoder{stage}"
-            )
-            outputs = block(upsampling(outputs), skips[stage])
+            outputs = _decoder(self, stage)(_upsampling(self, stage)(outputs), skips[stage])
             if stage == 0 or deep_supervision:
-                head = nn.Dense(
-                    self.num_classes, dtype=jnp.float32, dot_general=product_of_voxels, name=f"logits{stage}"
-                )
-                logits.append(head(outputs))
+                logits.append(_head(self, stage)(outputs))
         return tuple(reversed(logits)) if deep_supervision else logits[-1]
+
+
+def _encoder(network: UNet, stage: int) -> ConvolutionBlock:
+    kernel_size, strides = tuple(network.kernel_sizes[stage]), tuple(network.strides[stage])
+    return ConvolutionBlock(network.features[stage], kernel_size, strides, network.dtype, name=f"encoder{stage}")
+
+
+def _upsampling(network: UNet, stage: int) -> Upsampling:
+    strides = tuple(network.strides[stage + 1])
+    return Upsampling(network.features[stage], strides, network.dtype, name=f"upsampling{stage}")
+
+
+def _decoder(network: UNet, stage: int) -> ConvolutionBlock:
+    kernel_size = tuple(network.kernel_sizes[stage])
+    strides = (1,) * len(kernel_size)
+    return ConvolutionBlock(network.features[stage], kernel_size, strides, network.dtype, name=f"decoder{stage}")
+
+
+def _head(network: UNet, stage: int) -> nn.Dense:
+    return nn.Dense(network.num_classes, dtype=jnp.float32, dot_general=product_of_voxels, name=f"logits{stage}")
+
+
+def _apply(module: nn.Module, params: Any, *inputs: jax.Array) -> jax.Array:
+    return module.apply({"params": params[module.name]}, *inputs)
+
+
+def encode(network: UNet, params: Any, inputs: jax.Array, stages: Iterable[int]) -> list[jax.Array]:
+    """A part of the network's encoder: the feature maps of each of the `stages`, from those of the stage before.
+
+    Args:
+        network: the U-Net.
+        params: its parameters.
+        inputs: (batch, *spatial, channel); for stage 0 the image.
+        stages: which ones, each after the one before.
+    """
+    maps = [inputs.astype(network.dtype)]
+    for stage in stages:
+        maps.append(_apply(_encoder(network, stage), params, maps[-1]))
+    return maps[1:]
+
+
+def decode(network: UNet, params: Any, inputs: jax.Array, skips: Mapping[int, jax.Array]) -> jax.Array:
+    """A part of the network's decoder: the feature maps of the finest of the stages in `skips`.
+
+    Args:
+        network: the U-Net.
+        params: its parameters.
+        inputs: (batch, *spatial, channel), feature maps of the stage below the coarsest in `skips`.
+        skips: what the encoder has made of each stage.
+    """
+    for stage in sorted(skips, reverse=True):
+        upsampled = _apply(_upsampling(network, stage), params, inputs)
+        inputs = _apply(_decoder(network, stage), params, upsampled, skips[stage])
+    return inputs
+
+
+def logits_of(network: UNet, params: Any, maps: jax.Array) -> jax.Array:
+    """float32 logits (batch, *spatial, num_classes) of the decoder's finest feature maps."""
+    return _apply(_head(network, 0), params, maps)
 
 
 def params_like(network: UNet, input_shape: Sequence[int]) -> Any:
