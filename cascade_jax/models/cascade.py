@@ -206,7 +206,9 @@ def segment_fold(
 
 def vote(fold_priors: jax.Array, fold_probabilities: jax.Array) -> Vote:
     """The vote from what `segment_fold` returns for every fold, with the folds along the arrays' first axis."""
-    fold_labels, probabilities = most_probable(fold_probabilities), jnp.mean(fold_probabilities, axis=0)
+    fold_labels = most_probable(fold_probabilities)
+    # Fold by fold: XLA's mean over a first axis takes a CPU ten times as long.
+    probabilities = sum(fold_probabilities[1:], fold_probabilities[0]) / len(fold_probabilities)
     labels, counts = count_votes(fold_labels, probabilities)
     return Vote(labels, counts, probabilities, fold_priors, fold_labels)
 
