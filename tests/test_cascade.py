@@ -72,7 +72,7 @@ def test_a_cascade_computes_what_the_graph_says(params, folds, mirror):
 
 
 def test_threads_that_segment_at_the_same_time_get_what_one_gets():
-    """At nnU-Net's size: two programs at once fill XLA's queues, and it then computes parts of convolutions wrongly."""
+    """At nnU-Net's size, where XLA on a CPU computes parts of convolutions wrongly when two programs run at once."""
     slices = UNet((32, 64, 128, 256, 512, 512), ((3, 3),) * 6, ((1, 1), *((2, 2),) * 5))
     params = compilation.run_once(lambda key: slices.init(key, jnp.zeros((1, 32, 32, 1)))["params"], jax.random.key(0))
     volumes = NETWORKS[1].init(jax.random.key(1), jnp.zeros((1, 4, 8, 8, 5)))["params"]
