@@ -56,6 +56,13 @@ WIDE = [
     ((4, 128, 64, 64), (3, 3), 72),  # more than a cache holds: in parts
     ((1, 6, 96, 64, 64), (1, 3, 3), 64),
     ((3, 128, 96, 64), (3, 3), 64),
+    ((2, 18, 12, 32), (3, 3), 40),
+]
+# The same with strides within the slices.
+WIDE_STRIDED = [
+    ((1, 5, 32, 16, 64), (3, 3, 3), 72),
+    ((1, 9, 33, 19, 128), (3, 3, 3), 130),  # sizes that the strides do not divide, and a tile that is not full
+    ((2, 4, 16, 28, 130), (3, 3, 3), 128),
 ]
 
 
@@ -108,6 +115,7 @@ def test_a_chosen_lowering_is_the_one_that_is_traced(request):
     ("lowering", "shape", "kernel_size", "strides", "features"),
     [("cpu", *case, 4) for case in CASES]
     + [("cpu", shape, kernel_size, (1,) * len(kernel_size), features) for shape, kernel_size, features in WIDE]
+    + [("cpu", shape, kernel_size, (1, 2, 2), features) for shape, kernel_size, features in WIDE_STRIDED]
     + [("cuda", *case, 4) for case in CASES if len(case[1]) == 3],
     indirect=["lowering"],
 )

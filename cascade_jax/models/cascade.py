@@ -2,14 +2,13 @@
 
 import functools
 import itertools
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from cascade_jax.models import unet
+from cascade_jax.models import slices
 from cascade_jax.models.unet import UNet
 
 
@@ -80,61 +79,6 @@ def segment_slices(network: UNet, params: Any, image: jax.Array, *, mirror: bool
     return _probabilities(network, params, image[..., None], mirror)
 
 
-def _first_coarse_stage(network: UNet, size: tuple[int, int]) -> int:
-    """The first stage at which a slice of this size has fewer pixels than channels, else the last."""
-    pixels = math.prod(size)
-    for stage, (features, strides) in enumerate(zip(network.features, network.strides, strict=True)):
-        pixels //= math.prod(strides)
-        if stage and pixels < features:
-            return stage
-    return len(network.features) - 1
-
-
-def _slice_by_slice(
-    network: UNet, params: Any, slices: jax.Array, first: jax.Array | int, beyond: jax.Array | int
-) -> jax.Array:
-    """What a CPU makes of the slices `first` to `beyond - 1`: their probabilities; 0 for all others.
-
-    At the fine stages they run one after another, so that what lies between two layers stays in the cache and padding
-    is passed over. At the coarse ones, where there are more weights to read than pixels, all run at once.
-
-    Args:
-        network: the 2D U-Net.
-        params: its parameters.
-        slices: (depth, height, width, channel).
-        first, beyond: which slices; they may be traced.
-
-    Returns:
-        float32 (depth, height, width, class).
-    """
-    stages = range(len(network.features))
-    first_coarse = _first_coarse_stage(network, slices.shape[1:3])
-    fine, coarse = stages[:first_coarse], stages[first_coarse:]
-
-    # No condition in the loops: the compiler would then compute in every turn what depends on the weights alone.
-    def for_each_slice(function, arrays):
-        """`function` of every array's slice, a list of arrays."""
-
-        def write_next(index, results):
-            of_slice = function(*(jax.lax.dynamic_slice_in_dim(array, index, 1) for array in arrays))
-            return [
-                jax.lax.dynamic_update_slice_in_dim(result, part, index, 0)
-                for result, part in zip(results, of_slice, strict=True)
-            ]
-
-        results = [jnp.zeros(shape.shape, shape.dtype) for shape in jax.eval_shape(function, *arrays)]
-        return jax.lax.fori_loop(first, beyond, write_next, results)
-
-    def decode_finely(inputs, *skips):
-        maps = unet.decode(network, params, inputs, dict(zip(fine, skips, strict=True)))
-        return [jax.nn.softmax(unet.logits_of(network, params, maps))]
-
-    skips = for_each_slice(lambda image: unet.encode(network, params, image, fine), [slices])
-    *coarse_skips, bottom = unet.encode(network, params, skips[-1], coarse)
-    outputs = unet.decode(network, params, bottom, dict(zip(coarse[:-1], coarse_skips, strict=True)))
-    return for_each_slice(decode_finely, [outputs, *skips])[0]
-
-
 def predict_prior(network: UNet, params: Any, image: jax.Array, valid: jax.Array, *, mirror: bool = False) -> jax.Array:
     """Stage one's labels of one fold, uint8 (depth, height, width); 0 where there is padding."""
 
@@ -144,7 +88,7 @@ def predict_prior(network: UNet, params: Any, image: jax.Array, valid: jax.Array
     def slice_by_slice(image):
         tissue = valid.any(axis=(1, 2))
         first, beyond = jnp.argmax(tissue), jnp.max(jnp.where(tissue, jnp.arange(1, len(image) + 1), 0))
-        probabilities = functools.partial(_slice_by_slice, network, params, first=first, beyond=beyond)
+        probabilities = functools.partial(slices.segment_slices, network, params, first=first, beyond=beyond)
         return _averaged_over_mirror_images(probabilities, image[..., None], mirror)
 
     probabilities = jax.lax.platform_dependent(image, cpu=slice_by_slice, default=at_once)
@@ -166,8 +110,15 @@ def segment_volume(
     Returns:
         float32 probabilities (depth, height, width, class).
     """
+
+    def at_once(inputs):
+        return _probabilities(network, params, inputs[None], mirror)[0]
+
+    def slice_by_slice(inputs):
+        return _averaged_over_mirror_images(functools.partial(slices.segment_volume, network, params), inputs, mirror)
+
     inputs = jnp.concatenate([image[..., None], one_hot_prior(prior, network.num_classes)], axis=-1)
-    return _probabilities(network, params, inputs[None], mirror)[0]
+    return jax.lax.platform_dependent(inputs, cpu=slice_by_slice, default=at_once)
 
 
 def count_votes(fold_labels: jax.Array, probabilities: jax.Array) -> tuple[jax.Array, jax.Array]:

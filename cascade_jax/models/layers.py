@@ -196,13 +196,35 @@ def _spatial_mean(values: jax.Array) -> jax.Array:
     return jnp.mean(values, tuple(range(1, values.ndim - 1)), keepdims=True)
 
 
-def _statistics(inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """float32 mean and reciprocal standard deviation, (batch, 1, ..., channel), in one pass over memory."""
+def moments(inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """float32 spatial means of the inputs and of their squares, (batch, 1, ..., channel), in one pass over memory."""
     values = inputs.astype(jnp.float32)
-    mean = _spatial_mean(values)
+    return _spatial_mean(values), _spatial_mean(values * values)
+
+
+def _statistics(mean: jax.Array, mean_of_squares: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Mean and reciprocal standard deviation, from the moments."""
     # Rounding can take the difference a hair below zero.
-    variance = jnp.maximum(_spatial_mean(values * values) - mean * mean, 0.0)
+    variance = jnp.maximum(mean_of_squares - mean * mean, 0.0)
     return mean, jax.lax.rsqrt(variance + _EPSILON)
+
+
+def _normalized_and_activated(inputs, scale, bias, mean, deviation_reciprocal):
+    factor = scale * deviation_reciprocal
+    normalized = inputs.astype(jnp.float32) * factor + (bias - mean * factor)
+    return jnp.where(normalized >= 0, normalized, _SLOPE * normalized).astype(inputs.dtype)
+
+
+def normalize_by_moments(
+    inputs: jax.Array, mean: jax.Array, mean_of_squares: jax.Array, scale: jax.Array, bias: jax.Array
+) -> jax.Array:
+    """`normalize_and_activate` with moments that are known already, such as those of the volume a slice belongs to.
+
+    Args:
+        inputs, scale, bias: as for `normalize_and_activate`.
+        mean, mean_of_squares: what `moments` returns.
+    """
+    return _normalized_and_activated(inputs, scale, bias, *_statistics(mean, mean_of_squares))
 
 
 @jax.custom_vjp
@@ -224,10 +246,8 @@ def normalize_and_activate(inputs: jax.Array, scale: jax.Array, bias: jax.Array)
 
 
 def _normalize_and_activate_forward(inputs, scale, bias):
-    mean, deviation_reciprocal = _statistics(inputs)
-    factor = scale * deviation_reciprocal
-    normalized = inputs.astype(jnp.float32) * factor + (bias - mean * factor)
-    outputs = jnp.where(normalized >= 0, normalized, _SLOPE * normalized).astype(inputs.dtype)
+    mean, deviation_reciprocal = _statistics(*moments(inputs))
+    outputs = _normalized_and_activated(inputs, scale, bias, mean, deviation_reciprocal)
     return outputs, (inputs, scale, bias, mean, deviation_reciprocal)
 
 

@@ -134,39 +134,45 @@ class _Tiling(NamedTuple):
     tile: int
 
 
-class _DepthTiling(NamedTuple):
-    """How to choose a tiling along the depth.
+class _Worth(NamedTuple):
+    """Where Winograd's filtering pays, in a forward pass or an input gradient.
 
     Attributes:
-        tiles: the sizes to choose from; that with the fewest products is taken, those beyond the last slice included.
-        least_height: of the slices.
+        fewest_channels: from how many on along the height.
+        depth_tiles: the sizes to choose from along the depth; that with the fewest products is taken, those beyond the
+            last slice included.
+        least_height: of slices that are filtered along the depth.
     """
 
-    tiles: tuple[int, ...]
+    fewest_channels: int
+    depth_tiles: tuple[int, ...]
     least_height: int
 
-    def __call__(self, volumes: jax.Array) -> _Tiling:
-        return _Tiling(1, min(self.tiles, key=lambda tile: -(-volumes.shape[1] // tile) * (tile + 2)))
+    def depth_tiling(self, volumes: jax.Array) -> _Tiling:
+        return _Tiling(1, min(self.depth_tiles, key=lambda tile: -(-volumes.shape[1] // tile) * (tile + 2)))
 
 
 # Larger tiles have more filters: in training's step they take memory that the step needs, and gain a hundredth.
-_IN_TRAINING, _IN_INFERENCE = _DepthTiling((2,), 32), _DepthTiling((2, 4, 5), 16)
+_IN_TRAINING, _IN_INFERENCE = _Worth(64, (2,), 32), _Worth(32, (2, 4, 5), 16)
 
 
 def _tiling(
-    inputs: jax.Array, kernel_shape: tuple[int, ...], strides: tuple[int, ...], along_depth: _DepthTiling
+    inputs: jax.Array, kernel_shape: tuple[int, ...], strides: tuple[int, ...], worth: _Worth
 ) -> _Tiling | None:
     """For the forward pass and the input gradient, where both axes gain: the depth first, then the height."""
     height_axis = len(strides) - 1
     height, fewest = inputs.shape[height_axis], min(kernel_shape[-2:])
-    if max(strides) > 1 or fewest < 64 or inputs.dtype != jnp.float32:
+    if fewest < worth.fewest_channels or inputs.dtype != jnp.float32:
         return None
-    if math.prod(inputs.shape[:-1]) < max(kernel_shape[-2:]):
+    if math.prod(inputs.shape[:-1]) < max(kernel_shape[-2:]) * math.prod(strides):
         return None  # with so few voxels, combining the filters' taps costs more than it saves
-    if len(strides) == 3 and kernel_shape[0] == 3 and inputs.shape[1] >= 4 and height >= along_depth.least_height:
+    if len(strides) == 3 and kernel_shape[0] == 3 and inputs.shape[1] >= 4 and height >= worth.least_height:
+        tiling = worth.depth_tiling(inputs)
+        if max(strides) > 1:  # there are four times as many inputs to combine, and small tiles save too little for it
+            return tiling if strides[0] == 1 and fewest >= 64 and tiling.tile >= 4 else None
         # Along the depth there is nothing to go over in parts that stay in the cache.
-        return along_depth(inputs) if fewest >= 128 or inputs.size <= _CACHED_VOLUME else None
-    if kernel_shape[-4] == 3 and height >= 16:
+        return tiling if fewest >= 128 or (fewest >= 64 and inputs.size <= _CACHED_VOLUME) else None
+    if kernel_shape[-4] == 3 and height >= 16 and max(strides) == 1:
         return _Tiling(height_axis, 4)
     return None
 
@@ -189,7 +195,7 @@ def _kernel_gradient_tiling(
     if kernel_shape[-4] == 3 and height >= 16 and fewest >= (256 if taps_along_depth else 128):
         return _Tiling(height_axis, 4)
     if taps_along_depth and inputs.shape[1] >= 4 and fewest >= 64:
-        return _IN_TRAINING(inputs)
+        return _IN_TRAINING.depth_tiling(inputs)
     return None
 
 
@@ -206,13 +212,13 @@ _CPU_DIRECT = _slice_by_slice(
 
 
 def _cpu_forward(
-    inputs: jax.Array, kernel: jax.Array, strides: tuple[int, ...], along_depth: _DepthTiling = _IN_TRAINING
+    inputs: jax.Array, kernel: jax.Array, strides: tuple[int, ...], worth: _Worth = _IN_TRAINING
 ) -> jax.Array:
+    direct = functools.partial(_cpu_forward, strides=strides, worth=worth)
     if len(strides) == 3 and kernel.shape[0] == strides[0] == 1:
-        outputs = _cpu_forward(_slices(inputs), kernel[0], strides[1:])
+        outputs = direct(_slices(inputs), kernel[0], strides=strides[1:])
         return outputs.reshape(*inputs.shape[:2], *outputs.shape[1:])
-    if tiling := _tiling(inputs, kernel.shape, strides, along_depth):
-        direct = functools.partial(_cpu_forward, strides=strides)
+    if tiling := _tiling(inputs, kernel.shape, strides, worth):
         at_once = _cached_slices(inputs) if len(strides) == 2 else None
         return winograd.convolve(inputs, kernel, *tiling, direct, at_once)
     return _CPU_DIRECT.forward(inputs, kernel, strides)
@@ -223,7 +229,7 @@ def _cpu_input_gradient(
 ) -> jax.Array:
     # The taps of a kernel that has to be turned round cost still more to combine.
     voxels_enough = math.prod(gradient.shape[:-1]) >= 3 * max(kernel.shape[-2:])
-    if voxels_enough and _tiling(gradient, kernel.shape, strides, _IN_TRAINING):
+    if voxels_enough and max(strides) == 1 and _tiling(gradient, kernel.shape, strides, _IN_TRAINING):
         flipped = jnp.flip(kernel, range(kernel.ndim - 2)).swapaxes(-1, -2)
         return _cpu_forward(gradient, flipped, strides)
     return _CPU_DIRECT.input_gradient(gradient, kernel, strides, input_shape)
@@ -248,7 +254,7 @@ def _cpu_kernel_gradient(
 LOWERINGS = {
     "cpu": Lowering(
         _cpu_forward,
-        functools.partial(_cpu_forward, along_depth=_IN_INFERENCE),
+        functools.partial(_cpu_forward, worth=_IN_INFERENCE),
         _cpu_input_gradient,
         _cpu_kernel_gradient,
     ),
