@@ -121,9 +121,8 @@ def _decode_flat_stage(
     """
     features, dtype = network.features[stage], network.dtype
     upsampling = layers.Upsampling(features, tuple(network.strides[stage + 1][1:]), dtype)
-    block = params[f"decoder{stage}"]
-    kernels = [block[f"Convolution_{index}"]["kernel"][0].astype(dtype) for index in range(2)]
-    norms = [block[f"NormalizationAndActivation_{index}"] for index in range(2)]
+    kernels, norms = zip(*unet.layers_of_block(params[f"decoder{stage}"]), strict=True)
+    kernels = [kernel[0].astype(dtype) for kernel in kernels]
 
     def with_moments(outputs):
         return [outputs, *layers.moments(outputs)]

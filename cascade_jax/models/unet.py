@@ -27,6 +27,13 @@ class ConvolutionBlock(nn.Module):
         return inputs[0]
 
 
+def layers_of_block(params: Any) -> list[tuple[jax.Array, Any]]:
+    """The kernels of a `ConvolutionBlock`, each with its norm's `scale` and `bias`, in the order of their use."""
+    return [
+        (params[f"Convolution_{index}"]["kernel"], params[f"NormalizationAndActivation_{index}"]) for index in (0, 1)
+    ]
+
+
 class UNet(nn.Module):
     """nnU-Net's plain convolutional U-Net (Isensee et al. 2021), channels last.
 
