@@ -10,10 +10,23 @@ from pathlib import Path
 import numpy as np
 
 from cascade_jax.data import emidec
-from cascade_jax.data.case import CaseError, number_of_cases
+from cascade_jax.data.case import (
+    BACKGROUND,
+    CAVITY,
+    INFARCTION,
+    MYOCARDIUM,
+    NO_REFLOW,
+    CaseError,
+    number_of_cases,
+)
 from cascade_jax.data.files import make_writable_folder, replacing
+from cascade_jax.data.labels import EMIDEC, LabelTable, spoken
 from cascade_jax.progress import Progress
 from cascade_jax.quantify import Quantities, quantify
+
+_LEAST_OUTSIDE = 0.3  # of muscle's border with background and cavity; where muscle surrounds, more than half
+_LARGE_INFARCT = 0.3  # of the muscle
+_LEAST_CONTACT = 0.01  # of the infarct's border
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,6 +163,7 @@ def _quantify_case(
     orientation: Orientation,
 ) -> Quantities:
     mask, spacing = emidec.read_labels(contour)
+    _refuse_other_tables(contour, mask)
     image = None
     if images is not None:
         if name not in files:
@@ -169,8 +183,61 @@ def _quantify_case(
     )
 
 
+def _refuse_other_tables(path: Path, labels: np.ndarray) -> None:
+    """Refuses labels that, read by the challenge's table, are no heart whose muscle surrounds its cavity.
+
+    Files do not say by which table they are labelled. The limits are far from any heart: in the 70 real cases that were
+    tried, more than half of the muscle's border is with the background, and an infarct of more than a fifth of the
+    muscle touches the cavity with 30 % of its border.
+
+    Args:
+        path: of the labels.
+        labels: (depth, height, width).
+
+    Raises:
+        CaseError: there is a cavity but no muscle, the cavity surrounds the muscle, or a large infarct nowhere reaches
+            the cavity.
+    """
+    labels = np.pad(labels, ((0, 0), (1, 1), (1, 1)))  # a heart may touch the edge
+    fault = None
+    if CAVITY in labels and not (labels >= MYOCARDIUM).any():
+        fault = f"it holds a cavity ({CAVITY}) and no muscle"
+    labels = labels[(labels == CAVITY).any((1, 2)) & (labels >= MYOCARDIUM).any((1, 2))]
+    cavity, muscle, infarct = labels == CAVITY, labels >= MYOCARDIUM, labels >= INFARCTION
+    outside, inside = _touching(muscle, labels == BACKGROUND), _touching(muscle, cavity)
+    if outside < _LEAST_OUTSIDE * (outside + inside):
+        fault = f"the cavity ({CAVITY}) surrounds the muscle ({MYOCARDIUM} to {NO_REFLOW})"
+    large = infarct.sum() > _LARGE_INFARCT * muscle.sum()
+    if large and _touching(infarct, cavity) < _LEAST_CONTACT * _touching(infarct, ~infarct):
+        fault = f"a large infarct ({INFARCTION} and {NO_REFLOW}) lies away from the cavity ({CAVITY})"
+    if fault:
+        raise CaseError(path, f"is not labelled as the challenge is: {fault}")
+
+
+def _touching(one: np.ndarray, other: np.ndarray) -> int:
+    """How many sides the voxels of two masks (depth, height, width) share in the plane."""
+    rows = np.count_nonzero(one[:, 1:] & other[:, :-1]) + np.count_nonzero(one[:, :-1] & other[:, 1:])
+    columns = np.count_nonzero(one[:, :, 1:] & other[:, :, :-1]) + np.count_nonzero(one[:, :, :-1] & other[:, :, 1:])
+    return rows + columns
+
+
+def check_table(table: LabelTable, source) -> None:
+    """Refuses labels of another table than the challenge's, which these quantities are of.
+
+    Args:
+        table: the labels' table.
+        source: what it was read from, to be named.
+
+    Raises:
+        CaseError: it is another table.
+    """
+    if table != EMIDEC:
+        has, needed = (", ".join(map(spoken, names)) for names in (table.names, EMIDEC.names))
+        raise CaseError(source, f"has the labels {has}; only {needed} can be measured")
+
+
 def _write_table(path: Path, rows: Sequence[Mapping]) -> None:
-    """Writes rows of the same columns as CSV; NaN becomes an empty field."""
+    """Writes rows of the same columns as CSV; NaN and None become empty fields."""
     with replacing(path) as partial, partial.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(list(rows[0]) if rows else ["case"])
@@ -179,6 +246,8 @@ def _write_table(path: Path, rows: Sequence[Mapping]) -> None:
 
 
 def _field(value) -> str:
+    if value is None:
+        return ""
     if isinstance(value, float):
         return "" if np.isnan(value) else f"{value:.4g}"
     return str(value)

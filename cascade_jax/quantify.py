@@ -6,7 +6,7 @@ together, "infarct" 3 and 4: no-reflow is dead too.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -78,17 +78,16 @@ def endocardial_extent(measured: Spokes, slice_distance: float, chosen: np.ndarr
         chosen: bool (slice, spoke); None means all.
 
     Returns:
-        `endocardium_cm2`, `infarct_endocardium_cm2`, and `infarct_endocardium_percent` (NaN without endocardium).
+        `endocardium_cm2`, `infarct_endocardium_cm2`, `infarct_endocardium_percent`; all NaN without endocardium, as in
+        slices without a cavity.
     """
     areas = endocardial_lengths(measured) * slice_distance / 100
     areas = areas if chosen is None else areas * chosen
-    total, infarcted = areas.sum(), areas[measured.at_endocardium].sum()
-    share = 100 * infarcted / total if total else np.nan
-    return {
-        "endocardium_cm2": float(total),
-        "infarct_endocardium_cm2": float(infarcted),
-        "infarct_endocardium_percent": float(share),
-    }
+    total, infarcted = float(areas.sum()), float(areas[measured.at_endocardium].sum())
+    names = ("endocardium_cm2", "infarct_endocardium_cm2", "infarct_endocardium_percent")
+    if not total:
+        return dict.fromkeys(names, np.nan)
+    return dict(zip(names, (total, infarcted, 100 * infarcted / total), strict=True))
 
 
 def wall_figures(measured: Spokes, chosen: np.ndarray | None = None) -> dict[str, float]:
@@ -103,8 +102,8 @@ def wall_figures(measured: Spokes, chosen: np.ndarray | None = None) -> dict[str
         chosen: bool (slice, spoke); None means all.
 
     Returns:
-        `wall_thickness_mm` (mean), `transmurality_mean_percent` (over the spokes that meet infarct; 0 if none does) and
-        `transmurality_max_percent`; NaN where no spoke meets muscle.
+        `wall_thickness_mm` (mean), `transmurality_mean_percent` (over the spokes that meet infarct; NaN if none does)
+        and `transmurality_max_percent`; NaN where no spoke meets a wall, as in slices without a cavity.
     """
     chosen = np.isfinite(measured.thickness) & (True if chosen is None else chosen)
     if not chosen.any():
@@ -113,7 +112,7 @@ def wall_figures(measured: Spokes, chosen: np.ndarray | None = None) -> dict[str
     infarcted = transmurality[transmurality > 0]
     return {
         "wall_thickness_mm": float(measured.thickness[chosen].mean()),
-        "transmurality_mean_percent": float(infarcted.mean()) if infarcted.size else 0.0,
+        "transmurality_mean_percent": float(infarcted.mean()) if infarcted.size else np.nan,
         "transmurality_max_percent": float(transmurality.max()),
     }
 
@@ -125,7 +124,7 @@ class Quantities:
     Attributes:
         case: of the whole heart.
         slices: one dict for each slice with muscle; `slice` counts from 1, as viewers and the report do.
-        segments: one dict for each AHA segment that the stack reaches.
+        segments: one dict for each AHA segment that the stack reaches; none if fewer than three slices have a cavity.
     """
 
     case: dict
@@ -149,8 +148,11 @@ def quantify(
         labels: (x, y, slice).
         spacing: mm along (x, y, slice).
         image: same shape: for the threshold methods, and to find the right ventricle.
-        insertion: angle of the right ventricle's anterior insertion, degrees; None looks for it in the image. Where
-            that fails, segments are counted from the stack's x axis, and `segments_from` of the case says so.
+        insertion: angle of the right ventricle's anterior insertion, degrees; None looks for both insertions in the
+            image (`aha.find_insertions`). Where that fails, segments are counted from the stack's x axis, and their
+            names say nothing of where they lie. `segments_from` of the case and of each segment says what they are
+            counted from ("given", "right ventricle", "x axis", or "none" where there are no segments), and
+            `right_ventricle` of the case whether it was "found", "not found" or "not looked for".
         base_first: whether the first slice is the most basal one; None takes the end with the larger ventricle.
         mirrored: whether the slices are mirrored, against the view from the apex; None tells it from `right_handed`.
         right_handed: whether the axes (x, y, slice) are right-handed in the patient, from which it follows whether the
@@ -181,23 +183,37 @@ def quantify(
         insertion = None if insertion is None else -insertion % 360
     measured = spokes(labels, spacing)
     ring = aha.rings(labels, base_first=base_first)
-    source = "given"
-    if insertion is None:
-        if image is not None:
-            insertion = aha.find_insertion(np.asarray(image), labels, spacing, ring, measured)
-        source = "right ventricle" if insertion is not None else "x axis"
+    found, sought = None, insertion is None and image is not None
+    if sought:
+        found = aha.find_insertions(np.asarray(image), labels, spacing, ring, measured)
+    source = "given" if insertion is not None else "x axis" if found is None else "right ventricle"
+    if found is not None:
+        insertion = found.anterior
+    if not any(ring):
+        source = "none"
     segment = aha.segment_of(labels, ring, insertion or 0.0, spacing)
     spoke_segment = np.zeros((labels.shape[2], SPOKES), np.uint8)
     for index, name in enumerate(ring):
         if name is not None:
             spoke_segment[index] = aha.segment_at(spoke_angles(), name, insertion or 0.0)
 
+    def as_stored(angle: float | None) -> float:
+        """An angle in the slices as they came; NaN for None."""
+        return np.nan if angle is None else float(-angle % 360 if mirrored else angle)
+
     case = volumes(labels, spacing) | wall_figures(measured) | endocardial_extent(measured, spacing[2])
     if image is not None:
-        case |= _threshold_figures(np.asarray(image), labels, spacing)
-    shown = np.nan if insertion is None else (-insertion % 360 if mirrored else insertion)
-    case |= {"segments_from": source, "insertion_degrees": shown}
-    case |= {"mirrored": "unknown" if mirrored is None else "yes" if mirrored else "no"}
+        remote = thresholds.remote_region(np.asarray(image), labels, spacing)
+        case |= _threshold_figures(np.asarray(image), labels, spacing, remote)
+        case |= _remote_figures(remote, as_stored, bool(mirrored))
+    case |= {
+        "segments_from": source,
+        "right_ventricle": "not looked for" if not sought else "not found" if found is None else "found",
+        "insertion_degrees": as_stored(insertion),
+        "inferior_insertion_degrees": as_stored(None if found is None else found.inferior),
+        "base_first": "unknown" if source == "none" else "yes" if base_first else "no",
+        "mirrored": "unknown" if mirrored is None else "yes" if mirrored else "no",
+    }
 
     slices = []
     for index in np.flatnonzero((labels >= MYOCARDIUM).any(axis=(0, 1))):
@@ -212,20 +228,75 @@ def quantify(
         figures = {name: value for name, value in figures.items() if name != "cavity_ml"}
         figures |= wall_figures(measured, spoke_segment == number)
         figures |= endocardial_extent(measured, spacing[2], spoke_segment == number)
-        segments.append({"segment": int(number), "name": aha.SEGMENT_NAMES[int(number)]} | figures)
+        named = {"segment": int(number), "name": aha.SEGMENT_NAMES[int(number)], "segments_from": source}
+        segments.append(named | figures)
     return Quantities(case, slices, segments)
 
 
-def _threshold_figures(image: np.ndarray, labels: np.ndarray, spacing: Sequence[float]) -> dict[str, float]:
-    """The infarct's volume by each threshold method, ml; NaN without a remote region, and by half maximum also where no
-    wall is three voxels thick."""
+def _threshold_figures(
+    image: np.ndarray, labels: np.ndarray, spacing: Sequence[float], remote: thresholds.RemoteRegion | None
+) -> dict:
+    """The infarct's volume by each threshold method, ml; NaN where a method cannot measure it, and why.
+
+    An n-SD threshold above the blood, which is brighter than muscle, would miss an infarct as bright as blood, as most
+    are: 0 ml would say nothing of the heart.
+
+    Returns:
+        `infarct_2sd_ml` to `infarct_6sd_ml`, `infarct_sd_reason`, `infarct_fwhm_ml`, `infarct_fwhm_reason`; the reasons
+        are empty where all values are there.
+    """
     voxel_ml = float(np.prod(spacing)) / 1000
-    remote = thresholds.remote_muscle(image, labels, spacing)
-    figures = {f"infarct_{count}sd_ml": np.nan for count in DEVIATIONS} | {"infarct_fwhm_ml": np.nan}
-    if remote.any():
-        for count in DEVIATIONS:
-            mask = thresholds.above_deviations(image, labels, remote, count)
+    figures: dict = {f"infarct_{count}sd_ml": np.nan for count in DEVIATIONS}
+    unknown = figures | {"infarct_sd_reason": "", "infarct_fwhm_ml": np.nan, "infarct_fwhm_reason": ""}
+    if remote is None:
+        reason = "no remote region: nowhere enough muscle around a cavity"
+        return unknown | {"infarct_sd_reason": reason, "infarct_fwhm_reason": reason}
+    blood = float(np.median(image[labels == CAVITY]))
+    too_high = [count for count in DEVIATIONS if remote.mean < blood <= remote.mean + count * remote.deviation]
+    for count in DEVIATIONS:
+        if count not in too_high:
+            mask = thresholds.above_deviations(image, labels, remote.mask, count)
             figures[f"infarct_{count}sd_ml"] = float(mask.sum() * voxel_ml)
-    if remote.any() and thresholds.inner_muscle(labels).any():
-        figures["infarct_fwhm_ml"] = float(thresholds.above_half_maximum(image, labels, remote).sum() * voxel_ml)
-    return figures
+    reason = f"{_listed(too_high)} SD above remote muscle is brighter than the blood" if too_high else ""
+    return figures | {"infarct_sd_reason": reason} | _half_maximum_figures(image, labels, voxel_ml, remote)
+
+
+def _half_maximum_figures(
+    image: np.ndarray, labels: np.ndarray, voxel_ml: float, remote: thresholds.RemoteRegion
+) -> dict:
+    if not thresholds.inner_muscle(labels).any():
+        return {"infarct_fwhm_ml": np.nan, "infarct_fwhm_reason": "the wall is nowhere three voxels thick"}
+    _, deviations = thresholds.half_maximum(image, labels, remote.mask)
+    if deviations <= thresholds.LEAST_DEVIATIONS:
+        reason = (
+            f"half the maximum lies {deviations:.2f} SD above remote muscle, where {thresholds.LEAST_DEVIATIONS} tell "
+            "infarct from noise: no infarct, or too little contrast"
+        )
+        return {"infarct_fwhm_ml": np.nan, "infarct_fwhm_reason": reason}
+    mask = thresholds.above_half_maximum(image, labels, remote.mask)
+    return {"infarct_fwhm_ml": float(mask.sum() * voxel_ml), "infarct_fwhm_reason": ""}
+
+
+def _remote_figures(
+    remote: thresholds.RemoteRegion | None, as_stored: Callable[[float], float], mirrored: bool
+) -> dict:
+    """Where the remote region lies and what its signal is, one for the whole stack.
+
+    Returns:
+        `remote_from_degrees` and `remote_to_degrees` (counter-clockwise in the slices as they came), `remote_slices`
+        (the first and the last, from 1), `remote_voxels`, `remote_mean`, `remote_sd` in the image's unit, and
+        `remote_statistics`, which says that mean and SD are of all slices together.
+    """
+    names = ("remote_from_degrees", "remote_to_degrees", "remote_slices", "remote_voxels", "remote_mean", "remote_sd")
+    if remote is None:
+        return dict.fromkeys(names, np.nan) | {"remote_slices": "", "remote_voxels": 0, "remote_statistics": ""}
+    ends = [as_stored(angle) for angle in (remote.start, remote.stop)]
+    values = (f"{remote.slices[0]}-{remote.slices[-1]}", remote.voxels, remote.mean, remote.deviation)
+    figures = dict(zip(names, (*(ends[::-1] if mirrored else ends), *values), strict=True))
+    return figures | {"remote_statistics": "pooled over slices"}
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    """In words: "5", "4 and 5", "4, 5 and 6"."""
+    words = [str(number) for number in numbers]
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

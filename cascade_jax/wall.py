@@ -22,7 +22,8 @@ class Spokes:
     """Radial profiles of every slice: 180 spokes from the ventricle's centre, spoke i at 2 i + 1 degrees.
 
     Attributes:
-        thickness: float (slice, spoke), length of the spoke in the wall's muscle, mm; NaN where it meets none.
+        thickness: float (slice, spoke), length of the spoke in the wall's muscle, mm; NaN where it meets none and in
+            slices without a cavity.
         infarct: float (slice, spoke), its length in infarct, mm; NaN like `thickness`.
         endocardium: float (slice, spoke), where it enters the muscle, mm from the centre; NaN like `thickness`.
         at_endocardium: bool (slice, spoke), whether it enters infarct there.
@@ -32,6 +33,11 @@ class Spokes:
     infarct: np.ndarray
     endocardium: np.ndarray
     at_endocardium: np.ndarray
+
+    @property
+    def epicardium(self) -> np.ndarray:
+        """float (slice, spoke), where the spoke leaves the muscle, mm from the centre; NaN without muscle."""
+        return self.endocardium + self.thickness
 
     @property
     def transmurality(self) -> np.ndarray:
@@ -114,6 +120,8 @@ def spokes(labels: np.ndarray, spacing: Sequence[float]) -> Spokes:
     The infarct's share of a spoke's muscle is the local transmurality: the transmural extent of infarction (Kim et al.
     2000, N Engl J Med 343:1445-1453), on radial chords.
 
+    A slice without a cavity has no wall to be measured, its muscle being no ring, and NaN throughout.
+
     Args:
         labels: (x, y, slice).
         spacing: mm along (x, y, slice).
@@ -125,7 +133,7 @@ def spokes(labels: np.ndarray, spacing: Sequence[float]) -> Spokes:
     distances = np.arange(0, reach, _STEP) + _STEP / 2
     for index in range(slices):
         plane = labels[:, :, index]
-        if not (plane >= MYOCARDIUM).any():
+        if not ((plane >= MYOCARDIUM).any() and (plane == CAVITY).any()):
             continue
         wall = np.where(wall_of(plane), plane, BACKGROUND)
         columns, rows = (np.rint(place).astype(int) for place in spoke_positions(plane, distances, spacing))

@@ -1,12 +1,15 @@
 """Measures segmented hearts: volumes, infarct size, transmurality, AHA segments, threshold methods.
 
-    python -m launch.quantify --labels=DIR [--images=DIR] --output=DIR [--insertions=FILE.csv]
+    python -m launch.quantify --labels=DIR [--images=DIR] --output=DIR [--insertions=FILE.csv] [--labels_of=WORKDIR]
 
 Labels are those of `launch.predict`, or a reader's, in the challenge's layout. OUT/cases.csv has a row for each case,
 slices.csv and segments.csv one for each slice and AHA segment; the columns' names carry their units. With the images
-come the threshold methods (2 to 6 standard deviations, full width at half maximum), and the segments' orientation is
-looked for in them. Where a reader knows it better, FILE.csv has a row for each case: the columns `case` and
-`insertion_degrees`, and if need be `base_first` and `mirrored` with yes or no; an empty field is unknown.
+come the threshold methods (2 to 6 standard deviations, full width at half maximum) with the remote muscle that they
+start from, and the right ventricle's insertions are looked for in them. Segments whose `segments_from` is "x axis" are
+counted from there because no insertion was found, and are not where their names say. Where a reader knows it better,
+FILE.csv has a row for each case: the columns `case` and `insertion_degrees`, and if need be `base_first` and `mirrored`
+with yes or no; an empty field is unknown. What a heart does not have, or a method cannot tell, is an empty field, for
+the threshold methods with the reason beside it.
 """
 
 import sys
@@ -14,12 +17,18 @@ from pathlib import Path
 
 from absl import flags
 
+from cascade_jax.model_file import load_labels
 from cascade_jax.progress import bar
-from cascade_jax.quantification import quantify_folder, read_orientations
+from cascade_jax.quantification import check_table, quantify_folder, read_orientations
 from launch import command
 
 _LABELS = flags.DEFINE_string("labels", None, "The folder of labels.")
 _IMAGES = flags.DEFINE_string("images", None, "The images of the same cases: a file, a folder of them, or a cohort.")
+_LABELS_OF = flags.DEFINE_string(
+    "labels_of",
+    None,
+    "The working folder of the training that has these labels; any other than the challenge's are refused.",
+)
 _OUTPUT = flags.DEFINE_string("output", None, "The folder for the tables.")
 _INSERTION = flags.DEFINE_float(
     "insertion",
@@ -36,6 +45,8 @@ _INSERTIONS = flags.DEFINE_string(
 
 
 def main() -> int:
+    if _LABELS_OF.value:
+        check_table(load_labels(_LABELS_OF.value), _LABELS_OF.value)
     images = Path(_IMAGES.value) if _IMAGES.value else None
     orientations = read_orientations(Path(_INSERTIONS.value)) if _INSERTIONS.value else {}
     failed = quantify_folder(

@@ -214,8 +214,8 @@ def test_the_right_ventricles_insertion_is_found_in_the_image(septum):
     image = np.where(labels == 1, 200.0, np.where(labels == 2, 40.0, 90.0))
     image[(radius >= OUTER) & (radius < OUTER + 18) & ((angle - septum) % 360 < 110)] = 205.0
     image += np.random.default_rng(0).normal(0, 5, image.shape)
-    found = aha.find_insertion(image, labels, SPACING, aha.rings(labels), spokes(labels, SPACING))
-    assert abs((found - septum + 180) % 360 - 180) < 6
+    found = aha.find_insertions(image, labels, SPACING, aha.rings(labels), spokes(labels, SPACING))
+    assert abs((found.anterior - septum + 180) % 360 - 180) < 6
     assert quantify(labels, SPACING, image).case["segments_from"] == "right ventricle"
 
 
