@@ -163,7 +163,8 @@ def _quantify_case(
     orientation: Orientation,
 ) -> Quantities:
     mask, spacing = emidec.read_labels(contour)
-    _refuse_other_tables(contour, mask)
+    if fault := unlike_a_heart(mask):
+        raise CaseError(contour, f"is not labelled as the challenge is: {fault}")
     image = None
     if images is not None:
         if name not in files:
@@ -183,35 +184,32 @@ def _quantify_case(
     )
 
 
-def _refuse_other_tables(path: Path, labels: np.ndarray) -> None:
-    """Refuses labels that, read by the challenge's table, are no heart whose muscle surrounds its cavity.
+def unlike_a_heart(labels: np.ndarray) -> str | None:
+    """Why labels, read by the challenge's table, are no heart whose muscle surrounds its cavity; None if they may be.
 
     Files do not say by which table they are labelled. The limits are far from any heart: in the 70 real cases that were
     tried, more than half of the muscle's border is with the background, and an infarct of more than a fifth of the
     muscle touches the cavity with 30 % of its border.
 
     Args:
-        path: of the labels.
         labels: (depth, height, width).
 
-    Raises:
-        CaseError: there is a cavity but no muscle, the cavity surrounds the muscle, or a large infarct nowhere reaches
-            the cavity.
+    Returns:
+        In words, that there is a cavity but no muscle, that the cavity surrounds the muscle, or that a large infarct
+        nowhere reaches the cavity.
     """
     labels = np.pad(labels, ((0, 0), (1, 1), (1, 1)))  # a heart may touch the edge
-    fault = None
     if CAVITY in labels and not (labels >= MYOCARDIUM).any():
-        fault = f"it holds a cavity ({CAVITY}) and no muscle"
+        return f"it holds a cavity ({CAVITY}) and no muscle"
     labels = labels[(labels == CAVITY).any((1, 2)) & (labels >= MYOCARDIUM).any((1, 2))]
     cavity, muscle, infarct = labels == CAVITY, labels >= MYOCARDIUM, labels >= INFARCTION
     outside, inside = _touching(muscle, labels == BACKGROUND), _touching(muscle, cavity)
     if outside < _LEAST_OUTSIDE * (outside + inside):
-        fault = f"the cavity ({CAVITY}) surrounds the muscle ({MYOCARDIUM} to {NO_REFLOW})"
+        return f"the cavity ({CAVITY}) surrounds the muscle ({MYOCARDIUM} to {NO_REFLOW})"
     large = infarct.sum() > _LARGE_INFARCT * muscle.sum()
     if large and _touching(infarct, cavity) < _LEAST_CONTACT * _touching(infarct, ~infarct):
-        fault = f"a large infarct ({INFARCTION} and {NO_REFLOW}) lies away from the cavity ({CAVITY})"
-    if fault:
-        raise CaseError(path, f"is not labelled as the challenge is: {fault}")
+        return f"a large infarct ({INFARCTION} and {NO_REFLOW}) lies away from the cavity ({CAVITY})"
+    return None
 
 
 def _touching(one: np.ndarray, other: np.ndarray) -> int:

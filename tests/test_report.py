@@ -132,9 +132,16 @@ def test_the_quantities_tell_of_wall_endocardium_thresholds_and_segments(report)
     text = report[0].read_text()
     case = text[text.index('<main class="case"') :]
     case = case[: case.index("</main>")]
+    rows = {}
     for title in ("wall thickness", "endocardium over infarct, share", "remote muscle + 2 SD", "half maximum"):
-        row = re.search(rf"<tr><td>[^<]*{re.escape(title)}[^<]*</td>(.*?)</tr>", case)[1]
-        assert re.fullmatch(r"(<td>[\d.e+]+</td>){2}<td>(mm|ml|%)</td>", row), row
+        rows[title] = re.search(rf"<tr><td>[^<]*{re.escape(title)}[^<]*</td>(.*?)</tr>", case)[1]
+        assert re.fullmatch(r"(<td>([\d.e+]+|-)</td>){2}<td>(mm|ml|%)</td>", rows[title]), rows[title]
+        assert ">-<" not in rows[title] or "SD" in title or "half" in title
+    # What a threshold method cannot tell has a reason: the noise of this phantom hides its infarct of 4 ml.
+    assert rows["half maximum"] == "<td>-</td><td>-</td><td>ml</td>"
+    assert "Infarct of the truth by full width at half maximum, where it is missing: half the maximum lies 1." in case
+    for layer in ("prediction", "truth"):
+        assert re.search(rf"Remote muscle of the {layer}: from \d+ to \d+ degrees in slices \d+-\d+, pooled", case)
     segments = re.search(r"<details><summary>.*?</details>", case, flags=re.DOTALL)[0]
     assert ">1 basal anterior<" in segments
     assert segments.count("<tr><td>") >= 16

@@ -13,7 +13,7 @@ from cascade_jax.data.labels import EMIDEC, LabelTable, spoken
 from cascade_jax.evaluation import check_spacing, evaluate_labels
 from cascade_jax.expected_dice import read_expected_dice
 from cascade_jax.progress import Progress
-from cascade_jax.quantification import Orientation
+from cascade_jax.quantification import Orientation, unlike_a_heart
 from cascade_jax.report import slices
 from cascade_jax.report.quantities import Measured, measure
 from cascade_jax.report.warnings import hidden_warnings, stack_warnings
@@ -59,7 +59,7 @@ class ReportCase:
         layers: labels of the "prediction", the "truth" and earlier steps.
         shown: rows and columns of the pictures.
         maps: {kind: map, 0 to 1} of those there are: `emidec.DOUBT`, `emidec.DISAGREEMENT`.
-        measured: of prediction and truth; None for other labels than the challenge's.
+        measured: of prediction and truth; None for other labels than the challenge's, and what cannot be a heart by it.
         metrics: {layer: {target: {metric: value}}} against the truth; empty without one.
         expected_dice: the main target's, by the cascade's own account, or None.
         warnings: sentences.
@@ -147,7 +147,13 @@ def _read_case(
 
     final = {layer: layers[layer] for layer in ("prediction", "truth") if layer in layers}
     measured = None
-    if table == EMIDEC:
+    faults = {layer: unlike_a_heart(labels) for layer, labels in final.items()} if table == EMIDEC else {}
+    foreign = [
+        f"the {layer} is not labelled as the challenge is: {fault}; it is not measured"
+        for layer, fault in faults.items()
+        if fault
+    ]
+    if table == EMIDEC and not foreign:
         orientation = sources.orientations.get(name, Orientation())
         measured = measure(final, spacing, image, orientation, emidec.read_right_handed(contour))
     metrics = {}
@@ -159,7 +165,7 @@ def _read_case(
         }
     # Earlier steps' regions do not widen the pictures: they are what the later ones removed.
     shown = slices.window(list(final.values()), spacing)
-    warnings = stack_warnings(prediction, spacing, table) + hidden_warnings(final, shown, spacing)
+    warnings = foreign + stack_warnings(prediction, spacing, table) + hidden_warnings(final, shown, spacing)
     if sources.images is not None and image is None:
         warnings.append("no image of this case was found")
     if sources.truth is not None and "truth" not in layers:

@@ -126,12 +126,11 @@ def bland_altman(pairs: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -
         predicted, true = (np.asarray(side, float) for side in values)
         difference = predicted - true
         axes.plot((predicted + true) / 2, difference, "o", ms=4, alpha=0.7, color=COLOURS[0])
-        bias, spread = difference.mean(), difference.std(ddof=1) if len(difference) > 1 else 0.0
-        for level, style, text in (
-            (bias, "-", "bias"),
-            (bias + 1.96 * spread, "--", "+1.96 SD"),
-            (bias - 1.96 * spread, "--", "-1.96 SD"),
-        ):
+        bias, lines = difference.mean(), [(difference.mean(), "-", "bias")]
+        if len(difference) > 1:  # one case has no spread
+            spread = 1.96 * difference.std(ddof=1)
+            lines += [(bias + spread, "--", "+1.96 SD"), (bias - spread, "--", "-1.96 SD")]
+        for level, style, text in lines:
             axes.axhline(level, linestyle=style, color="black", linewidth=0.9)
             axes.annotate(
                 f"{text} {level:.2g}",
@@ -148,21 +147,33 @@ def bland_altman(pairs: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -
     return as_svg(figure, "Bland-Altman plots of " + " and ".join(pairs))
 
 
-def bullseyes(transmurality: Mapping[str, Mapping[int, float]], name: str) -> str:
+def bullseyes(
+    transmurality: Mapping[str, Mapping[int, float]],
+    name: str,
+    marks: Mapping[str, float] | None = None,
+    note: str = "",
+) -> str:
     """17-segment plots of maximum transmurality, percent, side by side; anterior at the top, septum to the left.
 
     Args:
         transmurality: {layer: {AHA segment: percent}}; segments that the stack does not reach are left out and drawn
             empty.
         name: of the chart.
+        marks: {letter: degrees on the plot, counter-clockwise from the right} of what is marked on its edge.
+        note: stands below each plot.
     """
-    figure = _figure(3.2 * len(transmurality), 3.4)
+    figure = _figure(3.2 * len(transmurality), 3.7)
     for axes, (layer, percents) in zip(
         np.atleast_1d(figure.subplots(1, len(transmurality))), transmurality.items(), strict=True
     ):
         for number in SEGMENT_NAMES:
             _draw_segment(axes, number, percents.get(number, np.nan))
-        axes.set(xlim=(-4.1, 4.1), ylim=(-4.1, 4.1), aspect="equal")
+        for letter, angle in (marks or {}).items():
+            along = np.array([np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))])
+            axes.plot(*np.outer(along, (4.0, 4.35)), color="black", lw=1.6)
+            axes.text(*(4.65 * along), letter, ha="center", va="center", fontsize=8)
+        axes.text(0, -5.3, note, ha="center", va="center", fontsize=7)
+        axes.set(xlim=(-4.9, 4.9), ylim=(-5.6, 4.9), aspect="equal")
         axes.set_axis_off()
         axes.set_title(f"{layer}: maximum transmurality, %", fontsize=9)
     return as_svg(figure, name)

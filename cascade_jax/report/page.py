@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -38,6 +38,16 @@ def _case_data(case: ReportCase, grey: slices.GreyStack, around: Sequence[slices
             for layer, labels in case.layers.items()
         },
     }
+    if case.measured:
+        whole = slices.insertion_marks(case.layers[case.measured.leading], case.spacing, case.measured.insertions)
+        across, down = columns.start * case.spacing[2], rows.start * case.spacing[1]
+        data["marks"] = [
+            [
+                (letter, *(round(value, 1) for value in (x - across, y - down, end_x - across, end_y - down)))
+                for letter, x, y, end_x, end_y in marks
+            ]
+            for marks in whole
+        ]
     data["maps"] = {kind: slices.heat_images(values[:, rows, columns]) for kind, values in case.maps.items()}
     return data
 
@@ -64,10 +74,23 @@ def _case_view(case: ReportCase, grey: slices.GreyStack, data: dict, table: Labe
         "measured": list(measured),
         "quantities": quantities.case_rows(measured.values()),
         "segments": quantities.segment_rows(measured.values()),
-        "bullseyes": charts.bullseyes(transmurality, f"bullseyes of {case.name}") if measured else "",
+        "bullseyes": _bullseyes(case, transmurality) if measured else "",
+        "notes": quantities.threshold_notes(measured),
+        "insertions": bool(case.measured and case.measured.insertions),
+        "counted": quantities.bullseye_note(case.measured) if measured and not case.measured.insertions else "",
         "frame": case.measured.frame if case.measured else "",
         "maps": {kind: slices.HEAT_MAPS[kind] for kind in case.maps},
     }
+
+
+def _bullseyes(case: ReportCase, transmurality: Mapping[str, Mapping[int, float]]) -> str:
+    measured = case.measured
+    return charts.bullseyes(
+        transmurality,
+        f"bullseyes of {case.name}",
+        quantities.bullseye_marks(measured),
+        quantities.bullseye_note(measured),
+    )
 
 
 def _groups(cases: Sequence[ReportCase], table: LabelTable) -> list[dict]:
@@ -145,9 +168,9 @@ def _cohort_charts(cases: Sequence[ReportCase], table: LabelTable) -> list[tuple
         boxes[title] = {layer: [scale * case.metrics[layer][target][metric] for case in known] for layer in layers}
     pairs = {}
     for title, key in _COMPARED if table == EMIDEC else ():
-        values = np.array(
-            [[case.measured.layers[layer].case[key] for layer in ("prediction", "truth")] for case in known]
-        )
+        layers_of = [case.measured.layers for case in known if case.measured]
+        values = np.array([[layers[layer].case[key] for layer in ("prediction", "truth")] for layers in layers_of])
+        values = values.reshape(-1, 2)
         values = values[np.isfinite(values).all(axis=1)]
         if len(values):
             pairs[title] = tuple(values.T)

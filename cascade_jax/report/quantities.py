@@ -27,6 +27,8 @@ _OF_THE_CASE = (
     *((f"infarct by threshold, remote muscle + {count} SD", f"infarct_{count}sd_ml", "ml") for count in DEVIATIONS),
     ("infarct by threshold, full width at half maximum", "infarct_fwhm_ml", "ml"),
 )
+# Of all layers, those of the one with whose outline they were found.
+_COUNTED_FROM = ("segments_from", "right_ventricle", "insertion_degrees", "inferior_insertion_degrees")
 # Soft hyphens, where a narrow column may break a word.
 OF_A_SEGMENT = (
     ("muscle, g", "muscle_g"),
@@ -46,10 +48,19 @@ class Measured:
     Attributes:
         layers: of "prediction" and, where there is one, "truth".
         frame: sentences on where the segments of all layers are counted from.
+        leading: the layer with whose outline that was found.
     """
 
     layers: dict[str, Quantities]
     frame: str
+    leading: str
+
+    @property
+    def insertions(self) -> dict[str, float]:
+        """Where the right ventricle's insertions are known to lie, {"A" or "I" (anterior, inferior): degrees}."""
+        case = self.layers[self.leading].case
+        angles = {"A": case["insertion_degrees"], "I": case["inferior_insertion_degrees"]}
+        return {letter: angle for letter, angle in angles.items() if not np.isnan(angle)}
 
 
 def measure(
@@ -81,13 +92,14 @@ def measure(
     }
     size, shown = spacing[::-1], None if image is None else emidec.to_file_axes(image)
     quantities = {leading: quantify(arrays[leading], size, shown, insertion=orientation.insertion, **frame)}
-    found = quantities[leading].case["insertion_degrees"]
+    counted = {key: quantities[leading].case[key] for key in _COUNTED_FROM}
     # Where none was found, segments are counted from the x axis, which lies at 0 degrees.
-    insertion = 0.0 if np.isnan(found) else found
+    insertion = 0.0 if np.isnan(counted["insertion_degrees"]) else counted["insertion_degrees"]
     for layer in arrays.keys() - {leading}:
         quantities[layer] = quantify(arrays[layer], size, shown, insertion=insertion, **frame)
+        quantities[layer].case.update(counted)
     text = _frame(quantities[leading].case, leading, frame["base_first"], base_first is not None, image is not None)
-    return Measured({layer: quantities[layer] for layer in arrays}, text)
+    return Measured({layer: quantities[layer] for layer in arrays}, text, leading)
 
 
 def _frame(figures: Mapping, leading: str, base_first: bool, base_is_given: bool, with_image: bool) -> str:
@@ -106,12 +118,16 @@ def _frame(figures: Mapping, leading: str, base_first: bool, base_is_given: bool
         text = f"Segments are counted from the given insertion of the right ventricle, {angle:.0f} degrees{alike}."
     elif source == "right ventricle":
         text = (
-            f"Segments are counted from the right ventricle's insertion, {angle:.0f} degrees, found in the image with "
-            f"the {leading}'s outline{alike}."
+            f"Segments are counted from the right ventricle's anterior insertion, {angle:.0f} degrees, found in the "
+            f"image with the {leading}'s outline{alike}; its inferior insertion lies at "
+            f"{figures['inferior_insertion_degrees']:.0f} degrees."
         )
+    elif source == "none":
+        return "Fewer than three slices have a cavity, which are no thirds of a ventricle: there are no segments."
     else:
         reason = f"was found with the {leading}'s outline" if with_image else "could be looked for without an image"
         text = f"No right ventricle {reason}: segments are counted from the stack's x axis{alike}."
+        text += " They are not where their names say."
     end = "first" if base_first else "last"
     how = "as given" if base_is_given else f"the {leading}'s larger end"
     mirrored = {
@@ -119,6 +135,45 @@ def _frame(figures: Mapping, leading: str, base_first: bool, base_is_given: bool
         "unknown": " The file does not say whether its slices are mirrored; segments suppose a view from the apex.",
     }.get(figures["mirrored"], "")
     return f"{text} The {end} slice is the base ({how}).{mirrored}"
+
+
+def bullseye_marks(measured: Measured) -> dict[str, float]:
+    """Where the insertions lie on a bullseye, {letter: degrees}: the anterior one at 120, between segments 1 and 2."""
+    mirrored = measured.layers[measured.leading].case["mirrored"] == "yes"
+    angles = measured.insertions
+    return {letter: 120 + (angle - angles["A"]) * (-1 if mirrored else 1) % 360 for letter, angle in angles.items()}
+
+
+def bullseye_note(measured: Measured) -> str:
+    """What stands below the bullseyes: what the marks on them are, or that there are none."""
+    case = measured.layers[measured.leading].case
+    return {
+        "right ventricle": "A, I: anterior and inferior insertion of the right ventricle",
+        "given": "A: anterior insertion of the right ventricle, as given",
+        "x axis": f"right ventricle {case['right_ventricle']}: counted from the x axis",
+    }.get(case["segments_from"], "no segments")
+
+
+def threshold_notes(layers: Mapping[str, Quantities]) -> list[str]:
+    """Sentences on the threshold methods: the remote muscle that they start from, and why a value is missing.
+
+    Args:
+        layers: {layer: its quantities}; those without an image have no such methods.
+    """
+    notes = []
+    for layer, quantities in layers.items():
+        case = quantities.case
+        if case.get("remote_voxels"):
+            start, stop = case["remote_from_degrees"], case["remote_to_degrees"]
+            notes.append(
+                f"Remote muscle of the {layer}: from {start:.0f} to {stop:.0f} degrees in slices "
+                f"{case['remote_slices']}, {case['remote_statistics']}: {case['remote_voxels']} voxels, "
+                f"mean {case['remote_mean']:.4g}, SD {case['remote_sd']:.4g}."
+            )
+        for method, key in (("n SD", "infarct_sd_reason"), ("full width at half maximum", "infarct_fwhm_reason")):
+            if case.get(key):
+                notes.append(f"Infarct of the {layer} by {method}, where it is missing: {case[key]}.")
+    return notes
 
 
 def _text(value: float | None) -> str:

@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import contourpy
@@ -13,6 +13,7 @@ from scipy import ndimage
 from cascade_jax.data import emidec
 from cascade_jax.data.case import CAVITY, INFARCTION, MYOCARDIUM, NO_REFLOW
 from cascade_jax.data.labels import EMIDEC, LabelTable, spoken
+from cascade_jax.wall import SPOKES, centre_of, spokes
 
 _MARGIN_MM = 25.0
 # A labelled region below this share of the largest one is stray, and the pictures do not reach out for it.
@@ -183,6 +184,39 @@ def heat_images(values: np.ndarray) -> list[str]:
         steps.putpalette(HEAT_COLOUR * 16)
         uris.append(_uri(steps, "PNG", bits=4, transparency=bytes(range(0, 256, 17))))
     return uris
+
+
+def insertion_marks(
+    labels: np.ndarray, spacing: tuple[float, float, float], insertions: Mapping[str, float]
+) -> list[list[tuple]]:
+    """Short lines outward from the muscle, where the right ventricle's insertions lie, in mm from the stack's corner.
+
+    Args:
+        labels: (depth, height, width), the outline with which they were found.
+        spacing: mm along the same axes.
+        insertions: {letter: degrees}.
+
+    Returns:
+        For each slice (letter, x and y of the line's beginning, x and y of its end); none where it has no wall there.
+    """
+    stack, size = emidec.to_file_axes(labels), spacing[::-1]
+    epicardium = spokes(stack, size).epicardium
+    marks = []
+    for plane, radii in zip(labels, epicardium, strict=True):
+        here = []
+        for letter, angle in insertions.items():
+            radius = radii[int(angle % 360 / 360 * SPOKES)]
+            if np.isfinite(radius):
+                column, row = centre_of(plane.T)
+                along = np.cos(np.deg2rad(angle)), -np.sin(np.deg2rad(angle))
+                ends = [
+                    round(float((middle + 0.5) * scale + reach * part), 1)
+                    for reach in (radius + 1, radius + 8)
+                    for middle, scale, part in zip((column, row), size, along, strict=False)
+                ]
+                here.append((letter, *ends))
+        marks.append(here)
+    return marks
 
 
 def _corners(line: np.ndarray) -> np.ndarray:
