@@ -1,6 +1,6 @@
 """Two folders of labels, a prediction and the truth, to every case's metrics."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,25 +14,25 @@ from cascade_jax.data.labels import EMIDEC, LabelTable, spoken
 def evaluate_labels(
     prediction: np.ndarray, truth: np.ndarray, spacing: tuple[float, float, float], table: LabelTable = EMIDEC
 ) -> dict[str, dict[str, float]]:
-    """`metrics.evaluate_case` for arrays and spacing in the library's order (depth, height, width)."""
+    """`metrics.evaluate_case` for arrays and spacing in the library's order (depth, height, width).
+
+    Of a single slice of unknown thickness, NaN in the spacing, what depends on it is NaN.
+    """
     arrays = emidec.to_file_axes(prediction), emidec.to_file_axes(truth)
-    return metrics.evaluate_case(*arrays, tuple(reversed(spacing)), table)
+    depth, *plane = spacing
+    results = metrics.evaluate_case(*arrays, (*plane[::-1], 1.0 if np.isnan(depth) else depth), table)
+    if np.isnan(depth):
+        for values in results.values():
+            values |= {metric: float("nan") for metric in _BY_THICKNESS if metric in values}
+    return results
 
 
-def check_spacing(path: Path, spacing: Sequence[float], other: str, others_spacing: Sequence[float]) -> None:
-    """Raises CaseError where the voxels of a file, mm along (depth, height, width), are not of the other's size."""
-    if not np.allclose(spacing, others_spacing, rtol=1e-3):
-        sizes = [" x ".join(f"{mm:.4g}" for mm in reversed(size)) for size in (spacing, others_spacing)]
-        raise CaseError(path, f"has voxels of {sizes[0]} mm, {other} of {sizes[1]} mm")
+_BY_THICKNESS = ("volume_difference_mm3", "hausdorff_emidec_mm")
 
 
 def _evaluate_files(prediction: Path, truth: Path, table: LabelTable) -> dict[str, dict[str, float]]:
     true_labels, spacing = emidec.read_labels(truth, table)
-    labels, predicted_spacing = emidec.read_labels(prediction, table)
-    if labels.shape != true_labels.shape:
-        shapes = (emidec.to_file_axes(array).shape for array in (labels, true_labels))
-        raise CaseError(prediction, "has shape {}, the truth {}".format(*shapes))
-    check_spacing(prediction, predicted_spacing, "the truth", spacing)
+    labels, _ = emidec.read_labels(prediction, table, like=emidec.read_geometry(truth), name="the truth")
     return evaluate_labels(labels, true_labels, spacing, table)
 
 

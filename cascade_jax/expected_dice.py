@@ -26,7 +26,7 @@ def write_expected_dice(folder: Path, expected: dict[str, dict[str, float]], tab
         expected: {case: {target: expected Dice}}, as `confidence.expected_dice` gives it.
         table: of the labels.
     """
-    with replacing(folder / EXPECTED_DICE_FILE) as partial, partial.open("w", newline="") as file:
+    with replacing(folder / EXPECTED_DICE_FILE) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         rows.writerow(["case", *table.targets, "doubtful"])
         for name, dice in ranked(expected, table).items():
@@ -44,10 +44,10 @@ def read_expected_dice(folder: Path, table: LabelTable) -> dict[str, dict[str, f
     if not path.exists():
         return {}
     try:
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8") as file:
             return {
                 row["case"]: {target: float(row[target] or "nan") for target in table.targets}
                 for row in csv.DictReader(file)
             }
     except (OSError, ValueError, KeyError, TypeError, csv.Error):
-        raise CaseError(path, "is no table of expected Dice of these labels (launch.report has --labels_of)") from None
+        raise CaseError(path, "is no table of expected Dice of these labels (see --labels_of)") from None

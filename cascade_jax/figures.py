@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cascade_jax.data.border import outside_field_of_view
 from cascade_jax.data.case import BACKGROUND, CAVITY, INFARCTION, MYOCARDIUM, NO_REFLOW
 from cascade_jax.data.files import replacing, write_text
 from cascade_jax.data.labels import EMIDEC, LabelTable, spoken
@@ -12,6 +13,7 @@ from cascade_jax.data.labels import EMIDEC, LabelTable, spoken
 LABEL_COLOURS = {CAVITY: "#ff2020", MYOCARDIUM: "#20d020", INFARCTION: "#3060ff", NO_REFLOW: "#ffe600"}
 # Of labels that are not the challenge's: Okabe and Ito's colours, which the colour-blind tell apart, over and over.
 _OTHER_COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7")
+COLOUR_TABLES = ("labels.ctbl", "dseg.tsv")  # of 3D Slicer and of BIDS derivatives
 OPACITY = 0.5
 MARGIN_MM = 15.0
 
@@ -38,7 +40,7 @@ def draw_case(
 
     Args:
         path: the file to write, in a folder that exists. It appears only when complete.
-        image: (depth, height, width), any real dtype; exactly 0 is the border outside the field of view.
+        image: (depth, height, width), any real dtype.
         panels: the name of each row to its labels, uint8 (depth, height, width).
         spacing: mm along (depth, height, width).
         title: a heading for the whole picture.
@@ -120,7 +122,7 @@ def _window(
 
 def _grey_window(image: np.ndarray) -> tuple[float, float]:
     """The intensities shown as black and white."""
-    tissue = image[image != 0]
+    tissue = image[~outside_field_of_view(image)]
     return tuple(np.percentile(tissue, (2, 98))) if tissue.size else (0.0, 1.0)
 
 
@@ -173,5 +175,5 @@ def write_colour_tables(folder: Path, table: LabelTable = EMIDEC) -> None:
         levels = " ".join(map(str, _levels(colour)))
         slicer.append(f"{label} {slicer_names[label]} {levels} 255")
         bids.append(f"{label}\t{bids_names[label]}\t{colour}")
-    write_text(folder / "labels.ctbl", "\n".join(slicer) + "\n")
-    write_text(folder / "dseg.tsv", "\n".join(bids) + "\n")
+    for name, lines in zip(COLOUR_TABLES, (slicer, bids), strict=True):
+        write_text(folder / name, "\n".join(lines) + "\n")

@@ -14,7 +14,9 @@ from cascade_jax import checkpoint, compilation, postprocess, weights
 from cascade_jax.confidence import disagreement, expected_dice
 from cascade_jax.data.case import Case, CaseError
 from cascade_jax.data.emidec import from_file_axes, to_file_axes
-from cascade_jax.data.files import make_writable_folder, write_text
+from cascade_jax.data.files import write_text
+from cascade_jax.data.geometry import GeometryError, check_spacing
+from cascade_jax.data.outputs import making, refuse_to_replace
 from cascade_jax.data.preprocess import (
     Example,
     field_of_view,
@@ -128,10 +130,10 @@ class Cascade:
     def conclude(self, vote: Vote, example: Example, case: Case, *, details: bool) -> Segmentation:
         """What a vote on the networks' grid says about the case; arguments and result as for `segment_case`."""
         labels = self.finish(self.majority(vote, example), case)
-        expected = expected_dice(vote.probabilities, vote.labels, self.plan.labels)
+        probabilities = restore_scores(vote.probabilities, example.grid)
+        expected = expected_dice(probabilities, labels, self.plan.labels)
         if not details:
             return Segmentation(labels, None, None, expected)
-        probabilities = restore_scores(vote.probabilities, example.grid)
         if len(self.folds) == 1:
             return Segmentation(labels, probabilities, None, expected)
         share = disagreement(vote.counts)
@@ -156,7 +158,7 @@ class Cascade:
         """Segments one short-axis stack.
 
         Args:
-            image: (x, y, slice), as nibabel gives it, or one slice (x, y); exactly 0 means outside the field of view.
+            image: (x, y, slice), as nibabel gives it, or one slice (x, y).
             spacing: mm along (x, y, slice), as `header.get_zooms()` gives it; for one slice (x, y) will do.
             details: also return the probabilities, where the folds disagree, and the Dice that the cascade expects to
                 have.
@@ -168,15 +170,14 @@ class Cascade:
 
         Raises:
             CaseError: the image is not two- or three-dimensional and finite, is constant, or the spacing is not
-                positive.
+                positive or none that a short-axis stack has.
         """
-        image = np.asarray(image)
+        image, spacing = np.asarray(image), tuple(float(value) for value in spacing)
         if image.ndim == 2 and image.size:
-            stack = self.segment(image[..., None], (*spacing[:2], *(spacing[2:] or (1.0,))), details=details)
+            stack = self.segment(image[..., None], (*spacing, np.nan)[:3], details=details)
             if not details:
                 return stack[:, :, 0]
             return Segmentation(*(part if part is None else part[:, :, 0] for part in stack[:3]), stack.expected_dice)
-        spacing = tuple(float(value) for value in spacing)
         if image.ndim != 3 or not image.size:
             raise CaseError(
                 "image", f"has shape {image.shape}; a stack has three dimensions (x, y, slice), a slice two"
@@ -185,8 +186,13 @@ class Cascade:
             raise CaseError("image", "has voxels that are NaN or infinite")
         if image.min() == image.max():
             raise CaseError("image", f"is constant: every voxel is {image.flat[0]:g}")
-        if len(spacing) != 3 or not all(np.isfinite(value) and value > 0 for value in spacing):
+        known = spacing[:2] if image.shape[2:] == (1,) and np.isnan(spacing[2:]).all() else spacing
+        if len(spacing) != 3 or not all(np.isfinite(value) and value > 0 for value in known):
             raise CaseError("spacing", f"is {spacing}; three positive numbers (mm) are needed")
+        try:
+            check_spacing(image.shape, spacing)
+        except GeometryError as error:
+            raise CaseError("image", str(error)) from None
         case = Case("image", from_file_axes(image).astype(np.float32), None, spacing[::-1])
         result = self.segment_case(case, details=details)
         labels = to_file_axes(result.labels)
@@ -208,13 +214,12 @@ def load(workdir, *, mirror: bool | None = None) -> Cascade:
         CaseError: there is no finished model, or it cannot be read.
     """
     folder, model = folder_of(workdir), read_model(workdir)
-    plan = Plan.from_json(model["plan"])
+    plan, rules = model["plan"], model["rules"]
     networks = build_networks(plan, compute_dtype(model["compute_dtype"]))
     if (folder / weights.WEIGHTS_FILE).exists():
         params = weights.read_weights(folder / weights.WEIGHTS_FILE)
     else:
         params = {stage: _restore_folds(folder, stage, model["folds"]) for stage in STAGES}
-    rules = [postprocess.Rule(**rule) for rule in model["rules"]]
     mirror = model["mirror"] if mirror is None else mirror
     return Cascade(plan, networks, tuple(params[stage] for stage in STAGES), rules, model["folds"], mirror)
 
@@ -241,9 +246,12 @@ def release(workdir, output: Path) -> Path:
     Returns:
         The file of weights.
     """
-    cascade = load(workdir)
     output = Path(output)
-    make_writable_folder(output)
-    weights.write_weights(output / weights.WEIGHTS_FILE, dict(zip(STAGES, cascade.params, strict=True)))
-    write_text(output / MODEL_FILE, (folder_of(workdir) / MODEL_FILE).read_text())
+    names = [weights.WEIGHTS_FILE, MODEL_FILE]
+    refuse_to_replace(output, names)
+    cascade = load(workdir)
+    with making(output, names):
+        weights.write_weights(output / weights.WEIGHTS_FILE, dict(zip(STAGES, cascade.params, strict=True)))
+        # Last, for it says that the folder is a trained cascade.
+        write_text(output / MODEL_FILE, (folder_of(workdir) / MODEL_FILE).read_text(encoding="utf-8"))
     return output / weights.WEIGHTS_FILE

@@ -6,6 +6,7 @@ from pathlib import Path
 from cascade_jax.data.case import CaseError
 from cascade_jax.data.labels import LabelTable
 from cascade_jax.plan import Plan
+from cascade_jax.postprocess import RULES, Rule
 
 MODEL_FILE = "model.json"
 PRETRAINED = "pretrained"
@@ -20,15 +21,31 @@ def folder_of(workdir) -> Path:
 def read_model(workdir) -> dict:
     """What the model file of a trained cascade says.
 
+    Returns:
+        {"plan": a `Plan`, "folds": which ones vote, "compute_dtype", "mirror", "rules": of the postprocessing}.
+
     Raises:
-        CaseError: there is no finished model.
+        CaseError: there is no finished model, or the file is damaged.
     """
     path = folder_of(workdir) / MODEL_FILE
     if not path.exists():
         raise CaseError(workdir, f"has no trained model ({MODEL_FILE} is missing); run or finish launch.train first")
-    return json.loads(path.read_text())
+    try:
+        model = json.loads(path.read_text(encoding="utf-8"))
+        rules = [Rule(**rule) for rule in model["rules"]]
+        plan, folds = Plan.from_json(model["plan"]), [int(fold) for fold in model["folds"]]
+        unknown = [rule.name for rule in rules if rule.name not in RULES]
+        result = {"plan": plan, "folds": folds, "rules": rules}
+        result |= {"compute_dtype": str(model["compute_dtype"]), "mirror": bool(model["mirror"])}
+    except OSError as error:
+        raise CaseError(path, f"cannot be read: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CaseError(path, f"is empty, cut off or no model file ({type(error).__name__})") from None
+    if unknown:
+        raise CaseError(path, f"has a postprocessing that this version does not know: {', '.join(unknown)}")
+    return result
 
 
 def load_labels(workdir) -> LabelTable:
     """The labels of a trained cascade; raises CaseError as `read_model` does."""
-    return Plan.from_json(read_model(workdir)["plan"]).labels
+    return read_model(workdir)["plan"].labels

@@ -7,11 +7,16 @@ from cascade_jax.confidence import DOUBTFUL, doubt
 from cascade_jax.data import emidec
 from cascade_jax.data.case import Case, CaseError, number_of_cases
 from cascade_jax.data.files import make_writable_folder
-from cascade_jax.data.orientation import with_credible_affine
-from cascade_jax.expected_dice import ranked, read_expected_dice, write_expected_dice
-from cascade_jax.figures import draw_case, write_colour_tables
+from cascade_jax.data.labels import LabelTable
+from cascade_jax.data.orientation import with_true_affine
+from cascade_jax.data.outputs import locked, making, refuse_to_replace
+from cascade_jax.expected_dice import EXPECTED_DICE_FILE, ranked, read_expected_dice, write_expected_dice
+from cascade_jax.figures import COLOUR_TABLES, draw_case, write_colour_tables
 from cascade_jax.inference import Cascade, Segmentation
 from cascade_jax.progress import Progress
+
+TABLES = (EXPECTED_DICE_FILE, *COLOUR_TABLES)  # of a folder of predictions
+_MAPS = (emidec.DOUBT, emidec.DISAGREEMENT)
 
 
 def predict_cases(
@@ -38,42 +43,58 @@ def predict_cases(
         that failed.
 
     Raises:
-        CaseError: the source holds no case at all, or the output has a table of other labels.
+        CaseError: the source holds no case at all, the output has a table of other labels, or a file there that is not
+            of an earlier prediction would be replaced.
     """
     failed: dict[str, str] = {}
     expected: dict[str, dict[str, float]] = {}
     table = cascade.plan.labels
     files = emidec.find_inputs(source, faults=failed)
+    refuse_to_replace(output, [name for file in files for name in _files_of(file.name, images)])
+    refuse_to_replace(output, TABLES)
     make_writable_folder(output)
-    others = read_expected_dice(output, table)
+    read_expected_dice(output, table)
     for file in progress(files, f"segmenting {number_of_cases(len(files))} of {source}"):
         try:
             case = emidec.read_case(file, table)
-            if images:
-                if (output / case.name / emidec.IMAGES).resolve() == Path(file.image).resolve().parent:
-                    raise CaseError(file.image, "would be replaced by its copy: choose another output")
-                case = with_credible_affine(case)
-                emidec.write_case(output, dataclasses.replace(case, labels=None))
+            case = with_true_affine(case) if images else case
             result = cascade.segment_case(case, details=figures)
-            emidec.write_labels(output, result.labels, case)
-            write_maps(output, result, case)
+            with making(output, _files_of(case.name, images)):
+                _write_prediction(output, case, result, table, figures=figures, images=images)
             expected[case.name] = result.expected_dice
-            if figures:
-                truth = {} if case.labels is None else {"truth": case.labels}
-                draw_case(
-                    output / case.name / f"{case.name}.png",
-                    case.image,
-                    {**truth, "prediction": result.labels},
-                    spacing=case.spacing,
-                    title=case.name,
-                    table=table,
-                )
         except CaseError as error:
             failed[file.name] = str(error)
-    write_colour_tables(output, table)
-    write_expected_dice(output, others | expected, table)
+    with making(output, TABLES):
+        write_colour_tables(output, table)
+        with locked(output):  # others may predict into the same folder
+            write_expected_dice(output, read_expected_dice(output, table) | expected, table)
     of_main = {name: dice[table.main] for name, dice in ranked(expected, table).items()}
     return {name: dice for name, dice in of_main.items() if dice < DOUBTFUL}, failed
+
+
+def _files_of(name: str, images: bool) -> list[str]:
+    """What a prediction of a case writes, or removes, in the output."""
+    kinds = (emidec.CONTOURS, *_MAPS, *((emidec.IMAGES,) if images else ()))
+    return [str(emidec.path_in(Path(), kind, name)) for kind in kinds] + [f"{name}/{name}.png"]
+
+
+def _write_prediction(
+    output: Path, case: Case, result: Segmentation, table: LabelTable, *, figures: bool, images: bool
+) -> None:
+    if images:
+        emidec.write_case(output, dataclasses.replace(case, labels=None))
+    emidec.write_labels(output, result.labels, case)
+    write_maps(output, result, case)
+    if figures:
+        truth = {} if case.labels is None else {"truth": case.labels}
+        draw_case(
+            output / case.name / f"{case.name}.png",
+            case.image,
+            {**truth, "prediction": result.labels},
+            spacing=case.spacing,
+            title=case.name,
+            table=table,
+        )
 
 
 def write_maps(output: Path, result: Segmentation, case: Case) -> None:
@@ -87,6 +108,6 @@ def write_maps(output: Path, result: Segmentation, case: Case) -> None:
     }
     for kind, values in maps.items():
         if values is None:
-            emidec.map_path(output, kind, case.name).unlink(missing_ok=True)
+            emidec.path_in(output, kind, case.name).unlink(missing_ok=True)
         else:
             emidec.write_map(output, kind, values, case)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cascade_jax.data import emidec
+from cascade_jax.data import emidec, orientation
 from cascade_jax.data.case import (
     BACKGROUND,
     CAVITY,
@@ -21,6 +21,8 @@ from cascade_jax.data.case import (
 )
 from cascade_jax.data.files import make_writable_folder, replacing
 from cascade_jax.data.labels import EMIDEC, LabelTable, spoken
+from cascade_jax.data.outputs import making, refuse_to_replace
+from cascade_jax.expected_dice import read_expected_dice
 from cascade_jax.progress import Progress
 from cascade_jax.quantify import Quantities, quantify
 
@@ -45,6 +47,7 @@ class Orientation:
     mirrored: bool | None = None
 
 
+TABLES = ("cases", "slices", "segments")  # the files that are written, without their ending
 _ANSWERS = {"yes": True, "no": False, "": None}
 
 
@@ -128,11 +131,13 @@ def quantify_folder(
         {case: reason} of those that failed; the others are in the tables.
 
     Raises:
-        CaseError: there are no labels, or the output cannot be written.
+        CaseError: there are no labels, or a cascade's of another table; the output cannot be written.
     """
     failed: dict[str, str] = {}
     contours = emidec.find_contours(labels, faults=failed)
     files = {} if images is None else {file.name: file for file in emidec.find_inputs(images, faults=failed)}
+    read_expected_dice(Path(labels), EMIDEC)  # which says by its columns if a cascade wrote labels of another table
+    refuse_to_replace(output, [f"{title}.csv" for title in TABLES])
     make_writable_folder(output)
     everywhere = Orientation(insertion)
     known = {
@@ -145,13 +150,15 @@ def quantify_folder(
             measured[name] = _quantify_case(name, contours[name], files, images, known.get(name, everywhere))
         except CaseError as error:
             failed[name] = str(error)
-    tables = {
-        "cases": [{"case": name} | quantities.case for name, quantities in measured.items()],
-        "slices": [{"case": name} | row for name, quantities in measured.items() for row in quantities.slices],
-        "segments": [{"case": name} | row for name, quantities in measured.items() for row in quantities.segments],
-    }
-    for title, rows in tables.items():
-        _write_table(output / f"{title}.csv", rows)
+    rows_of = (
+        [{"case": name} | quantities.case for name, quantities in measured.items()],
+        [{"case": name} | row for name, quantities in measured.items() for row in quantities.slices],
+        [{"case": name} | row for name, quantities in measured.items() for row in quantities.segments],
+    )
+    tables = dict(zip(TABLES, rows_of, strict=True))
+    with making(output, [f"{title}.csv" for title in TABLES]):
+        for title, rows in tables.items():
+            _write_table(output / f"{title}.csv", rows)
     return failed
 
 
@@ -160,27 +167,28 @@ def _quantify_case(
     contour: Path,
     files: Mapping[str, emidec.CaseFiles],
     images: Path | None,
-    orientation: Orientation,
+    known: Orientation,
 ) -> Quantities:
-    mask, spacing = emidec.read_labels(contour)
-    if fault := unlike_a_heart(mask):
-        raise CaseError(contour, f"is not labelled as the challenge is: {fault}")
-    image = None
+    geometry, image, reference = emidec.read_geometry(contour), None, ""
     if images is not None:
         if name not in files:
             raise CaseError(images, f"holds no image of case {name}")
         # Without its own contour, which need not be the one that is measured.
         image = emidec.to_file_axes(emidec.read_case(dataclasses.replace(files[name], contour=None)).image)
-        if image.shape[::-1] != mask.shape:
-            raise CaseError(contour, "is not of its image's shape")
+        geometry, reference = emidec.read_geometry(files[name].image), f"its image {files[name].image.name}"
+    mask, spacing = emidec.read_labels(contour, like=geometry, name=reference)
+    if np.isnan(spacing[0]):
+        raise CaseError(contour, "is a single slice of unknown thickness, which has no volumes")
+    if fault := unlike_a_heart(mask):
+        raise CaseError(contour, f"is not labelled as the challenge is: {fault}")
     return quantify(
         emidec.to_file_axes(mask),
         spacing[::-1],
         image,
-        insertion=orientation.insertion,
-        base_first=orientation.base_first,
-        mirrored=orientation.mirrored,
-        right_handed=emidec.read_right_handed(contour),
+        insertion=known.insertion,
+        base_first=known.base_first,
+        mirrored=known.mirrored,
+        right_handed=orientation.right_handed(geometry),
     )
 
 
@@ -236,7 +244,7 @@ def check_table(table: LabelTable, source) -> None:
 
 def _write_table(path: Path, rows: Sequence[Mapping]) -> None:
     """Writes rows of the same columns as CSV; NaN and None become empty fields."""
-    with replacing(path) as partial, partial.open("w", newline="") as file:
+    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(list(rows[0]) if rows else ["case"])
         for row in rows:

@@ -1,6 +1,7 @@
 """Networks' weights as one file of plain arrays, which cannot run code: NumPy's `.npz` without pickle."""
 
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,16 @@ def read_weights(path: Path) -> Any:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name].astype(np.float32) for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise CaseError(path, f"is not a file of weights: {str(error).splitlines()[0]}") from None
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        EOFError,
+        KeyError,
+        AttributeError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        raise CaseError(path, f"is not a file of weights: {said[0]}") from None
     return traverse_util.unflatten_dict(jax.tree.map(jnp.asarray, arrays), sep="/")

@@ -2,7 +2,9 @@
 
 import os
 import sys
-from collections.abc import Callable
+import tempfile
+import traceback
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from absl import app, flags, logging
@@ -11,16 +13,20 @@ from cascade_jax.data.case import CaseError
 from cascade_jax.errors import ConfigError, TrainingError
 
 _ERRORS = (CaseError, ConfigError, TrainingError)
+_PIPE_CLOSED = 141  # what a shell says of a program that a closed pipe has ended
 _MOST_BYTES_KEPT = 500_000_000
 
 
-def run(main: Callable[[], int | None], required: tuple[str, ...]) -> None:
-    """Runs a command and exits with its status.
+def run(main: Callable[[], int | None], required: tuple[str, ...], *, private: bool = False) -> None:
+    """Runs a command and exits with its status; whatever it raises ends in one line.
 
     Args:
         main: the command; what it returns is the exit status, None is 0.
         required: names of the flags that must be given.
+        private: whether what an unexpected error says may quote a patient's data, and is therefore not repeated.
     """
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # for names of files that are not UTF-8
 
     def parse(arguments: list[str]) -> list[str]:
         flags.mark_flags_as_required(required)
@@ -30,6 +36,8 @@ def run(main: Callable[[], int | None], required: tuple[str, ...]) -> None:
             _fail(2, f"{_unknown_setting(error, arguments)} (see launch/configs/default.py)")
         except (flags.Error, TypeError, ValueError, OSError) as error:
             _fail(2, f"{_first_line(error)} (see --help)")
+        except Exception as error:  # of a config, which is a program
+            _fail(2, _unexpected(error, private))
         if len(rest) > 1:
             _fail(2, f"unexpected argument {rest[1]!r} (see --help)")
         return rest
@@ -37,13 +45,38 @@ def run(main: Callable[[], int | None], required: tuple[str, ...]) -> None:
     def guarded(_: list[str]) -> None:
         logging.set_verbosity(logging.WARNING)  # Orbax tells of every file it opens
         try:
-            sys.exit(main())
+            status = main()
+            sys.stdout.flush()
         except _ERRORS as error:
             _fail(1, _first_line(error))
         except KeyboardInterrupt:
             _fail(130, "interrupted; run the same command again to go on")
+        except BrokenPipeError:
+            # Who reads the output has read enough, as `head` does. What is left must not be tried again at the exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(_PIPE_CLOSED)
+        except Exception as error:
+            _fail(1, _unexpected(error, private))
+        sys.exit(status)
 
     app.run(guarded, flags_parser=parse)
+
+
+def _unexpected(error: Exception, private: bool) -> str:
+    """One line about an error that nobody has foreseen; where it came from goes to a file that the line names."""
+    if isinstance(error, OSError) and error.strerror and not private:
+        said = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    else:
+        said = type(error).__name__ + ("" if private else f": {_first_line(error)}")
+    frames = traceback.format_tb(error.__traceback__) if private else traceback.format_exception(error)
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="cascade_jax-", suffix=".txt", delete=False, encoding="utf-8", errors="backslashreplace"
+        ) as file:
+            file.write("".join([*frames, said, "\n"]))
+    except OSError:  # no room, it may be just what went wrong
+        return f"{said} (nor could its traceback be written)"
+    return f"{said} (its traceback is in {file.name})"
 
 
 def keep_compiled(folder: Path | None = None) -> None:
@@ -78,6 +111,12 @@ def _unknown_setting(error: BaseException, arguments: list[str]) -> str:
 def _first_line(error: BaseException) -> str:
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__
+
+
+def tell_passed_over(lines: Iterable[str]) -> None:
+    """Says what was not used, on standard error."""
+    for line in lines:
+        print(f"passed over: {line}", file=sys.stderr)
 
 
 def _fail(status: int, line: str) -> None:

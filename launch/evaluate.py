@@ -9,8 +9,10 @@ from pathlib import Path
 
 from absl import flags
 
+from cascade_jax.data import emidec
 from cascade_jax.data.files import write_text
 from cascade_jax.data.labels import EMIDEC
+from cascade_jax.data.outputs import making, refuse_to_replace
 from cascade_jax.evaluation import as_text, evaluate_folders
 from cascade_jax.model_file import load_labels
 from cascade_jax.progress import bar
@@ -27,13 +29,20 @@ _OUTPUT = flags.DEFINE_string("output", None, "A JSON file for every case's metr
 
 def main() -> int:
     table = load_labels(_LABELS_OF.value) if _LABELS_OF.value else EMIDEC
+    output = Path(_OUTPUT.value) if _OUTPUT.value else None
+    if output:
+        refuse_to_replace(output.parent, [output.name])
+    for folder in (_PREDICTION.value, _TRUTH.value):
+        command.tell_passed_over(emidec.passed_over(folder, emidec.find_contours))
     result = evaluate_folders(Path(_PREDICTION.value), Path(_TRUTH.value), bar, table)
-    print(as_text(result))
+    try:
+        print(as_text(result), flush=True)
+    finally:  # whoever reads the table may have read enough
+        if output:
+            with making(output.parent, [output.name]):
+                write_text(output, json.dumps(without_nan(result), indent=1, allow_nan=False))
     for name, reason in result["failed"].items():
         print(f"failed: {name}: {reason}", file=sys.stderr)
-    # Last, so that a file that cannot be written does not cost the user the table.
-    if _OUTPUT.value:
-        write_text(Path(_OUTPUT.value), json.dumps(without_nan(result), indent=1, allow_nan=False))
     return 1 if result["failed"] else 0
 
 

@@ -20,6 +20,7 @@ from absl import flags
 
 import cascade_jax
 from cascade_jax.data.files import replacing, write_text
+from cascade_jax.data.outputs import making, refuse_to_replace
 from cascade_jax.export import PLATFORMS, describe_export, export_cascade
 from cascade_jax.model_file import PRETRAINED
 from launch import command
@@ -44,10 +45,13 @@ _PLATFORMS = flags.DEFINE_multi_enum("platforms", PLATFORMS, PLATFORMS, "On whic
 
 def main() -> None:
     shape = None if _SHAPE.value is None else [int(size) for size in _SHAPE.value]
-    cascade, path = cascade_jax.load(_WORKDIR.value), Path(_OUTPUT.value)
+    path = Path(_OUTPUT.value)
+    names = [path.name, path.with_suffix(".json").name]
+    refuse_to_replace(path.parent, names)
+    cascade = cascade_jax.load(_WORKDIR.value)
     content = export_cascade(cascade, shape, _PLATFORMS.value)
     description = {"program": path.name} | describe_export(cascade, shape, _PLATFORMS.value)
-    with replacing(path) as partial:
+    with making(path.parent, names), replacing(path) as partial:
         partial.write_bytes(content)
         # Within, so that there is no program without its description.
         write_text(path.with_suffix(".json"), json.dumps(description, indent=1))

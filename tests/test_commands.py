@@ -300,7 +300,7 @@ def test_what_a_training_leaves_is_quantified_reported_and_given_to_nnunet(train
     predicted, cohort = workdir / "predictions" / "held_out", workdir / "data" / "held_out"
     (name,) = emidec.find_contours(predicted)
     for kind in (emidec.DOUBT, emidec.DISAGREEMENT):
-        values, _ = read(emidec.map_path(predicted, kind, name))
+        values, _ = read(emidec.path_in(predicted, kind, name))
         assert values.shape == nib.load(emidec.find_cases(cohort)[0].image).shape
         assert 0 < values.max() <= 1
     assert values.max() == 0.5, "one of two folds disagrees"

@@ -73,9 +73,9 @@ def test_a_case_without_truth_is_named(folders):
 @pytest.mark.parametrize(
     ("array", "spacing", "reason"),
     [
-        (labels()[:3], SPACING, "has shape (24, 20, 3), the truth (24, 20, 4)"),
-        (labels(), (8.0, 1.5, 1.25), "1.25 x 1.5 x 8 mm, the truth of 1.25 x 1.5 x 10 mm"),
-        (labels().transpose(0, 2, 1), SPACING, "has shape (20, 24, 4)"),
+        (labels()[:3], SPACING, "is 24 x 20 x 3 voxels, but the truth is 24 x 20 x 4"),
+        (labels(), (8.0, 1.5, 1.25), "1.25 x 1.5 x 8 mm, but the truth of 1.25 x 1.5 x 10 mm"),
+        (labels().transpose(0, 2, 1), SPACING, "is 20 x 24 x 4 voxels"),
     ],
 )
 def test_another_grid_than_the_truths_fails_with_both_grids_told(folders, array, spacing, reason):

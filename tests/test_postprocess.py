@@ -1,5 +1,7 @@
 """Scattered voxels go, true targets stay."""
 
+from pathlib import Path
+
 import hypothesis.strategies as st
 import numpy as np
 import pytest
@@ -8,9 +10,12 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
 from cascade_jax import postprocess
+from cascade_jax.data import emidec
 from cascade_jax.postprocess import CANDIDATES, Rule, apply, choose_rules
 
+REAL = Path(__file__).parents[2] / "shared" / "data" / "emidec"
 SPACING = (10.0, 2.0, 2.0)  # 40 mm3 a voxel
+ONE_HEART = (Rule("largest_heart"), Rule("one_ventricle"))  # which a patient has, without evidence
 EVERY_RULE = [rule for group in CANDIDATES for rule in group]
 
 
@@ -36,6 +41,54 @@ def test_components_away_from_the_largest_heart_go():
     scattered[0, 0, 0] = 2
     scattered[2, 18:20, 18:20] = 1
     np.testing.assert_array_equal(apply([Rule("largest_heart")], scattered, SPACING), heart())
+
+
+def two_ventricles(gap):
+    """A ventricle with an infarct, and beside it, with `gap` pixels of muscle between the cavities, a larger cavity
+    that has muscle on that side and a thin wall around it."""
+    labels = np.zeros((4, 60, 90), np.uint8)
+    labels[:, 10:34, 10:34] = 2
+    labels[:, 15:29, 15:29] = 1
+    labels[1, 29:33, 18:24] = 3
+    ventricle = labels.copy()
+    start = 29 + gap
+    wall = labels[:, 8:46, start - 1 : start + 38]
+    wall[wall == 0] = 2
+    labels[:, 10:44, start : start + 37] = 1
+    return labels, ventricle
+
+
+@pytest.mark.parametrize("gap", [5, 7])
+def test_a_second_cavity_that_touches_the_muscle_goes_with_the_wall_drawn_around_it(gap):
+    labels, ventricle = two_ventricles(gap)
+    one = apply([Rule("one_ventricle")], labels, (10.0, 1.5, 1.5))
+    np.testing.assert_array_equal(one == 1, ventricle == 1)
+    np.testing.assert_array_equal(one == 3, ventricle == 3)
+    # What stays of the second wall is at most as far from the cavity as a wall is thick.
+    assert ((one == 2) & (ventricle == 0)).sum() < 0.1 * (labels == 2).sum()
+    from_cavity = ndimage.distance_transform_edt(ventricle != 1, sampling=(10.0, 1.5, 1.5))
+    assert from_cavity[one > 0].max() <= 20
+
+
+def test_parts_of_one_cavity_lie_over_one_another_and_stay():
+    labels = heart()
+    labels[1, 7:13, 7:13] = 2  # a slice without blood between two with it
+    labels[0, 9:11, 7:13] = 2  # a papillary muscle through another's middle
+    np.testing.assert_array_equal(apply([Rule("one_ventricle")], labels, SPACING), labels)
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real cases are not here")
+def test_one_ventricle_leaves_what_readers_have_drawn():
+    for file in emidec.find_cases(REAL, labelled=True)[::5]:
+        case = emidec.read_case(file)
+        np.testing.assert_array_equal(apply(ONE_HEART, case.labels, case.spacing), case.labels)
+
+
+def test_a_single_slice_of_unknown_thickness_counts_as_10_mm_thick():
+    labels = heart()[:1]  # its infarct has 4 voxels, 160 mm3 if the slice is 10 mm thick
+    unknown = (np.nan, *SPACING[1:])
+    np.testing.assert_array_equal(apply([Rule("small_infarction", 150.0)], labels, unknown), labels)
+    assert not (apply([Rule("small_infarction", 170.0)], labels, unknown) == 3).any()
 
 
 def test_infarction_outside_the_muscle_goes():
@@ -119,7 +172,7 @@ def test_a_sparing_choice_takes_a_larger_volume_only_where_more_than_one_case_sp
     small[0, 5, 5:8] = 3  # 120 mm3, false
     large[0, 5, 5:12] = 3  # 280 mm3, false
     cases = [(small, normal, SPACING)] * 2 + [(large, normal, SPACING)]
-    heart_and = (Rule("largest_heart"),)
+    heart_and = ONE_HEART
     assert choose_rules(cases) == (*heart_and, Rule("small_infarction", 400.0))
     assert choose_rules(cases, sparing=True) == (*heart_and, Rule("small_infarction", 200.0))
     assert choose_rules([*cases, *cases[2:]], sparing=True) == (*heart_and, Rule("small_infarction", 400.0))
@@ -128,19 +181,19 @@ def test_a_sparing_choice_takes_a_larger_volume_only_where_more_than_one_case_sp
 def test_without_evidence_no_rule_that_removes_disease_is_kept():
     normal = np.where(heart() >= 3, 2, heart()).astype(np.uint8)
     rules = choose_rules([(normal, normal, SPACING)] * 4)
-    assert rules == (Rule("largest_heart"),)
+    assert rules == ONE_HEART
     np.testing.assert_array_equal(apply(rules, heart(), SPACING), heart())
 
 
 def test_a_rule_that_is_known_to_do_good_needs_no_evidence_and_gives_way_to_that_of_more_than_one_case():
     known = [Rule("small_infarction", 400.0)]
     normal = np.where(heart() >= 3, 2, heart()).astype(np.uint8)
-    assert choose_rules([(normal, normal, SPACING)], known=known) == (Rule("largest_heart"), *known)
+    assert choose_rules([(normal, normal, SPACING)], known=known) == (*ONE_HEART, *known)
     small = normal.copy()
     small[0, 13:15, 8:10] = 3  # 160 mm3, and true
     cases = [(normal, normal, SPACING)] * 2 + [(small, small, SPACING)] * 2
-    assert choose_rules(cases[:3], known=known) == (Rule("largest_heart"), *known)
-    assert choose_rules(cases, known=known) == (Rule("largest_heart"),)
+    assert choose_rules(cases[:3], known=known) == (*ONE_HEART, *known)
+    assert choose_rules(cases, known=known) == ONE_HEART
 
 
 def test_a_known_volume_gives_way_to_another_only_where_more_than_one_case_speaks_for_it():
@@ -151,7 +204,7 @@ def test_a_known_volume_gives_way_to_another_only_where_more_than_one_case_speak
     infarct[:, 10:30, 10:30] = 3
     infarct[0, 0, 0:7] = 3  # 280 mm3, and true
     known = [Rule("small_infarction", 400.0)]
-    heart_and = (Rule("largest_heart"),)
+    heart_and = ONE_HEART
     one = [(false, normal, SPACING), (infarct, infarct, SPACING)]
     assert choose_rules(one) == (*heart_and, Rule("small_infarction", 200.0))
     assert choose_rules(one, known=known) == (*heart_and, *known)

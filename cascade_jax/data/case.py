@@ -31,10 +31,10 @@ class Case:
 
     Attributes:
         name: the case's name, unique within a cohort.
-        image: float32, (depth, height, width), the file's own intensities. Exactly 0 is the border around the
-            registered field of view, not tissue.
+        image: float32, (depth, height, width), the file's own intensities. A constant value that reaches the edge of a
+            slice is the border around the registered field of view, not tissue (`border.outside_field_of_view`).
         labels: uint8, (depth, height, width), 0 to 4 as in `LABEL_NAMES`, or None where no reader has drawn them.
-        spacing: mm along (depth, height, width), from the file's pixdim.
+        spacing: mm along (depth, height, width); along the depth NaN for a single slice of unknown thickness.
         header: the file's own NIfTI header, with which results are written back, or None for a case that never was
             a file.
     """

@@ -3,35 +3,31 @@
     <root>/<case>/Images/<any name>.nii.gz      the image
     <root>/<case>/Contours/<any name>.nii.gz    its labels, absent in the challenge's test set
 
-Only this module knows that files hold their voxels as (x, y, slice), and that the voxel size has to come from
-the header's pixdim: the challenge's affines carry 1 mm voxels whatever the true size is.
+Files hold their voxels as (x, y, slice), the library as (depth, height, width).
 """
 
 import contextlib
 import dataclasses
-import gzip
-import io
-import math
-import os
-import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from nibabel.spatialimages import HeaderDataError
-from nibabel.volumeutils import apply_read_scaling
 
-from cascade_jax.data import orientation
+from cascade_jax.data import formats, orientation
 from cascade_jax.data.case import Case, CaseError
-from cascade_jax.data.files import replacing
+from cascade_jax.data.files import reading
+from cascade_jax.data.geometry import Geometry, GeometryError, onto
 from cascade_jax.data.labels import EMIDEC, LabelTable
+from cascade_jax.data.nifti import write_nifti
 
 IMAGES, CONTOURS = "Images", "Contours"
 # Maps of where not to believe the labels: 1 minus the highest mean probability, and the share of folds that disagree.
 DOUBT, DISAGREEMENT = "Doubt", "Disagreement"
-SUFFIXES = (".nii", ".nii.gz")
+_OUR_FOLDERS = (IMAGES, CONTOURS, DOUBT, DISAGREEMENT)
+_OUR_FILES = ("expected_dice.csv", "labels.ctbl", "dseg.tsv", "phantom.json")
 _CHANNEL = "_0000"
+_MOST_FOLDERS_DEEP = 3  # a cohort's files lie in <case>/Images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,8 +52,9 @@ def to_file_axes(array: np.ndarray) -> np.ndarray:
 def find_cases(root, *, labelled: bool = False, faults: dict[str, str] | None = None) -> list[CaseFiles]:
     """The cases of a cohort in the challenge's layout, sorted by name.
 
-    A case is a folder of any name with an `Images` folder in it; the folder's name is the case's. Everything
-    else in the root, such as the challenge's text files with clinical facts, is passed over.
+    A case is a folder of any name with a folder `Images`, in whatever letter case, in it; the folder's name is the
+    case's. What else lies in the root, such as the challenge's text files with clinical facts, is told by
+    `passed_over`.
 
     Args:
         root: the cohort's folder.
@@ -66,27 +63,34 @@ def find_cases(root, *, labelled: bool = False, faults: dict[str, str] | None = 
 
     Raises:
         CaseError: the root is missing, no folder or holds no case; a case has no image or several; it has
-            several contours, or none although `labelled`; two names differ only in upper and lower case.
+            several contours, or none although `labelled`, or contours without an image; a name cannot be written down;
+            two names differ only in upper and lower case.
     """
     root = Path(root)
     folders = _folders_with(root, IMAGES)
     if not folders:
         raise CaseError(root, f"holds no case: expected <case>/{IMAGES}/*.nii.gz")
+    for folder, contours in _folders_with(root, CONTOURS).items():
+        if folder not in folders and _image_files(contours):
+            with _collecting(faults, folder.name):
+                raise CaseError(folder, f"has {CONTOURS} but no {IMAGES}")
     cases = []
-    for folder in folders:
+    for folder, images in folders.items():
         with _collecting(faults, folder.name):
-            cases.append(_case_in(folder, labelled))
+            cases.append(_case_in(folder, images, labelled))
     _refuse_duplicates(root, ((case.name, case.image) for case in cases))
     return cases
 
 
-def _case_in(folder: Path, labelled: bool) -> CaseFiles:
-    contours = _nifti_files(folder / CONTOURS) if os.path.isdir(folder / CONTOURS) else []
+def _case_in(folder: Path, images: Path, labelled: bool) -> CaseFiles:
+    _check_name(folder, folder.name)
+    subfolder = _subfolder(folder, CONTOURS)
+    contours = _image_files(subfolder) if subfolder else []
     if len(contours) > 1:
-        raise CaseError(folder / CONTOURS, _several(contours))
+        raise CaseError(subfolder, _several(contours))
     if labelled and not contours:
         raise CaseError(folder, f"has no contour: expected a NIfTI file in its {CONTOURS} folder")
-    return CaseFiles(folder.name, _only_nifti_file(folder / IMAGES), contours[0] if contours else None)
+    return CaseFiles(folder.name, _only_image_file(images), contours[0] if contours else None)
 
 
 @contextlib.contextmanager
@@ -105,25 +109,28 @@ def find_contours(root, *, faults: dict[str, str] | None = None) -> dict[str, Pa
 
     Args:
         root: a folder of `<case>/Contours/*.nii.gz`: predictions, or the challenge's own truth; or a folder of
-            NIfTI files, each named like its case, as other programs write them.
+            files of labels, each named like its case, as other programs write them.
         faults: as for `find_cases`.
 
     Raises:
         CaseError: the root is missing, no folder or holds no contours, or holds both files and cases; a `Contours`
-            folder holds no file or several; two names differ only in upper and lower case.
+            folder holds no file or several; a name cannot be written down; two names differ only in upper and lower
+            case.
     """
     root = Path(root)
-    folders, files = _folders_with(root, CONTOURS), _nifti_files(root)
+    folders, files = _folders_with(root, CONTOURS), _image_files(root, faults)
     if not folders and not files:
         raise CaseError(root, f"holds no contours: expected <case>/{CONTOURS}/*.nii.gz or <case>.nii.gz")
-    _refuse_mixture(root, files, folders)
-    contours = {_stem(path): path for path in files}
+    _refuse_mixture(root, files, list(folders))
     if files:
-        _refuse_duplicates(root, ((_stem(path), path) for path in files))
-        return dict(sorted(contours.items()))
-    for folder in folders:
+        named = _named(files, faults)
+        _refuse_duplicates(root, named)
+        return dict(sorted(named))
+    contours = {}
+    for folder, subfolder in folders.items():
         with _collecting(faults, folder.name):
-            contours[folder.name] = _only_nifti_file(folder / CONTOURS)
+            _check_name(folder, folder.name)
+            contours[folder.name] = _only_image_file(subfolder)
     _refuse_duplicates(root, contours.items())
     return contours
 
@@ -132,7 +139,7 @@ def find_inputs(path, *, faults: dict[str, str] | None = None) -> list[CaseFiles
     """The images to be segmented, sorted by name.
 
     Args:
-        path: one NIfTI file, a folder of NIfTI files (each a case named like its file, without nnU-Net's `_0000` if
+        path: one file of an image, a folder of them (each a case named like its file, without nnU-Net's `_0000` if
             all have it), or a cohort in the challenge's layout.
         faults: as for `find_cases`.
 
@@ -141,25 +148,84 @@ def find_inputs(path, *, faults: dict[str, str] | None = None) -> list[CaseFiles
             cases would have one name, such as `a.nii` beside `a.nii.gz`; and as `find_cases`.
     """
     path = Path(path)
-    with _reading(path):
+    with reading(path):
         is_file = path.is_file()
     if is_file:
-        if not _has_nifti_name(path):
-            raise CaseError(path, "is not a NIfTI file: expected a name that ends in .nii or .nii.gz")
-        return [CaseFiles(_stem(path), path, None)]
-    images = _nifti_files(path)
+        if formats.stem_of(path) is None:
+            raise CaseError(path, f"is not a NIfTI file: expected a name that ends in {', '.join(formats.SUFFIXES)}")
+        _check_name(path, formats.stem_of(path))
+        return [CaseFiles(formats.stem_of(path), path, None)]
+    images = _image_files(path, faults)
     folders = _folders_with(path, IMAGES)
-    _refuse_mixture(path, images, folders)
+    _refuse_mixture(path, images, list(folders))
     if folders:
         return find_cases(path, faults=faults)
     if not images:
-        raise CaseError(path, f"holds neither NIfTI files nor cases as <case>/{IMAGES}/*.nii.gz")
-    stems = [_stem(image) for image in images]
-    if all(stem.endswith(_CHANNEL) for stem in stems):  # nnU-Net's images, whose cases are named without
-        stems = [stem.removesuffix(_CHANNEL) for stem in stems]
-    _refuse_duplicates(path, zip(stems, images, strict=True))
-    named = [CaseFiles(stem, image, None) for stem, image in zip(stems, images, strict=True)]
-    return sorted(named, key=lambda case: case.name)
+        deeper = [folder for folder in sorted(path.iterdir()) if folder.is_dir() and _image_files(folder, {})]
+        hint = f"; its folder {deeper[0].name} does hold such files" if deeper else ""
+        raise CaseError(path, f"holds neither NIfTI files nor cases as <case>/{IMAGES}/*.nii.gz{hint}")
+    named = _named(images, faults)
+    if all(name.endswith(_CHANNEL) for name, _ in named):  # nnU-Net's images, whose cases are named without
+        named = [(name.removesuffix(_CHANNEL), image) for name, image in named]
+    _refuse_duplicates(path, named)
+    return [CaseFiles(name, image, None) for name, image in sorted(named)]
+
+
+def passed_over(root, find: Callable) -> list[str]:
+    """What lies in a folder of images or labels and is not used, a line each; files of other kinds in one together.
+
+    Nothing is said of what this library puts beside labels, of hidden files, and of cases that have a fault.
+
+    Args:
+        root: a folder. A file has nothing beside it.
+        find: `find_cases`, `find_inputs` or `find_contours`, which looked through it.
+
+    Raises:
+        CaseError: as `find`, but for faults of single cases.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        return []
+    faults: dict[str, str] = {}
+    found = find(root, faults=faults)
+    if isinstance(found, dict):
+        files = list(found.values())
+    else:
+        files = [path for case in found for path in (case.image, case.contour) if path]
+    used = set(files) | {path.with_suffix(".img") for path in files if path.suffix.lower() == ".hdr"}
+    lines, others = [], []
+    folders = [root]
+    while folders:
+        folder = folders.pop(0)
+        if folder.name in _OUR_FOLDERS and folder != root and not used & set(_visible(folder)):
+            continue
+        for path in _visible(folder):
+            if path in used or path.name in _OUR_FILES or path.name == f"{folder.name}.png":
+                continue
+            if folder == root and (path.name in faults or formats.stem_of(path) in faults):
+                continue
+            if path.is_dir():
+                if len(path.relative_to(root).parts) < _MOST_FOLDERS_DEEP:
+                    folders.append(path)
+                else:
+                    lines.append(f"{path}: is a folder in a folder of files")
+            elif path.is_symlink() and not path.exists():
+                lines.append(f"{path}: is a link to nothing")
+            elif formats.stem_of(path) is not None:
+                lines.append(f"{path}: lies where no such file is looked for")
+            elif path.name.lower().endswith((*formats.OTHER_FORMATS, ".img")):
+                lines.append(f"{path}: is in a format that is not read")
+            else:
+                others.append(path)
+    if others:
+        number = "1 other file" if len(others) == 1 else f"{len(others)} other files"
+        lines.append(f"{root}: {number}, such as {others[0].relative_to(root)}")
+    return lines
+
+
+def _visible(folder: Path) -> list[Path]:
+    with reading(folder):
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
 
 
 def _refuse_mixture(root: Path, files: list[Path], folders: list[Path]) -> None:
@@ -169,46 +235,39 @@ def _refuse_mixture(root: Path, files: list[Path], folders: list[Path]) -> None:
         )
 
 
-@contextlib.contextmanager
-def _reading(path: Path):
-    """What the operating system says against reading a path, said as a CaseError."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise CaseError(path, "no such file or folder") from None
-    except NotADirectoryError:
-        raise CaseError(path, "is not a folder") from None
-    except OSError as error:
-        raise CaseError(path, f"cannot be read: {error.strerror}") from None
+def _subfolder(folder: Path, name: str) -> Path | None:
+    """The folder of that name in another, in whatever letter case."""
+    if not folder.is_dir():
+        return None
+    found = [path for path in _visible(folder) if path.name.lower() == name.lower() and path.is_dir()]
+    if len(found) > 1:
+        raise CaseError(folder, f"holds the folders {found[0].name} and {found[1].name}: which is meant?")
+    return found[0] if found else None
 
 
-def _folders_with(root: Path, subfolder: str) -> list[Path]:
-    with _reading(root):
-        return [folder for folder in sorted(root.iterdir()) if (folder / subfolder).is_dir()]
+def _folders_with(root: Path, name: str) -> dict[Path, Path]:
+    """{folder: its subfolder of that name} of the folders in the root that have one."""
+    found = {folder: _subfolder(folder, name) for folder in _visible(root)}
+    return {folder: subfolder for folder, subfolder in found.items() if subfolder}
 
 
-def _has_nifti_name(path: Path) -> bool:
-    # Hidden files are other programs' leavings, such as the "._" twins that macOS adds to archives.
-    return path.name.lower().endswith(SUFFIXES) and not path.name.startswith(".")
+def _image_files(folder: Path, faults: dict[str, str] | None = None) -> list[Path]:
+    """The files of a folder that are images or labels by their names, sorted; what is none after all is a fault."""
+    files = []
+    for path in _visible(folder):
+        if (name := formats.stem_of(path)) is None or path.is_dir():
+            continue
+        with _collecting(faults, name):
+            if not path.exists():
+                raise CaseError(path, "is a link to nothing")
+            files.append(path)
+    return files
 
 
-def _stem(path: Path) -> str:
-    name = path.name
-    for suffix in reversed(SUFFIXES):
-        if name.lower().endswith(suffix):
-            return name[: -len(suffix)]
-    return name
-
-
-def _nifti_files(folder: Path) -> list[Path]:
-    with _reading(folder):
-        return [path for path in sorted(folder.iterdir()) if _has_nifti_name(path) and path.is_file()]
-
-
-def _only_nifti_file(folder: Path) -> Path:
-    files = _nifti_files(folder)
+def _only_image_file(folder: Path) -> Path:
+    files = _image_files(folder)
     if not files:
-        raise CaseError(folder, "holds no NIfTI file (.nii or .nii.gz)")
+        raise CaseError(folder, f"holds no NIfTI file ({', '.join(formats.SUFFIXES)})")
     if len(files) > 1:
         raise CaseError(folder, _several(files))
     return files[0]
@@ -216,6 +275,29 @@ def _only_nifti_file(folder: Path) -> Path:
 
 def _several(files: list[Path]) -> str:
     return f"holds {len(files)} NIfTI files where one is expected: {', '.join(file.name for file in files)}"
+
+
+def _named(files: list[Path], faults: dict[str, str] | None) -> list[tuple[str, Path]]:
+    """The files with the names of their cases."""
+    named = []
+    for path in files:
+        name = formats.stem_of(path)
+        with _collecting(faults, name):
+            _check_name(path, name)
+            named.append((name, path))
+    return named
+
+
+def _check_name(path: Path, name: str) -> None:
+    """Raises CaseError where a case's name could not be written into a table."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise CaseError(path, "has a name that is not UTF-8; rename it") from None
+    if not name.isprintable():
+        raise CaseError(path, "has a name with characters that cannot be printed; rename it")
+    if not name.strip():
+        raise CaseError(path, "has no name before its ending; rename it")
 
 
 def _refuse_duplicates(root: Path, named_paths: Iterable[tuple[str, Path]]) -> None:
@@ -239,16 +321,18 @@ def read_case(files: CaseFiles, table: LabelTable = EMIDEC) -> Case:
 
     Returns:
         The case with its image as float32 and its labels, where the files have any, as uint8, both
-        (depth, height, width), the spacing in mm from pixdim, and a copy of the image's header.
+        (depth, height, width), the spacing in mm, and a copy of the image's header. Labels are brought to the image's
+        grid where both files say credibly how they lie (`geometry.onto`). The spacing along the depth is NaN for a
+        single slice whose file does not say how thick it is.
 
     Raises:
-        CaseError: a file is missing, truncated or no NIfTI file; it does not hold three non-empty dimensions
-            of real numbers with a positive voxel size; the image has a voxel that is not finite, or one value
-            throughout; the labels are not whole numbers of the table (0 to 4), or not of the image's shape.
+        CaseError: a file is missing, truncated or of another kind; it does not hold three non-empty dimensions
+            of real numbers with a voxel size that a short-axis stack has; the image has a voxel that is not finite, or
+            one value throughout; the labels are not whole numbers of the table (0 to 4), or not on the image's grid.
     """
-    header, voxels = _read_nifti(files.image)
+    header, geometry, voxels = formats.read_stack(files.image)
     with np.errstate(over="ignore"):
-        image = np.ascontiguousarray(from_file_axes(voxels), np.float32)
+        image = np.ascontiguousarray(geometry.from_file(voxels), np.float32)
     unusable = np.count_nonzero(~np.isfinite(image))
     if unusable:
         raise CaseError(files.image, f"{unusable} of {image.size} voxels are NaN or infinite")
@@ -256,22 +340,29 @@ def read_case(files: CaseFiles, table: LabelTable = EMIDEC) -> Case:
         raise CaseError(files.image, f"is constant: every voxel has the value {image.flat[0]:g}")
     labels = None
     if files.contour is not None:
-        labels, _ = read_labels(files.contour, table)
-        if labels.shape != image.shape:
-            raise CaseError(
-                files.contour,
-                f"is {_size(to_file_axes(labels).shape)} voxels, but its image {files.image.name} is "
-                f"{_size(to_file_axes(image).shape)}",
-            )
-    return Case(files.name, image, labels, _spacing(header), header)
+        labels, _ = read_labels(files.contour, table, like=geometry, name=f"its image {files.image.name}")
+    return Case(files.name, image, labels, geometry.spacing, header)
 
 
-def read_labels(path, table: LabelTable = EMIDEC) -> tuple[np.ndarray, tuple[float, float, float]]:
+def read_geometry(path) -> Geometry:
+    """The grid of a file of an image or of labels.
+
+    Raises:
+        CaseError: the file cannot be read, or its header says nothing credible.
+    """
+    return formats.read_stack_geometry(Path(path))[1]
+
+
+def read_labels(
+    path, table: LabelTable = EMIDEC, *, like: Geometry | None = None, name: str = ""
+) -> tuple[np.ndarray, tuple[float, float, float]]:
     """Reads and validates a label file.
 
     Args:
         path: the file.
         table: which labels there are.
+        like: the grid that the labels are brought to; None leaves them on their own.
+        name: what is of that grid, such as "the truth".
 
     Returns:
         The labels, uint8 (depth, height, width), and their spacing in mm along the same axes.
@@ -280,8 +371,7 @@ def read_labels(path, table: LabelTable = EMIDEC) -> tuple[np.ndarray, tuple[flo
         CaseError: as `read_case` does for labels.
     """
     path = Path(path)
-    header, voxels = _read_nifti(path)
-    voxels = from_file_axes(voxels)
+    voxels, spacing = _read_voxels(path, like, name)
     with np.errstate(invalid="ignore"):
         labels = np.rint(voxels)
         # Programs that store labels as scaled integers give them back as, say, 2.99998.
@@ -292,7 +382,7 @@ def read_labels(path, table: LabelTable = EMIDEC) -> tuple[np.ndarray, tuple[flo
             f"holds the value {voxels[wrong][0]:g} where labels are whole numbers from 0 to "
             f"{len(table.names) - 1} ({np.count_nonzero(wrong)} of {wrong.size} voxels are wrong)",
         )
-    return np.ascontiguousarray(labels, np.uint8), _spacing(header)
+    return np.ascontiguousarray(labels, np.uint8), spacing
 
 
 def read_right_handed(path) -> bool | None:
@@ -301,94 +391,26 @@ def read_right_handed(path) -> bool | None:
     Raises:
         CaseError: the file cannot be read.
     """
-    path = Path(path)
-    return orientation.right_handed(_parse_header(path, _read_bytes(path)))
+    return orientation.right_handed(read_geometry(path))
 
 
-def read_voxels(path) -> np.ndarray:
-    """A file's voxels as they are, (depth, height, width).
+def read_voxels(path, *, like: Geometry | None = None, name: str = "") -> np.ndarray:
+    """A file's voxels as they are, (depth, height, width), brought to another grid as for `read_labels`.
 
     Raises:
-        CaseError: it is no stack of real numbers.
+        CaseError: it is no stack of real numbers, or not on that grid.
     """
-    return from_file_axes(_read_nifti(Path(path))[1])
+    return _read_voxels(Path(path), like, name)[0]
 
 
-def _spacing(header: nib.Nifti1Header) -> tuple[float, float, float]:
-    x, y, slice_distance = (float(zoom) for zoom in header["pixdim"][1:4])
-    # A single slice in two dimensions has no distance to another.
-    return slice_distance if header["dim"][0] > 2 else 1.0, y, x
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    return " x ".join(str(int(length)) for length in shape)
-
-
-def _read_nifti(path: Path) -> tuple[nib.Nifti1Header, np.ndarray]:
-    """The header as it stands in the file, and the voxels (x, y, slice), scaled as it says."""
-    content = _read_bytes(path)
-    header = _parse_header(path, content)
-    shape, dtype, offset = _check_header(path, header)
-    count = math.prod(shape)
-    found, expected = max(len(content) - offset, 0), count * dtype.itemsize
-    if found < expected:
-        raise CaseError(path, f"is truncated: {found} bytes of voxels where {expected} are expected")
-    voxels = np.frombuffer(content, dtype, count, offset).reshape(shape, order="F")
+def _read_voxels(path: Path, like: Geometry | None, name: str) -> tuple[np.ndarray, tuple[float, float, float]]:
+    _, geometry, voxels = formats.read_stack(path)
+    if like is None:
+        return geometry.from_file(voxels), geometry.spacing
     try:
-        slope, inter = header.get_slope_inter()
-    except HeaderDataError as error:
-        raise CaseError(path, f"has a corrupt header: {error}") from None
-    # What overflows becomes infinite, which the callers refuse.
-    with np.errstate(over="ignore", invalid="ignore"):
-        return header, apply_read_scaling(voxels, slope, inter)
-
-
-def _read_bytes(path: Path) -> bytes:
-    with _reading(path):
-        content = path.read_bytes()
-    try:
-        return gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise CaseError(path, f"is truncated or damaged: {error}") from None
-
-
-def _parse_header(path: Path, content: bytes) -> nib.Nifti1Header:
-    if content[344:348] == b"n+1\0":
-        header_class = nib.Nifti1Header
-    elif content[4:8] == b"n+2\0":
-        header_class = nib.Nifti2Header
-    else:
-        raise CaseError(path, "is not a NIfTI file" if content else "is empty")
-    try:
-        # Unchecked, because nibabel's check repairs what must be reported here, such as a negative pixdim.
-        return header_class.from_fileobj(io.BytesIO(content), check=False)
-    except Exception as error:  # nibabel documents none, and a damaged header can make it raise many kinds
-        raise CaseError(path, f"has a corrupt header: {type(error).__name__}") from None
-
-
-def _check_header(path: Path, header: nib.Nifti1Header) -> tuple[tuple[int, ...], np.dtype, int]:
-    """The shape, data type and offset in the file of what the header says is a stack of slices."""
-    dimensions = int(header["dim"][0])
-    # One slice may come in two dimensions, one point in time in four.
-    if not 2 <= dimensions <= 7 or (header["dim"][4 : dimensions + 1] != 1).any():
-        raise CaseError(path, f"has {dimensions} dimensions where 3 are expected (x, y, slice)")
-    shape = tuple(int(length) for length in header["dim"][1 : min(dimensions, 3) + 1])
-    shape += (1,) * (3 - len(shape))
-    if min(shape) < 1:
-        raise CaseError(path, f"has an empty dimension: {_size(shape)} voxels")
-    size = header["pixdim"][1 : min(dimensions, 3) + 1]
-    if not (np.isfinite(size).all() and (size > 0).all()):
-        raise CaseError(path, f"has no valid voxel size: {' x '.join(f'{length:g}' for length in size)} mm in pixdim")
-    try:
-        dtype = header.get_data_dtype()
-    except KeyError:
-        raise CaseError(path, f"has the unknown data type {int(header['datatype'])}") from None
-    if dtype.kind not in "iuf":
-        raise CaseError(path, f"has the data type {header.get_value_label('datatype')}, not real numbers")
-    if not np.isfinite(header["vox_offset"]):
-        raise CaseError(path, f"has a corrupt header: vox_offset is {header['vox_offset']}")
-    # Files with a vox_offset of 0 exist; like nibabel, take their voxels to follow the header.
-    return shape, dtype, max(int(header["vox_offset"]), header.single_vox_offset)
+        return onto(voxels, geometry, like, name), like.spacing
+    except GeometryError as error:
+        raise CaseError(path, str(error)) from None
 
 
 def write_case(root, case: Case) -> None:
@@ -404,9 +426,9 @@ def write_case(root, case: Case) -> None:
     Raises:
         CaseError: the folder cannot be written to.
     """
-    _write_nifti(_path(root, IMAGES, case.name), case.image, case, np.float64)
+    _write(path_in(root, IMAGES, case.name), case.image, case, np.float64)
     if case.labels is not None:
-        _write_nifti(_path(root, CONTOURS, case.name), case.labels, case, np.float64)
+        _write(path_in(root, CONTOURS, case.name), case.labels, case, np.float64)
 
 
 def write_labels(root, labels: np.ndarray, case: Case) -> Path:
@@ -427,13 +449,13 @@ def write_labels(root, labels: np.ndarray, case: Case) -> Path:
     """
     if labels.shape != case.image.shape:
         raise ValueError(f"labels of shape {labels.shape} for an image of shape {case.image.shape}")
-    path = _path(root, CONTOURS, case.name)
-    _write_nifti(path, labels, case, np.uint8)
+    path = path_in(root, CONTOURS, case.name)
+    _write(path, labels, case, np.uint8)
     return path
 
 
 def write_map(root, kind: str, values: np.ndarray, case: Case) -> None:
-    """Writes a map, float (depth, height, width) in the case's own grid, as float32 where `map_path` says.
+    """Writes a map, float (depth, height, width) in the case's own grid, as float32 where `path_in` says.
 
     Args:
         root: the output folder, made where it is missing.
@@ -444,20 +466,16 @@ def write_map(root, kind: str, values: np.ndarray, case: Case) -> None:
     Raises:
         CaseError: the folder cannot be written to.
     """
-    _write_nifti(map_path(root, kind, case.name), values, case, np.float32)
-
-
-def map_path(root, kind: str, name: str) -> Path:
-    """Where `write_map` puts the map of the case of that name."""
-    return _path(root, kind, name)
+    _write(path_in(root, kind, case.name), values, case, np.float32)
 
 
 def contour_path(root, name: str) -> Path:
     """Where `write_labels` puts the labels of the case of that name."""
-    return _path(root, CONTOURS, name)
+    return path_in(root, CONTOURS, name)
 
 
-def _path(root, kind: str, name: str) -> Path:
+def path_in(root, kind: str, name: str) -> Path:
+    """Where what is known of a case of that name lies in a folder: IMAGES, CONTOURS, DOUBT or DISAGREEMENT."""
     return Path(root) / name / kind / f"{name}.nii.gz"
 
 
@@ -472,20 +490,6 @@ def _challenge_header(case: Case) -> nib.Nifti1Header:
     return header
 
 
-def _write_nifti(path: Path, array: np.ndarray, case: Case, dtype) -> None:
-    header = _challenge_header(case) if case.header is None else case.header.copy()
-    header.set_data_dtype(dtype)
-    header["scl_slope"], header["scl_inter"] = 1, 0
-    # nibabel then puts the voxels right behind the header and its extensions.
-    header["vox_offset"] = 0
-    content = io.BytesIO()
-    header.write_to(content)
-    content.write(to_file_axes(array).astype(header.get_data_dtype()).tobytes(order="F"))
-
-    with replacing(path) as partial:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with (
-            open(partial, "wb") as file,
-            gzip.GzipFile("", "wb", compresslevel=1, fileobj=file, mtime=0) as compressed,
-        ):
-            compressed.write(content.getbuffer())
+def _write(path: Path, array: np.ndarray, case: Case, dtype) -> None:
+    header = _challenge_header(case) if case.header is None else case.header
+    write_nifti(path, array, header, orientation.geometry_of(case), dtype)

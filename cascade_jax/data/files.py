@@ -10,6 +10,19 @@ from cascade_jax.data.case import CaseError
 
 
 @contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """What the operating system says against reading a path, said as a CaseError."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise CaseError(path, "no such file or folder") from None
+    except NotADirectoryError:
+        raise CaseError(path, "is not a folder") from None
+    except OSError as error:
+        raise CaseError(path, f"cannot be read: {error.strerror or error}") from None
+
+
+@contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` that takes its place when the context ends without an error.
 
@@ -49,4 +62,4 @@ def write_text(path: Path, text: str) -> None:
         CaseError: the file cannot be written.
     """
     with replacing(path) as partial:
-        partial.write_text(text)
+        partial.write_text(text, encoding="utf-8")

@@ -12,13 +12,14 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from cascade_jax.data import emidec
+from cascade_jax.data import emidec, formats, orientation
 from cascade_jax.data.case import LABEL_NAMES, Case, CaseError, number_of_cases
 from cascade_jax.data.files import make_writable_folder, replacing, write_text
 from cascade_jax.data.labels import make_label_table
-from cascade_jax.data.orientation import with_credible_affine
+from cascade_jax.data.outputs import refuse_full_folder
 
 _CHANNEL = "_0000"
+_IMPORTED = ("dataset.json", "imagesTr", "labelsTr")
 
 
 def _read_json(path: Path):
@@ -75,15 +76,22 @@ def import_dataset(
         How many cases.
 
     Raises:
-        CaseError: a file is missing or unusable; one line says which.
+        CaseError: a file is missing or unusable; one line says which. The cohort's folder is not empty.
     """
     values = label_values(raw, renamed, names)
     ending = _read_json(raw / "dataset.json").get("file_ending", ".nii.gz")
-    if ending not in emidec.SUFFIXES:
-        raise CaseError(raw / "dataset.json", f"has files that end in {ending!r}; NIfTI is needed")
+    if ending not in formats.SUFFIXES:
+        raise CaseError(
+            raw / "dataset.json", f"has files that end in {ending!r}; known are {', '.join(formats.SUFFIXES)}"
+        )
+    refuse_full_folder(output)
     images = sorted((raw / "imagesTr").glob(f"*{_CHANNEL}{ending}"))
     if not images:
         raise CaseError(raw / "imagesTr", f"holds no image <case>{_CHANNEL}{ending}")
+    named = {image.name.removesuffix(f"{_CHANNEL}{ending}") for image in images}
+    for path in sorted((raw / "labelsTr").glob(f"*{ending}")):
+        if path.name.removesuffix(ending) not in named:
+            raise CaseError(path, "has no image in imagesTr")
     cases = []
     for image in progress(images, f"reading {number_of_cases(len(images))} of {raw}"):
         name = image.name.removesuffix(f"{_CHANNEL}{ending}")
@@ -101,11 +109,19 @@ def import_dataset(
     return len(cases)
 
 
+def passed_over(raw: Path) -> list[str]:
+    """What lies in a raw dataset and is not imported, a line each."""
+    ending = _read_json(raw / "dataset.json").get("file_ending", ".nii.gz")
+    lines = [f"{path}: is not imported" for path in sorted(raw.iterdir()) if path.name not in _IMPORTED]
+    for folder, wanted in (("imagesTr", f"{_CHANNEL}{ending}"), ("labelsTr", ending)):
+        others = [path for path in sorted((raw / folder).iterdir()) if not path.name.endswith(wanted)]
+        lines += [f"{path}: is not named <case>{wanted}" for path in others]
+    return lines
+
+
 def _mapped(path: Path, case: Case, known: Mapping[int, int]) -> np.ndarray:
-    """The labels of a file, by our values: uint8 (depth, height, width)."""
-    values = emidec.read_voxels(path)
-    if values.shape != case.image.shape:
-        raise CaseError(path, "is not of its image's shape")
+    """The labels of a file, by our values, on the case's grid: uint8 (depth, height, width)."""
+    values = emidec.read_voxels(path, like=orientation.geometry_of(case), name="its image")
     labels = np.full(values.shape, 255, np.uint8)
     for theirs, ours in known.items():
         labels[values == theirs] = ours
@@ -118,7 +134,8 @@ def export_dataset(root: Path, raw: Path, progress: Callable, names: Sequence[st
     """Writes a labelled cohort in the challenge's layout as a raw dataset for nnU-Net.
 
     Files keep their affine where its voxels are of pixdim's size and at right angles, which nnU-Net's reader requires.
-    Others, such as the challenge's that say 1 mm, get one of the true voxel size alone: nnU-Net reads the affine.
+    Others, such as the challenge's that say 1 mm, get one of the true voxel size with the directions of their own:
+    nnU-Net reads the affine.
 
     Args:
         root: the cohort.
@@ -130,10 +147,11 @@ def export_dataset(root: Path, raw: Path, progress: Callable, names: Sequence[st
         How many cases.
 
     Raises:
-        CaseError: a case is unusable, or the folder cannot be written.
+        CaseError: a case is unusable, or the dataset's folder cannot be written or is not empty.
         ValueError: the names cannot be.
     """
     table = make_label_table(names, [(name, (name,)) for name in names[1:]])
+    refuse_full_folder(raw)
     files = emidec.find_cases(root, labelled=True)
     # All are read before anything is written: a fault in the last case must not leave half a dataset.
     cases = [
@@ -142,12 +160,13 @@ def export_dataset(root: Path, raw: Path, progress: Callable, names: Sequence[st
     for folder in ("imagesTr", "labelsTr"):
         make_writable_folder(raw / folder)
     for case in progress(cases, f"exporting {number_of_cases(len(cases))}"):
-        affine = with_credible_affine(case).header.get_best_affine()
+        case = orientation.with_true_affine(case)
+        geometry = orientation.geometry_of(case)
         for array, path in (
             (case.image, raw / "imagesTr" / f"{case.name}{_CHANNEL}.nii.gz"),
             (case.labels, raw / "labelsTr" / f"{case.name}.nii.gz"),
         ):
-            content = nib.Nifti1Image(emidec.to_file_axes(array), affine).to_bytes()
+            content = nib.Nifti1Image(geometry.to_file(array), geometry.affine).to_bytes()
             with replacing(path) as partial:
                 partial.write_bytes(gzip.compress(content, 1, mtime=0))
     dataset = {

@@ -1,16 +1,14 @@
 """How slices lie in the patient, where a file says it and can be believed."""
 
 import dataclasses
-from collections.abc import Sequence
 
 import nibabel as nib
 import numpy as np
-from nibabel.spatialimages import HeaderDataError
 
 from cascade_jax.data.case import Case
+from cascade_jax.data.geometry import Geometry, geometry_of_array, read_geometry, true_affine
 
 _OBLIQUE = 0.966  # cosine of 15 degrees
-_RIGHT_ANGLES = 1e-3  # by how much the products of an affine's axes may miss 0, and 1 with themselves
 
 
 def is_oblique(normal: np.ndarray) -> bool:
@@ -19,50 +17,38 @@ def is_oblique(normal: np.ndarray) -> bool:
     return bool(np.abs(normal).max() < _OBLIQUE)
 
 
-def credible_affine(header: nib.Nifti1Header | None, spacing: Sequence[float]) -> np.ndarray | None:
-    """How voxels (x, y, slice) lie in the patient, mm: float (4, 4).
-
-    Args:
-        header: of the file, or None.
-        spacing: the voxels' true size along (x, y, slice), mm.
-
-    Returns:
-        None where the header does not say it credibly: it has no affine, or one whose axes are not of the voxels' size
-        (the challenge's say 1 mm), not at right angles, or not finite.
-    """
-    if header is None or not (header["sform_code"] > 0 or header["qform_code"] > 0):
-        return None
-    try:
-        affine = header.get_best_affine()
-    except (ValueError, HeaderDataError):  # a quaternion that is none
-        return None
-    axes = affine[:3, :3] / np.asarray(spacing)
-    credible = np.isfinite(affine).all() and np.allclose(axes.T @ axes, np.eye(3), atol=_RIGHT_ANGLES)
-    return affine if credible else None
+def geometry_of(case: Case) -> Geometry:
+    """The grid of a case, along the axes of its file."""
+    if case.header is None:
+        return geometry_of_array(case.image.shape, case.spacing)
+    return read_geometry(case.header)
 
 
-def right_handed(header: nib.Nifti1Header) -> bool | None:
+def right_handed(geometry: Geometry) -> bool | None:
     """Whether the axes (x, y, slice) of a file are right-handed in the patient.
 
     Returns:
-        None where the header does not say so credibly (`credible_affine`), or says that the slices are not oblique,
-        which a program put in that knew nothing better.
+        None where the file does not say so credibly, or says that the slices are not oblique, which a program put in
+        that knew nothing better.
     """
-    spacing = np.abs(header["pixdim"][1:4])
-    affine = credible_affine(header, spacing)
-    if affine is None or not is_oblique(affine[:3, 2] / spacing[2]):
+    if geometry.affine is None:
         return None
-    return bool(np.linalg.det(affine[:3, :3]) > 0)
+    axes = geometry.affine[:3, list(geometry.axes)]
+    if not is_oblique(axes[:, 2] / np.linalg.norm(axes[:, 2])):
+        return None
+    return bool(np.linalg.det(axes) > 0)
 
 
-def with_credible_affine(case: Case) -> Case:
-    """The case with a header that programs may measure by: its own if credible, else one of the voxels' size."""
-    spacing = case.spacing[::-1]
-    if credible_affine(case.header, spacing) is not None:
+def with_true_affine(case: Case) -> Case:
+    """The case with a header that programs may measure by: its own if that is credible, else one of the voxels' true
+    size, with the directions of its own (`geometry.true_affine`)."""
+    geometry = geometry_of(case)
+    if geometry.affine is not None:
         return case
+    affine = true_affine(geometry, case.header)
     header = nib.Nifti1Header()
-    header.set_data_shape(case.image.shape[::-1])
-    header.set_sform(np.diag([*spacing, 1.0]), code=1)
-    header.set_qform(np.diag([*spacing, 1.0]), code=1)
+    header.set_data_shape(geometry.shape)
+    header.set_sform(affine, code=1)
+    header.set_qform(affine, code=1)
     header.set_xyzt_units("mm")
     return dataclasses.replace(case, header=header)

@@ -198,12 +198,14 @@ def write_cohort(
         progress: wraps the loop with a bar.
 
     Raises:
-        CaseError: the folder cannot be written, or holds something else.
+        CaseError: the folder cannot be written, or holds something else or more cases than these.
     """
     root = Path(root)
     try:
         root.mkdir(parents=True, exist_ok=True)
         _claim(root, {"seed": seed, "field_of_view_mm": field_of_view_mm})
+        if (held := sum((path / emidec.IMAGES).is_dir() for path in root.iterdir())) > cases:
+            raise CaseError(root, f"holds {number_of_cases(held)} already, more than the {cases} that are asked for")
         for index in progress(range(cases), f"simulating {number_of_cases(cases)} in {root}"):
             name = f"Case_{'P' if is_pathological(seed, index) else 'N'}{index + 1:03}"
             if (root / name).exists():
@@ -226,5 +228,10 @@ def _claim(root: Path, settings: dict) -> None:
         if any(root.iterdir()):
             raise CaseError(root, "is not empty and holds no phantom cohort")
         write_text(record, json.dumps(settings))
-    elif (held := json.loads(record.read_text())) != settings:
+        return
+    try:
+        held = json.loads(record.read_text(encoding="utf-8"))
+    except ValueError:
+        raise CaseError(record, "is empty or cut off; remove it to make the cohort anew in an empty folder") from None
+    if held != settings:
         raise CaseError(root, f"holds another phantom cohort, made with {held}")

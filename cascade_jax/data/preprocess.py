@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import scipy.ndimage
 
+from cascade_jax.data.border import outside_field_of_view
 from cascade_jax.data.case import Case, CaseError
 
 
@@ -52,17 +53,25 @@ class Example:
 
 
 def field_of_view(image: np.ndarray) -> tuple[tuple[int, int], ...]:
-    """The bounding box of tissue (voxels other than exactly 0) in the plane, over all slices; every slice is kept.
+    """The bounding box of tissue (all but the border, `border.outside_field_of_view`) in the plane, over all slices;
+    every slice is kept.
 
     Args:
         image: (depth, height, width).
 
     Returns:
-        ((start, stop), ...) for each axis.
+        ((start, stop), ...) for each axis; the whole image where there is no tissue.
     """
-    tissue = (image != 0).any(axis=0)
+    return _bounding_box(~outside_field_of_view(image))
+
+
+def _bounding_box(tissue: np.ndarray) -> tuple[tuple[int, int], ...]:
+    depth, *plane = tissue.shape
+    tissue = tissue.any(axis=0)
+    if not tissue.any():
+        return ((0, depth), *((0, size) for size in plane))
     rows, columns = np.flatnonzero(tissue.any(axis=1)), np.flatnonzero(tissue.any(axis=0))
-    return ((0, len(image)), (int(rows[0]), int(rows[-1]) + 1), (int(columns[0]), int(columns[-1]) + 1))
+    return ((0, depth), (int(rows[0]), int(rows[-1]) + 1), (int(columns[0]), int(columns[-1]) + 1))
 
 
 def resampled_shape(
@@ -119,11 +128,12 @@ def preprocess(case: Case, target_spacing: tuple[float, float], shape: tuple[int
     Raises:
         CaseError: the image has no contrast to normalise by.
     """
-    box = field_of_view(case.image)
+    tissue = ~outside_field_of_view(case.image)
+    box = _bounding_box(tissue)
     inside = tuple(slice(*limits) for limits in box)
-    image = case.image[inside]
-    tissue = image != 0
-    mean, deviation = np.mean(image[tissue], dtype=np.float64), np.std(image[tissue], dtype=np.float64)
+    image, tissue = case.image[inside], tissue[inside]
+    # Of no voxel at all there is no mean.
+    mean, deviation = (f(image[tissue], dtype=np.float64) if tissue.any() else 0.0 for f in (np.mean, np.std))
     if not deviation > 0:
         raise CaseError(case.name, "all tissue has the same intensity")
     # The border takes the tissue's mean, so that it is 0 afterwards and cubic interpolation does not ring at its edge.

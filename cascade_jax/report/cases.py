@@ -142,7 +142,7 @@ def _read_case(
         case = emidec.read_case(dataclasses.replace(images[name], contour=None))
         image = _fitting(images[name].image, case.image, prediction)
         check_spacing(images[name].image, case.spacing, "the prediction", spacing)
-    paths = {kind: emidec.map_path(sources.maps or sources.prediction, kind, name) for kind in slices.HEAT_MAPS}
+    paths = {kind: emidec.path_in(sources.maps or sources.prediction, kind, name) for kind in slices.HEAT_MAPS}
     maps = {kind: _fitting(path, emidec.read_voxels(path), prediction) for kind, path in paths.items() if path.exists()}
 
     final = {layer: layers[layer] for layer in ("prediction", "truth") if layer in layers}

@@ -1,0 +1,103 @@
+"""Which files of a folder this library has made, so that it never replaces another.
+
+A hidden file in the folder holds the digest of each. A file that is not among them, or has been changed since (contours
+corrected by hand, say), stays as it is and the command that would have replaced it ends before it has begun.
+"""
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from filelock import FileLock
+
+from cascade_jax.data.case import CaseError
+from cascade_jax.data.files import make_writable_folder, reading, write_text
+
+_RECORD, _LOCK = ".cascade_jax.json", ".cascade_jax.lock"
+
+
+def refuse_full_folder(folder: Path) -> None:
+    """Raises CaseError where a folder that is to hold one thing alone holds something already."""
+    folder = Path(folder)
+    with reading(folder):
+        if folder.exists() and any(folder.iterdir()):
+            raise CaseError(folder, "is not empty, and what is in it would be mixed with what comes: choose another")
+
+
+def refuse_to_replace(folder: Path, names: Iterable[str]) -> None:
+    """Raises CaseError where one of the files is there and was not made by this library, or has been changed since.
+
+    Args:
+        folder: in which files are to be written.
+        names: their paths in it.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise CaseError(folder, "is not a folder")
+    made = _read(folder)
+    for name in names:
+        path = folder / name
+        if path.is_dir():
+            raise CaseError(path, "is a folder where a file is to be written: choose another output")
+        if (path.exists() or path.is_symlink()) and not _is_ours(path, made.get(name, "")):
+            raise CaseError(
+                path,
+                "is there already, and this command did not make it or it was changed since: choose another output",
+            )
+
+
+@contextlib.contextmanager
+def making(folder: Path, names: Iterable[str]) -> Iterator[None]:
+    """Remembers files that are written while the context lasts as this library's, also if it ends with an error.
+
+    Raises:
+        CaseError: as `refuse_to_replace`, or the folder cannot be written to.
+    """
+    folder, names = Path(folder), list(names)
+    make_writable_folder(folder)
+    with locked(folder):
+        refuse_to_replace(folder, names)
+        _update(folder, dict.fromkeys(names))  # so that one who is killed now finds his own files again
+    try:
+        yield
+    finally:
+        with locked(folder):
+            _update(folder, {name: _digest(folder / name) if (folder / name).is_file() else "" for name in names})
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Makes this process the only one that changes the folder's tables, for as long as the context lasts."""
+    try:
+        with FileLock(Path(folder) / _LOCK):
+            yield
+    except OSError as error:
+        raise CaseError(folder, f"cannot be written to: {error.strerror or error}") from None
+
+
+def _is_ours(path: Path, digest: str | None) -> bool:
+    return path.is_file() and not path.is_symlink() and (digest is None or _digest(path) == digest)
+
+
+def _digest(path: Path) -> str:
+    with reading(path), open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read(folder: Path) -> dict[str, str | None]:
+    """{file: digest}; None for one that was being written when its command was killed."""
+    path = folder / _RECORD
+    if not path.exists():
+        return {}
+    try:
+        made = json.loads(path.read_text(encoding="utf-8"))["made"]
+        return {str(name): digest for name, digest in made.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise CaseError(path, "is damaged, so that it cannot be told which files may be replaced") from None
+
+
+def _update(folder: Path, digests: dict[str, str | None]) -> None:
+    made = {name: digest for name, digest in (_read(folder) | digests).items() if digest != ""}
+    write_text(folder / _RECORD, json.dumps({"made": made}, indent=1))
