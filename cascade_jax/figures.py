@@ -123,7 +123,8 @@ def _window(
 def _grey_window(image: np.ndarray) -> tuple[float, float]:
     """The intensities shown as black and white."""
     tissue = image[~outside_field_of_view(image)]
-    return tuple(np.percentile(tissue, (2, 98))) if tissue.size else (0.0, 1.0)
+    black, white = np.percentile(tissue if tissue.size else image, (2, 98))
+    return black, max(white, black + 1e-6)
 
 
 def _overlay(labels: np.ndarray, label_colours: Mapping[int, str]) -> np.ndarray:

@@ -218,6 +218,11 @@ def load(workdir, *, mirror: bool | None = None) -> Cascade:
     networks = build_networks(plan, compute_dtype(model["compute_dtype"]))
     if (folder / weights.WEIGHTS_FILE).exists():
         params = weights.read_weights(folder / weights.WEIGHTS_FILE)
+        counts = {len(leaf) if leaf.ndim else 0 for leaf in jax.tree.leaves(params)}
+        if not set(STAGES) <= params.keys() or counts != {len(model["folds"])}:
+            raise CaseError(
+                folder / weights.WEIGHTS_FILE, f"has not the weights of both stages for {len(model['folds'])} folds"
+            )
     else:
         params = {stage: _restore_folds(folder, stage, model["folds"]) for stage in STAGES}
     mirror = model["mirror"] if mirror is None else mirror

@@ -41,6 +41,8 @@ def read_model(workdir) -> dict:
         raise CaseError(path, f"cannot be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CaseError(path, f"is empty, cut off or no model file ({type(error).__name__})") from None
+    if result["compute_dtype"] not in ("auto", "float32", "bfloat16"):
+        raise CaseError(path, f"has the unknown compute_dtype {result['compute_dtype']!r}")
     if unknown:
         raise CaseError(path, f"has a postprocessing that this version does not know: {', '.join(unknown)}")
     return result

@@ -13,7 +13,9 @@ from pathlib import Path
 
 from absl import flags
 
+from cascade_jax.data import emidec
 from cascade_jax.data.labels import EMIDEC
+from cascade_jax.data.outputs import refuse_to_replace
 from cascade_jax.errors import ConfigError
 from cascade_jax.model_file import load_labels
 from cascade_jax.progress import bar
@@ -58,6 +60,16 @@ def main() -> int:
         table = load_labels(_LABELS_OF.value) if _LABELS_OF.value else EMIDEC
         sources = Sources(prediction.name, prediction, _path(_IMAGES), _path(_TRUTH), earlier, labels=table)
         reports = {Path(_OUTPUT.value): sources}
+    for output in reports:
+        refuse_to_replace(output.parent, [output.name])
+    for folder, find in (
+        (_PREDICTION.value, emidec.find_contours),
+        (_IMAGES.value, emidec.find_inputs),
+        (_TRUTH.value, emidec.find_contours),
+        (_STAGE_ONE.value, emidec.find_contours),
+    ):
+        if folder:
+            command.tell_passed_over(emidec.passed_over(folder, find))
     orientations = read_orientations(Path(_INSERTIONS.value)) if _INSERTIONS.value else {}
     failed = {}
     for output, sources in reports.items():

@@ -385,15 +385,6 @@ def read_labels(
     return np.ascontiguousarray(labels, np.uint8), spacing
 
 
-def read_right_handed(path) -> bool | None:
-    """Whether a file's axes (x, y, slice) are right-handed in the patient; None where it does not say so credibly.
-
-    Raises:
-        CaseError: the file cannot be read.
-    """
-    return orientation.right_handed(read_geometry(path))
-
-
 def read_voxels(path, *, like: Geometry | None = None, name: str = "") -> np.ndarray:
     """A file's voxels as they are, (depth, height, width), brought to another grid as for `read_labels`.
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from cascade_jax.confidence import DOUBTFUL
-from cascade_jax.data import emidec
+from cascade_jax.data import emidec, orientation
 from cascade_jax.data.case import CaseError, number_of_cases
 from cascade_jax.data.labels import EMIDEC, LabelTable, spoken
-from cascade_jax.evaluation import check_spacing, evaluate_labels
+from cascade_jax.evaluation import evaluate_labels
 from cascade_jax.expected_dice import read_expected_dice
 from cascade_jax.progress import Progress
 from cascade_jax.quantification import Orientation, unlike_a_heart
@@ -121,29 +121,21 @@ def _badness(case: ReportCase) -> tuple:
     return *known, case.name
 
 
-def _fitting(path: Path, array: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-    """What was read from a file, if it is of the prediction's shape."""
-    if array.shape != prediction.shape:
-        raise CaseError(path, "is not of the prediction's shape")
-    return array
-
-
 def _read_case(
     sources: Sources, name: str, paths: Mapping[str, Path], images: Mapping, expected: Mapping
 ) -> ReportCase:
     table, contour = sources.labels, paths["prediction"]
-    read = {layer: emidec.read_labels(path, table) for layer, path in paths.items()}
-    prediction, spacing = read["prediction"]
-    layers = {layer: _fitting(paths[layer], labels, prediction) for layer, (labels, _) in read.items()}
-    for layer, (_, size) in read.items():
-        check_spacing(paths[layer], size, "the prediction", spacing)
-    image = None
+    # All that is shown lies on the grid of the image, where there is one, else on the prediction's.
+    image, reference = None, contour
     if name in images:
-        case = emidec.read_case(dataclasses.replace(images[name], contour=None))
-        image = _fitting(images[name].image, case.image, prediction)
-        check_spacing(images[name].image, case.spacing, "the prediction", spacing)
+        image = emidec.read_case(dataclasses.replace(images[name], contour=None)).image
+        reference = images[name].image
+    grid, on = emidec.read_geometry(reference), f"{reference.parent.name}/{reference.name}"
+    spacing = grid.spacing
+    layers = {layer: emidec.read_labels(path, table, like=grid, name=on)[0] for layer, path in paths.items()}
+    prediction = layers["prediction"]
     paths = {kind: emidec.path_in(sources.maps or sources.prediction, kind, name) for kind in slices.HEAT_MAPS}
-    maps = {kind: _fitting(path, emidec.read_voxels(path), prediction) for kind, path in paths.items() if path.exists()}
+    maps = {kind: emidec.read_voxels(path, like=grid, name=on) for kind, path in paths.items() if path.exists()}
 
     final = {layer: layers[layer] for layer in ("prediction", "truth") if layer in layers}
     measured = None
@@ -153,9 +145,9 @@ def _read_case(
         for layer, fault in faults.items()
         if fault
     ]
-    if table == EMIDEC and not foreign:
-        orientation = sources.orientations.get(name, Orientation())
-        measured = measure(final, spacing, image, orientation, emidec.read_right_handed(contour))
+    if table == EMIDEC and not foreign and not np.isnan(spacing[0]):
+        known = sources.orientations.get(name, Orientation())
+        measured = measure(final, spacing, image, known, orientation.right_handed(grid))
     metrics = {}
     if "truth" in layers:
         metrics = {
@@ -166,6 +158,8 @@ def _read_case(
     # Earlier steps' regions do not widen the pictures: they are what the later ones removed.
     shown = slices.window(list(final.values()), spacing)
     warnings = foreign + stack_warnings(prediction, spacing, table) + hidden_warnings(final, shown, spacing)
+    if np.isnan(spacing[0]):
+        warnings.append("a single slice of unknown thickness, which has no volumes")
     if sources.images is not None and image is None:
         warnings.append("no image of this case was found")
     if sources.truth is not None and "truth" not in layers:

@@ -11,8 +11,9 @@ import numpy as np
 
 from cascade_jax import tables
 from cascade_jax.data.case import number_of_cases
-from cascade_jax.data.files import write_text
+from cascade_jax.data.files import make_writable_folder, write_text
 from cascade_jax.data.labels import EMIDEC, LabelTable, spoken
+from cascade_jax.data.outputs import making, refuse_to_replace
 from cascade_jax.progress import Progress
 from cascade_jax.report import charts, quantities, slices
 from cascade_jax.report.cases import ReportCase, Sources, read_cases
@@ -192,8 +193,10 @@ def write_report(sources: Sources, output: Path, progress: Progress) -> dict[str
         {case: reason} of those that could not be shown.
 
     Raises:
-        CaseError: there are no predictions, or the file cannot be written.
+        CaseError: there are no predictions, the file cannot be written, or another would be replaced.
     """
+    refuse_to_replace(output.parent, [output.name])
+    make_writable_folder(output.parent)
     cases, failed = read_cases(sources, progress)
     table, around = sources.labels, slices.outlines_of(sources.labels)
     views, data = [], []
@@ -220,5 +223,6 @@ def write_report(sources: Sources, output: Path, progress: Progress) -> dict[str
         failed=failed,
         with_truth=any(case.metrics for case in cases),
     )
-    write_text(output, text)
+    with making(output.parent, [output.name]):
+        write_text(output, text)
     return failed

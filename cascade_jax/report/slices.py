@@ -11,6 +11,7 @@ from PIL import Image
 from scipy import ndimage
 
 from cascade_jax.data import emidec
+from cascade_jax.data.border import outside_field_of_view
 from cascade_jax.data.case import CAVITY, INFARCTION, MYOCARDIUM, NO_REFLOW
 from cascade_jax.data.labels import EMIDEC, LabelTable, spoken
 from cascade_jax.wall import SPOKES, centre_of, spokes
@@ -129,10 +130,10 @@ def grey_images(image: np.ndarray, front: int) -> GreyStack:
     """Pictures of an image.
 
     Args:
-        image: float (depth, height, width); 0 is no tissue.
+        image: float (depth, height, width).
         front: the slice of the thumbnail.
     """
-    tissue = image[image != 0]
+    tissue = image[~outside_field_of_view(image)]
     held, shown = (
         tuple(float(level) for level in np.percentile(tissue, levels)) if tissue.size else (0.0, 1.0)
         for levels in (_HELD, _SHOWN)
