@@ -238,8 +238,9 @@ def _threshold_figures(
 ) -> dict:
     """The infarct's volume by each threshold method, ml; NaN where a method cannot measure it, and why.
 
-    An n-SD threshold above the blood, which is brighter than muscle, would miss an infarct as bright as blood, as most
-    are: 0 ml would say nothing of the heart.
+    An n-SD threshold above the blood would miss an infarct as bright as blood, as most are, and one above the mean of
+    what half the maximum would count misses most of a brighter one: a few millilitres, or none, would say nothing of
+    the heart.
 
     Returns:
         `infarct_2sd_ml` to `infarct_6sd_ml`, `infarct_sd_reason`, `infarct_fwhm_ml`, `infarct_fwhm_reason`; the reasons
@@ -251,13 +252,18 @@ def _threshold_figures(
     if remote is None:
         reason = "no remote region: nowhere enough muscle around a cavity"
         return unknown | {"infarct_sd_reason": reason, "infarct_fwhm_reason": reason}
-    blood = float(np.median(image[labels == CAVITY]))
-    too_high = [count for count in DEVIATIONS if remote.mean < blood <= remote.mean + count * remote.deviation]
+    blood, bright = float(np.median(image[labels == CAVITY])), -np.inf
+    if thresholds.inner_muscle(labels).any():
+        half, _ = thresholds.half_maximum(image, labels, remote.mask)
+        bright = float(image[(labels >= MYOCARDIUM) & (image >= half)].mean())
+    too_high = [count for count in DEVIATIONS if max(blood, bright) <= remote.mean + count * remote.deviation]
     for count in DEVIATIONS:
         if count not in too_high:
             mask = thresholds.above_deviations(image, labels, remote.mask, count)
             figures[f"infarct_{count}sd_ml"] = float(mask.sum() * voxel_ml)
-    reason = f"{_listed(too_high)} SD above remote muscle is brighter than the blood" if too_high else ""
+    reason = ""
+    if too_high:
+        reason = f"{_listed(too_high)} SD above remote muscle is brighter than blood and than the bright muscle"
     return figures | {"infarct_sd_reason": reason} | _half_maximum_figures(image, labels, voxel_ml, remote)
 
 

@@ -1,6 +1,7 @@
 """Quantities of shapes whose answers are known in closed form."""
 
 import csv
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,12 +10,16 @@ import numpy as np
 import pytest
 
 from cascade_jax import aha, thresholds
-from cascade_jax.data import emidec, phantom
+from cascade_jax.data import anatomy, emidec, phantom
 from cascade_jax.data.case import CaseError
-from cascade_jax.quantification import Orientation, read_orientations
+from cascade_jax.data.labels import LabelTable
+from cascade_jax.expected_dice import write_expected_dice
+from cascade_jax.model_file import MODEL_FILE, PRETRAINED, folder_of
+from cascade_jax.quantification import Orientation, quantify_folder, read_orientations, unlike_a_heart
 from cascade_jax.quantify import endocardial_extent, quantify, volumes
 from cascade_jax.wall import spokes, wall_of
 
+REAL = Path(__file__).parent.parent.parent / "shared" / "data" / "emidec"
 SPACING = (0.5, 0.5, 10.0)
 INNER, OUTER = 20.0, 30.0  # mm
 
@@ -219,13 +224,151 @@ def test_the_right_ventricles_insertion_is_found_in_the_image(septum):
     assert quantify(labels, SPACING, image).case["segments_from"] == "right ventricle"
 
 
+def with_septum(image, labels, start, stop, slices=slice(None), level=205.0, depth=18.0):
+    """The image with blood outside the muscle from one angle to another, counter-clockwise, in some slices."""
+    radius, angle = grid(labels.shape)
+    beside = (radius >= OUTER) & (radius < OUTER + depth) & ((angle - start) % 360 < (stop - start) % 360)
+    image = image.copy()
+    image[:, :, slices][beside[:, :, slices]] = level
+    return image
+
+
+def plain_image(labels, surroundings=0.0):
+    noise = np.random.default_rng(0).normal(0, 5, labels.shape)
+    return np.where(labels == 1, 200.0, np.where(labels == 2, 40.0, surroundings)) + noise
+
+
+def find_insertions(image, labels, spacing=SPACING):
+    return aha.find_insertions(image, labels, spacing, aha.rings(labels), spokes(labels, spacing))
+
+
+def apart(angle, other):
+    """Degrees between two angles."""
+    return abs((angle - other + 180) % 360 - 180)
+
+
+def test_both_insertions_are_found_and_say_so_in_the_tables():
+    labels = ring(0)
+    figures = quantify(labels, SPACING, with_septum(plain_image(labels), labels, 120, 240))
+    assert apart(figures.case["insertion_degrees"], 120) < 6
+    assert apart(figures.case["inferior_insertion_degrees"], 240) < 6
+    assert (figures.case["segments_from"], figures.case["right_ventricle"]) == ("right ventricle", "found")
+    assert {row["segments_from"] for row in figures.segments} == {"right ventricle"}
+
+
+def test_insertions_turn_and_mirror_with_the_heart():
+    case = phantom.simulate_case(0, 3, field_of_view_mm=115)
+    image, labels, spacing = emidec.to_file_axes(case.image), emidec.to_file_axes(case.labels), case.spacing[::-1]
+    found = find_insertions(image, labels, spacing)
+    turned = find_insertions(np.rot90(image), np.rot90(labels), spacing)
+    assert apart(turned.anterior, found.anterior - 90) < 3
+    assert apart(turned.inferior, found.inferior - 90) < 3
+    mirrored = find_insertions(image[::-1], labels[::-1], spacing)
+    # Counter-clockwise, the septum of a mirrored slice begins at the inferior insertion.
+    assert apart(mirrored.anterior, 180 - found.inferior) < 5
+    assert apart(mirrored.inferior, 180 - found.anterior) < 5
+
+
+@pytest.mark.parametrize("index", range(6))
+def test_the_phantoms_insertions_are_found(index):
+    random = np.random.default_rng([4, index])
+    infarct = anatomy.draw_infarct(random) if phantom.is_pathological(4, index) else None
+    heart = anatomy.Heart(random, infarct)
+    # Where the right ventricle's blood, an ellipse, crosses the left one's outline, a circle.
+    size, height, _ = heart._right
+    around = np.linspace(0, np.pi, 1801)
+    inside = np.hypot((np.cos(around) - 0.75) / size, np.sin(around) / (0.85 * height)) < 1
+    half, middle = np.rad2deg(around[inside].max()), -np.rad2deg(heart._septum)
+    case = phantom.simulate_case(4, index, field_of_view_mm=115)
+    found = find_insertions(emidec.to_file_axes(case.image), emidec.to_file_axes(case.labels), case.spacing[::-1])
+    assert apart(found.anterior, middle - half) < 22
+    assert apart(found.inferior, middle + half) < 22
+
+
+def test_slices_that_do_not_agree_give_no_insertion():
+    labels = ring(0)
+    image = plain_image(labels)
+    for index in range(4):  # base and middle
+        image = with_septum(image, labels, 90 * index, 90 * index + 100, slice(index, index + 1))
+    assert find_insertions(image, labels) is None
+    assert find_insertions(with_septum(plain_image(labels), labels, 120, 240, slice(0, 1)), labels) is None
+
+
+def test_an_organ_that_bulges_towards_the_heart_is_no_right_ventricle():
+    labels = ring(0)
+    radius, angle = grid()
+    x, y = radius * np.cos(np.deg2rad(angle)), radius * np.sin(np.deg2rad(angle))
+    organ = np.where(np.hypot(x - 40, y + 50) < 33, 190.0, 0.0)
+    image = np.where(organ * (labels == 0) > 0, organ, plain_image(labels))
+    assert find_insertions(image, labels) is None
+    # Beside the right ventricle it does not mislead.
+    found = find_insertions(with_septum(image, labels, 120, 240), labels)
+    assert apart(found.anterior, 120) < 6
+    assert apart(found.inferior, 240) < 6
+
+
+@pytest.mark.parametrize(("start", "stop"), [(120, 150), (120, 310)])
+def test_a_septum_too_short_or_too_long_is_none(start, stop):
+    labels = ring(0)
+    assert find_insertions(with_septum(plain_image(labels), labels, start, stop), labels) is None
+
+
+def test_two_that_look_alike_are_not_told_apart():
+    labels = ring(0)
+    image = with_septum(with_septum(plain_image(labels), labels, 120, 240), labels, 300, 30)
+    assert find_insertions(image, labels) is None
+
+
+@pytest.mark.parametrize("level", [20.0, 900.0])
+def test_lung_and_fat_along_the_wall_are_not_blood(level):
+    labels = ring(0)
+    assert find_insertions(with_septum(plain_image(labels), labels, 120, 240, level=level), labels) is None
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="the real cases are not beside the project")
+def test_of_the_real_cases_none_is_found_on_the_wrong_side():
+    found = {}
+    for files in emidec.find_cases(REAL, labelled=True):
+        case = emidec.read_case(files)
+        insertions = find_insertions(
+            emidec.to_file_axes(case.image), emidec.to_file_axes(case.labels), case.spacing[::-1]
+        )
+        if insertions is not None:
+            found[case.name] = insertions
+    assert len(found) >= 59, "of 70"
+    # The right ventricle lies on the left of these pictures, in some at the upper left.
+    for anterior, inferior in found.values():
+        assert 90 < (anterior + (inferior - anterior) % 360 / 2) % 360 < 240
+        assert 30 < anterior < 190
+        assert 140 < inferior < 290
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="the real cases are not beside the project")
+@pytest.mark.parametrize("name", ["Case_N016", "Case_P066"])
+def test_a_real_case_turned_or_mirrored_has_its_insertions_turned_or_mirrored(name):
+    case = emidec.read_case(next(file for file in emidec.find_cases(REAL) if file.name == name))
+    image, labels, spacing = emidec.to_file_axes(case.image), emidec.to_file_axes(case.labels), case.spacing[::-1]
+    found = find_insertions(image, labels, spacing)
+    turned = find_insertions(np.rot90(image), np.rot90(labels), spacing)
+    assert apart(turned.anterior, found.anterior - 90) < 5
+    assert apart(turned.inferior, found.inferior - 90) < 5
+    mirrored = find_insertions(image[:, ::-1], labels[:, ::-1], spacing)
+    assert apart(mirrored.anterior, -found.inferior) < 5
+    assert apart(mirrored.inferior, -found.anterior) < 5
+
+
 def test_without_a_right_ventricle_segments_start_at_the_x_axis_and_it_is_said():
     labels = ring(0)
     image = np.where(labels == 1, 200.0, 40.0)
-    case = quantify(labels, SPACING, image).case
-    assert case["segments_from"] == "x axis"
-    assert np.isnan(case["insertion_degrees"])
-    assert quantify(labels, SPACING, insertion=30.0).case["segments_from"] == "given"
+    figures = quantify(labels, SPACING, image)
+    assert figures.case["segments_from"] == "x axis"
+    assert figures.case["right_ventricle"] == "not found"
+    assert {row["segments_from"] for row in figures.segments} == {"x axis"}
+    assert np.isnan(figures.case["insertion_degrees"])
+    assert np.isnan(figures.case["inferior_insertion_degrees"])
+    given = quantify(labels, SPACING, insertion=30.0).case
+    assert (given["segments_from"], given["right_ventricle"]) == ("given", "not looked for")
+    assert quantify(labels, SPACING).case["right_ventricle"] == "not looked for"
 
 
 def test_mirrored_slices_give_the_same_segments_where_the_axes_are_known():
@@ -241,6 +384,10 @@ def test_mirrored_slices_give_the_same_segments_where_the_axes_are_known():
     assert flipped.slices == shown.slices
     turned = (shown.case["insertion_degrees"] + flipped.case["insertion_degrees"]) % 360
     assert min(turned, 360 - turned) < 1e-6
+    inferior = (shown.case["inferior_insertion_degrees"] + flipped.case["inferior_insertion_degrees"]) % 360
+    assert min(inferior, 360 - inferior) < 1e-6
+    remote = [figures.case["remote_from_degrees"] + figures.case["remote_to_degrees"] for figures in (shown, flipped)]
+    assert sum(remote) % 360 == pytest.approx(0, abs=1e-6)
     given = quantify(labels[:, ::-1], SPACING, base_first=True, right_handed=True, insertion=-100.0)
     assert given.segments == quantify(labels, SPACING, base_first=True, right_handed=False, insertion=100.0).segments
     unknown = quantify(labels[:, ::-1], SPACING, image[:, ::-1], base_first=True)
@@ -324,6 +471,113 @@ def test_half_maximum_finds_nothing_in_a_normal_heart():
     assert not thresholds.above_half_maximum(image, labels, remote).any()
     with pytest.raises(ValueError, match="remote"):
         thresholds.above_deviations(image, labels, np.zeros_like(remote), 5)
+
+
+@pytest.fixture(scope="module")
+def phantoms():
+    """[(true infarct in ml, the case's quantities with the true outline)] of 12 phantoms."""
+    measured = []
+    for index in range(12):
+        case = phantom.simulate_case(1, index, field_of_view_mm=115)
+        labels, spacing = emidec.to_file_axes(case.labels), case.spacing[::-1]
+        true_ml = np.count_nonzero(labels >= 3) * np.prod(spacing) / 1000
+        measured.append((true_ml, quantify(labels, spacing, emidec.to_file_axes(case.image)).case))
+    return measured
+
+
+def test_half_maximum_is_near_a_phantoms_infarct_or_empty_with_the_reason(phantoms):
+    values = [(true_ml, case["infarct_fwhm_ml"], case["infarct_fwhm_reason"]) for true_ml, case in phantoms]
+    assert sum(true_ml > 3 for true_ml, *_ in values) >= 6
+    known = [(true_ml, value) for true_ml, value, reason in values if not reason]
+    assert len(known) >= 3
+    for true_ml, value in known:
+        assert true_ml / 1.4 < value < 1.2 * true_ml
+    for true_ml, value, reason in values:
+        assert np.isnan(value) == bool(reason)
+        if reason:
+            assert "SD above remote muscle" in reason
+        if not true_ml:
+            assert reason, "a normal heart has no half maximum"
+
+
+def test_deviations_count_an_infarct_or_say_why_not(phantoms):
+    for true_ml, case in phantoms:
+        assert case["infarct_2sd_ml"] > 0.3 * true_ml
+        # Noise puts five standard deviations above everything, the infarct too.
+        assert np.isnan(case["infarct_5sd_ml"])
+        reason = "5 and 6 SD above remote muscle is brighter than blood and than the bright muscle"
+        assert case["infarct_sd_reason"].endswith(reason)
+
+
+def test_the_remote_region_is_named_beside_the_numbers():
+    image, labels = ramp()
+    case = quantify(labels, SPACING, image).case
+    assert (case["remote_from_degrees"], case["remote_to_degrees"]) == (0, 60)
+    assert (case["remote_slices"], case["remote_statistics"]) == ("1-6", "pooled over slices")
+    assert case["remote_mean"] == pytest.approx(130, abs=1)
+    assert case["remote_sd"] == pytest.approx(60 / np.sqrt(12), rel=0.02)
+    assert case["remote_voxels"] == np.count_nonzero((labels == 2) & (grid()[1] < 60))
+    assert case["infarct_sd_reason"] == case["infarct_fwhm_reason"] == ""
+
+
+def test_a_sliver_beside_an_open_wall_is_no_remote_region():
+    image, labels = ramp()
+    labels = np.where((grid()[1] > 5) & (grid()[1] < 120) & (labels == 2), 0, labels)
+    case = quantify(labels, SPACING, image).case
+    assert case["remote_from_degrees"] == 90, "half of its sixty degrees are muscle"
+    labels = np.where((labels == 2) & (np.arange(160)[:, None] != 80), 0, labels)[:, :, :1]
+    case = quantify(labels, SPACING, image[:, :, :1]).case
+    assert case["remote_voxels"] < 20 or case["infarct_sd_reason"] == ""
+
+
+def test_without_a_remote_region_no_threshold_has_a_value():
+    labels = np.where(ring(0) == 1, 2, ring(0))
+    case = quantify(labels, SPACING, np.ones(labels.shape)).case
+    for name in ("infarct_2sd_ml", "infarct_6sd_ml", "infarct_fwhm_ml", "remote_mean", "remote_sd"):
+        assert np.isnan(case[name])
+    assert case["infarct_sd_reason"] == case["infarct_fwhm_reason"]
+    assert case["infarct_sd_reason"].startswith("no remote region")
+    assert case["remote_voxels"] == 0
+
+
+def test_dark_blood_does_not_empty_the_deviations():
+    labels = ring(10.0)
+    image = np.where(labels == 3, 180.0, np.where(labels == 2, 50.0, 0.0))
+    image += np.random.default_rng(1).normal(0, 6, labels.shape)
+    case = quantify(np.where(labels == 3, 2, labels), SPACING, image).case
+    assert case["infarct_5sd_ml"] == pytest.approx((labels == 3).sum() * 2.5 / 1000, rel=0.01)
+
+
+def test_a_slice_without_a_cavity_has_no_wall():
+    radius, angle = grid()
+    size = np.linspace(1.0, 0.5, 6)
+    labels = np.where(radius < INNER * size, 1, np.where(radius < OUTER * size, 2, 0)).astype(np.uint8)
+    labels[:, :, 5][labels[:, :, 5] == 1] = 2
+    labels[:, :, 5][(labels[:, :, 5] == 2) & (angle[:, :, 5] < 90)] = 3
+    figures = quantify(labels, SPACING)
+    names = ["wall_thickness_mm", "transmurality_mean_percent", "transmurality_max_percent"]
+    names += ["endocardium_cm2", "infarct_endocardium_cm2", "infarct_endocardium_percent"]
+    for row in (figures.slices[5], figures.segments[-1]):
+        assert row["infarct_percent"] == pytest.approx(25, abs=0.5)
+        assert all(np.isnan(row[name]) for name in names)
+    # Nor does it thin the others' mean.
+    assert figures.case["wall_thickness_mm"] == pytest.approx(np.mean(10 * size[:5]), abs=0.1)
+
+
+def test_where_there_is_no_infarct_its_mean_transmurality_is_empty():
+    case = quantify(ring(0), SPACING).case
+    assert np.isnan(case["transmurality_mean_percent"])
+    assert case["transmurality_max_percent"] == 0
+
+
+def test_two_slices_are_no_base_middle_and_apex():
+    labels = ring()[:, :, :2]
+    figures = quantify(labels, SPACING, insertion=120.0)
+    assert figures.segments == []
+    assert [row["ring"] for row in figures.slices] == [None, None]
+    assert (figures.case["segments_from"], figures.case["base_first"]) == ("none", "unknown")
+    assert figures.case["transmurality_max_percent"] == pytest.approx(50, abs=6)
+    assert quantify(ring(), SPACING, base_first=False).case["base_first"] == "no"
 
 
 def test_half_maximum_finds_nothing_where_blood_reaches_into_the_rim_of_the_contour():
@@ -461,6 +715,86 @@ def test_the_command_takes_an_insertion_for_each_case(tmp_path):
     result = run_command(*flags)
     assert result.returncode == 1
     assert result.stderr.strip() == f"error: {table}: has no column insertion_degrees"
+
+
+def write_stack(folder, labels, spacing=SPACING, name="heart"):
+    labels = np.ascontiguousarray(emidec.from_file_axes(labels)).astype(np.uint8)
+    case = emidec.Case(name, np.ones(labels.shape, np.float32), labels, spacing[::-1])
+    return emidec.write_labels(folder, labels, case)
+
+
+def of_another_table():
+    """{what they are: labels (x, y, slice)} by other tables than the challenge's, of a heart of 60 mm."""
+    labels = ring(0)
+    radius, angle = grid()
+    beside = (labels == 0) & (radius < 55) & ((angle > 120) & (angle < 240))
+    return {
+        "muscle 1, cavity 2": np.choose(labels, [0, 2, 1]),
+        "muscle 1, cavity 2, wall open": np.where(angle < 60, 0, np.choose(labels, [0, 2, 1])),
+        "muscle alone": (labels == 2).astype(int),
+        "right ventricle 1, muscle 2, cavity 3": np.where(beside, 1, np.choose(labels, [0, 3, 2])),
+        "cavity 1, muscle 2, right ventricle 3": np.where(beside, 3, labels),
+    }
+
+
+@pytest.mark.parametrize("kind", of_another_table())
+def test_labels_that_cannot_be_the_challenges_are_refused(tmp_path, kind):
+    path = write_stack(tmp_path / "labels", of_another_table()[kind])
+    failed = quantify_folder(tmp_path / "labels", None, tmp_path / "out", None, lambda iterable, _: iterable)
+    assert list(failed) == ["heart"]
+    assert failed["heart"].startswith(f"{path}: is not labelled as the challenge is: ")
+    assert "\n" not in failed["heart"]
+
+
+@pytest.mark.parametrize("gap", [0, 90, 180, 270])
+@pytest.mark.parametrize("infarct", [0.0, 10.0])
+def test_a_wall_open_on_one_side_is_a_heart(gap, infarct):
+    labels = ring(infarct, gap, 360)
+    labels[(grid()[1] < gap) & (labels >= 2)] = 0
+    for stack in (labels, labels[25:125, 30:130], labels[:, :, :1]):
+        assert unlike_a_heart(emidec.from_file_axes(stack)) is None
+    muscle = np.where(labels == 1, 3, labels)  # beyond the cavity
+    assert unlike_a_heart(emidec.from_file_axes(muscle)) is None
+    assert unlike_a_heart(emidec.from_file_axes(0 * labels)) is None
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="the real cases are not beside the project")
+def test_every_real_heart_and_every_slice_of_it_is_a_heart():
+    for path in emidec.find_contours(REAL).values():
+        labels, _ = emidec.read_labels(path)
+        assert unlike_a_heart(labels) is None
+        for index in range(len(labels)):
+            assert unlike_a_heart(labels[index : index + 1]) is None
+        other = np.choose(labels, [0, 2, 1, 1, 1])
+        assert "surrounds" in unlike_a_heart(other)
+
+
+def test_the_command_follows_labels_of(tmp_path):
+    write_stack(tmp_path / "labels", ring())
+    model = json.loads((folder_of(PRETRAINED) / MODEL_FILE).read_text())
+    (tmp_path / "challenge").mkdir()
+    (tmp_path / "challenge" / MODEL_FILE).write_text(json.dumps(model))
+    flags = [f"--labels={tmp_path / 'labels'}", f"--output={tmp_path / 'out'}"]
+    assert run_command(*flags, f"--labels_of={tmp_path / 'challenge'}").returncode == 0
+    table = LabelTable(("background", "muscle", "cavity"), {"heart": (1, 2)})
+    model["plan"]["labels"] = table.to_json()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / MODEL_FILE).write_text(json.dumps(model))
+    result = run_command(*flags[:1], f"--output={tmp_path / 'none'}", f"--labels_of={tmp_path / 'other'}")
+    assert result.returncode == 1
+    expected = "has the labels background, muscle, cavity; only background, cavity, myocardium, infarction, no-reflow"
+    assert result.stderr.strip() == f"error: {tmp_path / 'other'}: {expected} can be measured"
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_table_beside_the_labels_tells_whose_they_are(tmp_path):
+    write_stack(tmp_path / "labels", ring())
+    write_expected_dice(
+        tmp_path / "labels", {"heart": {"heart": 0.9}}, LabelTable(("background", "a"), {"heart": (1,)})
+    )
+    with pytest.raises(CaseError, match=r"expected_dice\.csv: is no table of expected Dice of these labels"):
+        quantify_folder(tmp_path / "labels", None, tmp_path / "out", None, lambda iterable, _: iterable)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

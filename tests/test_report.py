@@ -19,10 +19,11 @@ from cascade_jax.data import emidec, phantom
 from cascade_jax.data.case import CAVITY, CaseError
 from cascade_jax.data.labels import EMIDEC
 from cascade_jax.evaluation import evaluate_labels
+from cascade_jax.model_file import MODEL_FILE, PRETRAINED, folder_of
 from cascade_jax.quantification import Orientation
 from cascade_jax.report import Sources, slices, write_report
 from cascade_jax.report.charts import COLOURS, bland_altman, bullseyes, learning_curves
-from cascade_jax.report.quantities import measure
+from cascade_jax.report.quantities import bullseye_marks, measure
 from cascade_jax.report.slices import outlines, outlines_of, window
 from cascade_jax.report.steps import postprocessing_note, vote_note
 from cascade_jax.report.warnings import hidden_warnings, stack_warnings
@@ -78,7 +79,13 @@ def write_run(workdir, names):
             rows = [f"{step},{1 / (step + fold)},{0.2 * stage + step / 400}" for step in (100, 200)]
             (folder / "metrics.csv").write_text("\n".join(["step,loss,validation_dice", *rows]))
     tables.write(workdir, {"table1": folds, "table2": folds})
-    (workdir / "model.json").write_text(json.dumps({"rules": []}))
+    write_model(workdir, [])
+
+
+def write_model(workdir, rules):
+    """The model file of the cascade in the box, with other rules of postprocessing."""
+    model = json.loads((folder_of(PRETRAINED) / MODEL_FILE).read_text()) | {"rules": rules}
+    (workdir / MODEL_FILE).write_text(json.dumps(model))
 
 
 def test_the_page_needs_nothing_else_and_is_small(report):
@@ -242,6 +249,87 @@ def test_prediction_and_truth_are_measured_in_one_frame(tmp_path):
     assert "The first slice is the base (as given)" in given.frame
 
 
+def test_the_insertions_are_marked_on_slices_and_bullseye(report):
+    text = report[0].read_text()
+    for index, name in enumerate(report[1]):
+        case = emidec.read_case(
+            next(file for file in emidec.find_cases(report[0].parent / "cohort") if file.name == name)
+        )
+        measured = measure({"truth": case.labels}, case.spacing, case.image, Orientation(), None)
+        assert set(measured.insertions) == {"A", "I"}
+        data = json.loads(re.search(rf'id="data-{index}">(.*?)</script>', text)[1])
+        assert len(data["marks"]) == len(case.labels)
+        for marks, plane in zip(data["marks"], case.labels, strict=True):
+            assert [mark[0] for mark in marks] == (["A", "I"] if (plane == CAVITY).any() else [])
+        page = text[text.index(f'id="page-{index}"') :]
+        bullseyes = re.search(
+            r'<svg role="img" aria-label="bullseyes of.*?</svg>', page[: page.index("</main>")], re.DOTALL
+        )[0]
+        assert len(re.findall(">[AI]</text>", bullseyes)) == 4, "of prediction and truth"
+        assert "A, I: anterior and inferior insertion of the right ventricle" in bullseyes
+        assert "its inferior insertion lies at" in page
+
+
+def test_a_mark_lies_where_a_spoke_leaves_the_muscle():
+    labels = np.zeros((2, 60, 80), np.uint8)
+    y, x = np.indices((60, 80))
+    for index, (row, column) in enumerate(((30, 40), (25, 38))):
+        radius = np.hypot(y - row, x - column)
+        labels[index] = np.where(radius < 10, 1, np.where(radius < 15, 2, 0))
+    marks = slices.insertion_marks(labels, (10.0, 2.0, 2.0), {"A": 90.0, "I": 180.0})
+    for here, (row, column) in zip(marks, ((30, 40), (25, 38)), strict=True):
+        (a, *upwards), (i, *leftwards) = here
+        assert (a, i) == ("A", "I")
+        middle_x, middle_y = 2 * (column + 0.5), 2 * (row + 0.5)
+        np.testing.assert_allclose(upwards, (middle_x, middle_y - 31, middle_x, middle_y - 38), atol=2)
+        np.testing.assert_allclose(leftwards, (middle_x - 31, middle_y, middle_x - 38, middle_y), atol=2)
+    labels[1][labels[1] == 1] = 2
+    assert slices.insertion_marks(labels, (10.0, 2.0, 2.0), {"A": 90.0})[1] == []
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_the_marks_on_the_bullseye_go_the_segments_way(mirrored):
+    case = phantom.simulate_case(2, 0, field_of_view_mm=115)
+    measured = measure({"prediction": case.labels}, case.spacing, case.image, Orientation(), None)
+    length = (measured.insertions["I"] - measured.insertions["A"]) % 360
+    image, labels = (array[:, ::-1] if mirrored else array for array in (case.image, case.labels))
+    told = measure({"prediction": labels}, case.spacing, image, Orientation(mirrored=mirrored), None)
+    marks = bullseye_marks(told)
+    assert marks["A"] == 120
+    assert marks["I"] - 120 == pytest.approx(length)
+    assert 60 < length < 170
+
+
+def test_where_no_right_ventricle_is_found_the_page_says_so(report, tmp_path):
+    root = report[0].parent
+    for file in emidec.find_cases(root / "cohort"):
+        case = emidec.read_case(file)
+        plain = np.where(case.labels == CAVITY, 300, 100) + np.arange(case.image.shape[1])[:, None] % 2
+        emidec.write_case(tmp_path / "images", dataclasses.replace(case, image=plain.astype(np.float32), labels=None))
+    assert write_report(Sources("plain", root / "cohort", tmp_path / "images"), tmp_path / "page.html", silent) == {}
+    text = (tmp_path / "page.html").read_text()
+    assert text.count("No right ventricle was found with the prediction&#39;s outline") == 3
+    assert (
+        text.count("Segments of the American Heart Association (right ventricle not found: counted from the x axis)")
+        == 3
+    )
+    assert text.count(">right ventricle not found: counted from the x axis</text>") == 3
+    assert 'class="insertions"' not in text
+
+
+def test_labels_that_are_no_heart_are_shown_and_not_measured(report, tmp_path):
+    root, names = report[0].parent, sorted(report[1])
+    for file in emidec.find_cases(root / "cohort"):
+        case = emidec.read_case(file)
+        swapped = np.choose(case.labels, [0, 2, 1, 1, 1]).astype(np.uint8)
+        emidec.write_labels(tmp_path / "labels", swapped if case.name == names[0] else case.labels, case)
+    sources = Sources("other", tmp_path / "labels", root / "cohort", root / "cohort")
+    assert write_report(sources, tmp_path / "page.html", silent) == {}
+    text = (tmp_path / "page.html").read_text()
+    assert text.count("the prediction is not labelled as the challenge is: the cavity (1) surrounds the muscle") == 1
+    assert text.count("<caption>Quantities</caption>") == 2
+
+
 @pytest.fixture(scope="module")
 def browser():
     playwright = pytest.importorskip("playwright.sync_api")
@@ -323,6 +411,17 @@ def test_layers_are_toggled_by_keyboard_and_mouse(page, report):
     assert disagreement.is_visible()
     assert doubt.is_hidden()
     assert doubt.get_attribute("src") != disagreement.get_attribute("src")
+
+
+def test_insertions_are_drawn_and_toggled(page, report):
+    page.click("a[data-case='0']")
+    is_open(page, report[1][0])
+    marks = page.locator("main:not([hidden]) .stage g.insertion text")
+    assert marks.all_text_contents() == ["A", "I"]
+    page.keyboard.press("i")
+    assert marks.count() == 0
+    page.keyboard.press("i")
+    assert marks.count() == 2
 
 
 def test_the_slider_and_the_arrows_go_through_the_slices(page, report):
@@ -440,11 +539,11 @@ def test_what_does_not_belong_together_is_named(report, tmp_path):
     source = Sources("odd", root / "prediction", root / "cohort", root / "cohort")
     first = min(report[1])
     case = emidec.read_case(next(file for file in emidec.find_cases(root / "cohort") if file.name == first))
-    stretched = dataclasses.replace(case, spacing=(1.0, *case.spacing[1:]), header=None)
+    stretched = dataclasses.replace(case, spacing=(case.spacing[0] + 2, *case.spacing[1:]), header=None)
     emidec.write_labels(tmp_path / "truth", case.labels, stretched)
     emidec.write_labels(tmp_path / "truth", case.labels, dataclasses.replace(case, name="unknown"))
     failed = write_report(dataclasses.replace(source, truth=tmp_path / "truth"), tmp_path / "page.html", silent)
-    assert "the prediction of" in failed[first]
+    assert "mm, but Images/" in failed[first]
     assert "holds no labels of this case" in failed["unknown"]
     text = (tmp_path / "page.html").read_text()
     assert text.count("no true labels of this case were found") == 2
@@ -572,11 +671,17 @@ def test_the_steps_are_put_into_words(tmp_path):
         "y": dict.fromkeys(("before postprocessing", "prediction"), before),
     }
     rules = [{"name": "small_infarction", "minimum_mm3": 400.0}, {"name": "largest_heart", "minimum_mm3": 0.0}]
-    (tmp_path / "model.json").write_text(json.dumps({"rules": rules}))
+    write_model(tmp_path, rules)
     note = postprocessing_note(tmp_path, layers)
     assert note == "Postprocessing: small infarction (below 400 mm3), largest heart; it changed 1 of 2 cases."
-    (tmp_path / "model.json").write_text(json.dumps({"rules": []}))
+    write_model(tmp_path, [])
     assert "none is applied" in postprocessing_note(tmp_path, layers)
+
+
+def test_one_case_has_a_bias_and_no_limits_of_agreement():
+    svg = bland_altman({"infarct, ml": ([3.0], [2.0])})
+    assert "bias 1" in svg
+    assert "SD" not in svg
 
 
 def test_charts_say_the_bias_and_every_segment():
