@@ -131,12 +131,13 @@ def test_a_segmentation_refers_to_its_source_and_lies_where_the_labels_lie(case,
     read = highdicom.seg.segread(tmp_path / "labels.dcm")
     assert [read.get_segment_description(number).segment_label for number in read.segment_numbers] == [
         "cavity",
-        "myocardium",
-        "infarction",
+        "normal myocardium",
+        "infarction without no-reflow",
         "no-reflow",
     ]
     assert read.get_segment_description(1).segmented_property_type.meaning == "Cavity of left ventricle"
-    assert read.get_segment_description(3).segmented_property_type.value == "55641003"
+    assert read.get_segment_description(2).segmented_property_type.meaning == "Normal Myocardium"
+    assert read.get_segment_description(3).segmented_property_type.meaning == "Infarct without no-reflow"
     for label, colour in LABEL_COLOURS.items():
         shown = read.get_segment_description(label).RecommendedDisplayCIELabValue
         levels = highdicom.color.CIELabColor.from_dicom_value(tuple(shown)).to_rgb()
@@ -171,22 +172,23 @@ def test_a_structured_report_has_the_numbers_and_refers_to_the_segments(case, tm
     groups = read.content.get_volumetric_roi_measurement_groups()
     assert [group.finding_type.meaning for group in groups] == [
         "Cavity of left ventricle",
-        "Left Ventricle Myocardium",
-        "Infarct",
+        "Normal Myocardium",
+        "Infarct without no-reflow",
     ]
     assert {group.referenced_segment.referenced_sop_instance_uid for group in groups} == {segmented.SOPInstanceUID}
     (cavity,) = groups[0].get_measurements()
-    assert (cavity.value, cavity.unit.value) == (pytest.approx(measured["cavity_ml"]), "ml")
-    (ventricle,) = read.content.get_image_measurement_groups()
+    assert (cavity.value, cavity.unit.value) == (round(measured["cavity_ml"], 1), "ml")
+    *_, ventricle = read.content.get_image_measurement_groups()
+    assert ventricle.finding_type.meaning == "Left ventricle"
     assert ventricle.finding_type.value not in {group.finding_type.value for group in groups}
     found = {measurement.name.value: measurement for measurement in ventricle.get_measurements()}
-    assert found["infarct_mass"].value == pytest.approx(measured["infarct_g"])
-    assert found["infarct_share"].value == pytest.approx(measured["infarct_percent"])
+    assert found["infarct_mass"].value == round(measured["infarct_g"], 1)
+    assert found["infarct_share"].value == round(measured["infarct_percent"], 1)
     assert found["infarct_share"].unit.value == "%"
     assert found["no_reflow_mass"].value == 0
-    assert found["transmurality_max"].value == pytest.approx(measured["transmurality_max_percent"])
+    assert found["transmurality_max"].value == round(measured["transmurality_max_percent"], 1)
     assert 0 < found["transmurality_mean"].value <= found["transmurality_max"].value
-    assert found["infarct_endocardium_area"].value == pytest.approx(measured["infarct_endocardium_cm2"])
+    assert found["infarct_endocardium_area"].value == round(measured["infarct_endocardium_cm2"], 1)
     assert found["infarct_endocardium_area"].unit.value == "cm2"
 
 
@@ -397,7 +399,8 @@ def test_every_series_that_is_passed_over_is_told_by_its_number(case, tmp_path):
 def test_a_second_patient_does_not_replace_the_first(case, tmp_path):
     write_classic(tmp_path / "in", case)
     output = tmp_path / "out"
-    lines = predict_series(Reader(case.labels), tmp_path / "in", output, "one", None)
+    lines, left_out = predict_series(Reader(case.labels), tmp_path / "in", output, "one", None)
+    assert not left_out
     assert lines == [f"{output / 'one'}: series 5, {len(case.image)} slices, expected Dice of the myocardium 0.90"]
     before = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
     assert not [path for path in before if "partial" in path.name]
@@ -412,10 +415,11 @@ def test_a_second_patient_does_not_replace_the_first(case, tmp_path):
 @pytest.mark.parametrize("count", [1, 3])
 def test_a_stack_without_a_heart_has_results_too(case, tmp_path, count):
     write_classic(tmp_path / "in", case, skip=range(count, 20))
-    lines = predict_series(
+    lines, left_out = predict_series(
         Reader(np.zeros_like(case.labels[:count]), 0.0), tmp_path / "in", tmp_path / "out", "no", None
     )
     assert "doubtful" in lines[-1]
+    assert not left_out
     report = highdicom.sr.srread(tmp_path / "out" / "no" / "no.sr.dcm")
     (ventricle,) = report.content.get_image_measurement_groups()
     assert {one.name.value: one.value for one in ventricle.get_measurements()}["cavity_volume"] == 0
@@ -424,7 +428,7 @@ def test_a_stack_without_a_heart_has_results_too(case, tmp_path, count):
 def test_the_table_of_expected_dice_keeps_the_other_cases(case, tmp_path):
     write_classic(tmp_path / "in", case)
     for name, dice in (("one", 0.9), ("two", 0.7)):
-        lines = predict_series(Reader(case.labels, dice), tmp_path / "in", tmp_path / "out", name, None)
+        lines, _ = predict_series(Reader(case.labels, dice), tmp_path / "in", tmp_path / "out", name, None)
     assert lines[-1].endswith("0.70, doubtful, look at it")
     with (tmp_path / "out" / "expected_dice.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -461,6 +465,6 @@ def test_faults_are_named(case, tmp_path):
     write_classic(tmp_path / "phases", case, ImagePositionPatient=position(0))
     with pytest.raises(CaseError, match="several images at one position"):
         choose(tmp_path / "phases")
-    write_classic(tmp_path / "identity", case, FrameOfReferenceUID="")
-    with pytest.raises(CaseError, match="without FrameOfReferenceUID"):
+    write_classic(tmp_path / "identity", case, SeriesInstanceUID="")
+    with pytest.raises(CaseError, match="without SeriesInstanceUID"):
         choose(tmp_path / "identity")

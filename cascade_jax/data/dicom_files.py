@@ -21,7 +21,7 @@ _MAGIC_AT, _MAGIC = 128, b"DICM"
 # What a file without the prefix begins with: the number of an element of group 2 or 8, and its kind or its size.
 _FIRST_ELEMENT = re.compile(rb"[\x02\x08]\x00[\x00-\x18]\x00(?:[A-Z]{2}|[\x02-\xff][\x00-\x03]\x00\x00)", re.DOTALL)
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
-_DERIVED = re.compile(rb"1\.2\.840\.10008\.5\.1\.4\.1\.1\.(?:66\.[47]|88\.\d+)[\x00 ]")  # segmentations, reports
+_DERIVED = re.compile(rb"1\.2\.840\.10008\.5\.1\.4\.1\.1\.(?:66\.[47]|88\.\d+)(?![\d.])")  # segmentations, reports
 _NIFTI = (".nii", ".nii.gz")
 _NUMBERS_TOLD = 6
 
