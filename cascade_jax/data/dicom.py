@@ -83,11 +83,6 @@ class Slice:
         return np.cross(self.across, self.down)
 
     @property
-    def height(self) -> float:
-        """mm along the normal."""
-        return float(self.position @ self.normal)
-
-    @property
     def nominal_distance(self) -> float | None:
         """mm to the next slice as the file has it, else the slice's thickness; None if it has neither."""
         return self.between or self.thickness
@@ -212,8 +207,13 @@ class Series:
 
 def _slice_distance(slices: Sequence[Slice]) -> float | None:
     if len(slices) > 1:
-        return float(np.median(np.diff([one.height for one in slices])))
+        return float(np.median(np.diff(_heights(slices))))
     return slices[0].nominal_distance
+
+
+def _heights(slices: Sequence[Slice]) -> np.ndarray:
+    """mm along the first slice's normal: each one's own differs by rounding, and their origin is far away."""
+    return np.array([one.position for one in slices]) @ slices[0].normal
 
 
 def _images(source: Path, passed_over: PassedOver) -> Iterator[tuple[Path, pydicom.Dataset]]:
@@ -506,7 +506,7 @@ def _stacks(slices: Sequence[Slice]) -> list[Series]:
     """
     groups = sorted(_clusters(slices, _same_size), key=len, reverse=True)
     largest, *others = groups
-    heights = np.array([one.height for one in largest])
+    heights = _heights(largest)
 
     def is_another(group: Sequence[Slice]) -> bool:
         if not _same_direction(largest[0], group[0]):
@@ -526,7 +526,7 @@ def _stacks(slices: Sequence[Slice]) -> list[Series]:
 
 def _series(slices: Sequence[Slice], fault: str | None = None) -> Series:
     numbers = {number for one in slices for number in series_number(one.dataset)}
-    ordered = tuple(sorted(slices, key=lambda one: one.height))
+    ordered = tuple(slices[index] for index in np.argsort(_heights(slices), kind="stable"))
     fault = fault or _fault(ordered)
     return Series(tuple(sorted(numbers)), ordered, fault, () if fault else _notes(ordered))
 

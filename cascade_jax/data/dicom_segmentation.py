@@ -40,7 +40,8 @@ _SEGMENT_LABELS = {
 }
 
 _SAME_ORIENTATION = 1e-4  # of a direction's components, which images round differently
-_NEEDED = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
+_NEEDED = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
+_FRAME_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 # What the standard wants in every image, empty if unknown, and what programs that remove identities leave out.
 _MAY_BE_EMPTY = (
     "PatientName",
@@ -91,8 +92,10 @@ def segmentation(series: Series, labels: np.ndarray, colours: Mapping[int, str])
         for label, (category, kind) in SEGMENT_CODES.items()
     ]
     if series.slices[0].frame is not None and any(one.dataset is not series.slices[0].dataset for one in series.slices):
-        raise AttributeFault("NumberOfFrames: the slices are spread over several files of frames")
+        raise AttributeFault("NumberOfFrames: the slices are spread over several files")
     sources, _ = source_images(series)
+    if any(not image.get("FrameOfReferenceUID") for image in sources):
+        raise AttributeFault("FrameOfReferenceUID is missing")
     references = _references(sources)
     _give_one_geometry(series, sources)
     result = Segmentation(
@@ -138,7 +141,7 @@ def source_images(series: Series) -> tuple[list[Dataset], list[str]]:
     none of the standard's values, and so is what cannot be read.
 
     Returns:
-        The copies, and the keywords of what was emptied.
+        The copies, and the keywords of what was emptied of patient and study.
 
     Raises:
         AttributeFault: an attribute that nothing can stand for is missing.
@@ -161,11 +164,12 @@ def _tidy(dataset: Dataset, emptied: dict[str, None]) -> Dataset:
         if tag.is_private or tag.group == 0x7FE0:
             continue
         try:
-            element = copy.deepcopy(dataset[tag])  # a shallow copy of pydicom's shares its elements
-            _check_value(element)
-            result.add(element)
+            _check_value(dataset[tag])
+            result.add(copy.deepcopy(dataset[tag]))  # a shallow copy of pydicom's shares its elements
         except Exception:  # pydicom's converters raise many kinds, whose words quote the value
-            emptied[keyword_for_tag(tag) or str(tag)] = None
+            keyword = keyword_for_tag(tag)
+            if tag.group == 0x0010 or keyword in _MAY_BE_EMPTY:
+                emptied[keyword or str(tag)] = None
     for name in _MAY_BE_EMPTY:
         if name not in result:
             setattr(result, name, "")
@@ -175,6 +179,11 @@ def _tidy(dataset: Dataset, emptied: dict[str, None]) -> Dataset:
 
 def _check_value(element) -> None:
     """Raises ValueError where a value is none of its kind's, or could not be told in the file's character set."""
+    if element.VR == "SQ":
+        for item in element.value if element.keyword not in _FRAME_GROUPS else ():
+            for _ in item.iterall():  # each is decoded by being looked at
+                pass
+        return
     if element.keyword in _MAY_BE_EMPTY and element.VM > 1:
         raise ValueError
     if element.keyword == "PatientSex" and str(element.value or "") not in _SEXES:
@@ -201,7 +210,7 @@ def _give_one_geometry(series: Series, images: Sequence[Dataset]) -> None:
     measures = Dataset()
     measures.PixelSpacing = [_decimal(value) for value in first.spacing]
     measures.SliceThickness = _decimal(first.thickness or series.slice_distance)
-    measures.SpacingBetweenSlices = _decimal(series.slice_distance)
+    measures.SpacingBetweenSlices = _decimal(round(series.slice_distance, 6))
     orientation = Dataset()
     orientation.ImageOrientationPatient = [_decimal(value) for value in directions[0]]
     for image in images:
