@@ -47,8 +47,8 @@ def predict_series(
         CaseError: there is no such series, or it cannot be used; the case, or another program's file of a name that
             is written, exists already.
     """
+    check_free(output, name)
     folder = output / name
-    _check_free(output, folder, name)
     if cascade.plan.labels != EMIDEC:
         raise CaseError(source, "the model has labels without DICOM codes; launch.predict writes them as NIfTI")
     others = read_expected_dice(output, EMIDEC)
@@ -78,8 +78,9 @@ def predict_series(
     return lines, left_out
 
 
-def _check_free(output: Path, folder: Path, name: str) -> None:
-    """Raises CaseError where the case cannot be written without replacing something, before any work."""
+def check_free(output: Path, name: str) -> None:
+    """Raises CaseError where a case cannot be written without replacing something; for before any work."""
+    folder = output / name
     if Path(name).name != name or name in ("", "..") or not name.isprintable():
         raise CaseError(output, "a case's name is a folder's in there, without a slash or characters that do not print")
     try:

@@ -301,6 +301,7 @@ def test_an_attribute_against_the_standard_is_left_empty_and_named_without_its_v
         {"SliceThickness": None},
         {"SeriesNumber": 2**31 - 1},
         {"SeriesNumber": None},
+        {"Modality": None},
         {"StudyTime": "120000.123456", "PatientID": "x" * 80},
     ],
 )

@@ -443,6 +443,11 @@ def test_predict_takes_a_series_and_refuses_a_mixture(case, tmp_path):
     mixed = predict(tmp_path / "series", tmp_path)
     assert mixed.returncode == 1
     assert mixed.stderr.endswith("series: holds DICOM images beside NIfTI files: which are meant?\n")
+    with zipfile.ZipFile(tmp_path / "images.zip", "w") as archive:
+        archive.writestr("image.nii.gz", "")
+    assert predict(tmp_path / "images.zip", tmp_path).stderr.endswith(
+        "zip: is an archive without DICOM images: unpack it\n"
+    )
 
 
 def test_dicom_is_told_from_nifti_by_content(case, tmp_path):

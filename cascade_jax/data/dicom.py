@@ -24,7 +24,7 @@ from pydicom.uid import (
 )
 
 from cascade_jax.data.case import Case, CaseError
-from cascade_jax.data.dicom_files import PassedOver, dicom_contents
+from cascade_jax.data.dicom_files import UIDS, PassedOver, dicom_contents
 from cascade_jax.data.files import replacing
 from cascade_jax.data.orientation import is_oblique
 
@@ -227,7 +227,7 @@ def _images(source: Path, passed_over: PassedOver) -> Iterator[tuple[Path, pydic
             kind = dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID")
             modality = dataset.get("Modality") or "MR"
         except Exception as error:  # of a damaged file; pydicom's words quote it
-            if has_prefix or b"1.2.840.10008." in content[:1024]:  # of DICOM's own identifiers
+            if has_prefix or UIDS in content[:1024]:
                 raise CaseError(path, f"cannot be read as DICOM ({type(error).__name__})") from None
             passed_over.add(number, "not DICOM")
             continue
@@ -668,7 +668,8 @@ def choose_series(source, number: int | None = None) -> tuple[Series, list[str]]
     if not stacks:
         listed = "; ".join(dict.fromkeys(f"{one.name} {why}" for one, why in zip(considered, reasons, strict=True)))
         hint = "; give the number of the one that is meant" if any(one.fault is None for one in considered) else ""
-        raise CaseError(source, f"holds no stack to segment: {listed}{hint}")
+        also = "".join(f"; {line}" for line in files.lines())
+        raise CaseError(source, f"holds no stack to segment: {listed}{hint}{also}")
     most = max(len(series.slices) for series in stacks)
     best = [series for series in stacks if len(series.slices) == most]
     if len(best) > 1:

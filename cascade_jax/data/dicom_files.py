@@ -20,7 +20,8 @@ _HEAD = 1024  # bytes, in which a file has said what it is
 _MAGIC_AT, _MAGIC = 128, b"DICM"
 # What a file without the prefix begins with: the number of an element of group 2 or 8, and its kind or its size.
 _FIRST_ELEMENT = re.compile(rb"[\x02\x08]\x00[\x00-\x18]\x00(?:[A-Z]{2}|[\x02-\xff][\x00-\x03]\x00\x00)", re.DOTALL)
-_DEFLATED = b"1.2.840.10008.1.2.1.99"
+UIDS = b"1.2.840.10008."  # what the standard's own identifiers begin with
+_DEFLATED = UIDS + b"1.2.1.99"
 _DERIVED = re.compile(rb"1\.2\.840\.10008\.5\.1\.4\.1\.1\.(?:66\.[47]|88\.\d+)(?![\d.])")  # segmentations, reports
 _NIFTI = (".nii", ".nii.gz")
 _NUMBERS_TOLD = 6
@@ -106,12 +107,14 @@ def dicom_contents(source: Path, passed_over: PassedOver) -> Iterator[tuple[Path
 def holds_dicom_and_nifti(source: Path) -> tuple[bool, bool]:
     """Whether a folder, at any depth, or a zip archive has DICOM images, and whether it has NIfTI files.
 
-    Segmentations and reports in DICOM are no images. What cannot be read counts as neither.
+    Segmentations and reports in DICOM are no images. What cannot be read counts as neither; an archive that cannot be
+    read counts as one of DICOM, for its reader to say what is wrong with it.
     """
     source = Path(source)
-    images = nifti = False
+    images = nifti = is_archive = False
     try:
-        if zipfile.is_zipfile(source):
+        is_archive = zipfile.is_zipfile(source)
+        if is_archive:
             with zipfile.ZipFile(source) as archive:
                 for info in archive.infolist():
                     if info.filename.lower().endswith(_NIFTI):
@@ -123,8 +126,8 @@ def holds_dicom_and_nifti(source: Path) -> tuple[bool, bool]:
         if source.is_file():
             with source.open("rb") as file:
                 return _is_image(file.read(_HEAD)), False
-    except Exception:  # zipfile raises many kinds; who reads the file says what is wrong with it
-        return images, nifti
+    except Exception:  # zipfile raises many kinds
+        return is_archive, False
     for folder, _, names in os.walk(source):
         for name in names:
             if name.lower().endswith(_NIFTI):
@@ -141,7 +144,10 @@ def holds_dicom_and_nifti(source: Path) -> tuple[bool, bool]:
 
 
 def _is_image(head: bytes) -> bool:
-    return dicom_start(head) is not None and not _DERIVED.search(head)
+    """Also of a file without the prefix, if it has one of DICOM's identifiers: other files may begin like one."""
+    start = dicom_start(head)
+    named = head[_MAGIC_AT : _MAGIC_AT + 4] == _MAGIC or UIDS in head
+    return start is not None and named and not _DERIVED.search(head)
 
 
 def _gigabytes(size: int) -> str:

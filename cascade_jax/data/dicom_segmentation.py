@@ -152,7 +152,7 @@ def source_images(series: Series) -> tuple[list[Dataset], list[str]]:
     for name in _NEEDED:
         if any(not image.get(name) for image in copies):
             raise AttributeFault(f"{name} is missing")
-    if any(image.SOPClassUID.is_private for image in copies):
+    if any(image.SOPClassUID.type != "SOP Class" for image in copies):
         raise AttributeFault("SOPClassUID is none of the standard's")
     return copies, list(emptied)
 
@@ -173,6 +173,8 @@ def _tidy(dataset: Dataset, emptied: dict[str, None]) -> Dataset:
     for name in _MAY_BE_EMPTY:
         if name not in result:
             setattr(result, name, "")
+    if not result.get("Modality"):
+        result.Modality = "MR"
     result.SpecificCharacterSet = "ISO_IR 192"
     return result
 
