@@ -58,7 +58,7 @@ def main() -> int:
         raise CaseError(source, "holds DICOM images beside NIfTI files: which are meant?")
     if has_dicom:
         return dicom_series.segment(load, source, output, _CASE.value, _SERIES.value)
-    if zipfile.is_zipfile(source):
+    if source.is_file() and zipfile.is_zipfile(source):
         raise CaseError(source, "is an archive without DICOM images: unpack it")
     cascade = load()
     doubtful, failed = predict_cases(cascade, source, output, _FIGURES.value, bar, images=_IMAGES.value)

@@ -141,11 +141,10 @@ def _raw(dataset: pydicom.Dataset, frame: int) -> np.ndarray | None:
         return None
     if any(int(dataset[group, 0x0102].value or 0) for group in range(0x6000, 0x6020, 2) if (group, 0x0102) in dataset):
         return None
-    order = "<" if syntax.is_little_endian else ">"
+    kind = "<u2" if syntax.is_little_endian else ">u2"
     shape = int(dataset.Rows), int(dataset.Columns)
-    return np.frombuffer(dataset.PixelData, f"{order}u2", shape[0] * shape[1], 2 * frame * shape[0] * shape[1]).reshape(
-        shape
-    )
+    count = shape[0] * shape[1]
+    return np.frombuffer(dataset.PixelData, kind, count, 2 * frame * count).reshape(shape)
 
 
 def _padding(
@@ -267,6 +266,8 @@ def _check_complete(path: Path, dataset: pydicom.Dataset) -> None:
 
 def _size_fault(dataset: pydicom.Dataset) -> str | None:
     """Why an image is too large to be of a heart, before anything of its size is made."""
+    if "Rows" not in dataset or "Columns" not in dataset:
+        return None
     sides = [_numbers(dataset, name) for name in ("Rows", "Columns")]
     if any(side.size != 1 or not 1 <= side[0] <= _PIXELS for side in sides):
         said = " x ".join(f"{side[0]:g}" if side.size == 1 else "?" for side in sides)
@@ -439,7 +440,7 @@ def find_series(source) -> tuple[list[Series], PassedOver]:
     files: list[list[Slice]] = []
     without_slices: dict[str, Series] = {}
     for path, dataset in _images(source, passed_over):
-        fault = "is a localiser" if _is_localizer(dataset) else _size_fault(dataset) if "Rows" in dataset else None
+        fault = "is a localiser" if _is_localizer(dataset) else _size_fault(dataset)
         if fault is None:
             _check_complete(path, dataset)
             if slices := _slices(path, dataset):

@@ -113,7 +113,7 @@ def holds_dicom_and_nifti(source: Path) -> tuple[bool, bool]:
     source = Path(source)
     images = nifti = is_archive = False
     try:
-        is_archive = zipfile.is_zipfile(source)
+        is_archive = source.is_file() and zipfile.is_zipfile(source)
         if is_archive:
             with zipfile.ZipFile(source) as archive:
                 for info in archive.infolist():
