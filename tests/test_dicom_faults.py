@@ -220,6 +220,18 @@ def test_padding_may_be_a_range_and_signed(case, tmp_path):
     np.testing.assert_allclose(found[tissue], np.rint(case.image[tissue]))
 
 
+def test_the_value_of_padding_inside_the_image_is_tissue(case, tmp_path):
+    """The signal of a phase-sensitive image goes through 0 in the muscle."""
+    _, height, width = case.image.shape
+    image = np.full((height, width), 300.0)
+    image[:, :5], image[30, 20:30], image[40] = 0, 0, -200
+    fields = {"PixelRepresentation": 1, "RescaleSlope": 1, "RescaleIntercept": 0, "PixelPaddingValue": 0}
+    write_classic(tmp_path, case, encode=lambda _: image.astype(np.int16), **fields)
+    found = read(tmp_path)[0].image[0]
+    np.testing.assert_array_equal(found[:, 5:], image[:, 5:])
+    assert np.unique(found[:40, :5]) == np.float32(-200.5)
+
+
 @pytest.mark.parametrize("bits", [12, 16])
 @pytest.mark.parametrize("by", [{"PhotometricInterpretation": "MONOCHROME1"}, {"PresentationLUTShape": "INVERSE"}])
 def test_an_inverted_series_is_read_as_the_original(case, tmp_path, bits, by):

@@ -13,6 +13,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pydicom
+import scipy.ndimage
 from pydicom.pixels.utils import get_expected_length
 from pydicom.uid import (
     EnhancedMRImageStorage,
@@ -93,10 +94,12 @@ class Slice:
         interpretation = _text(self.dataset, "PhotometricInterpretation")
         return interpretation == "MONOCHROME1" or _text(self.dataset, "PresentationLUTShape") == "INVERSE"
 
-    def pixels(self) -> np.ndarray:
-        """float32 (height, width) after the rescale slope, high values bright; NaN where the file has padding.
+    def pixels(self) -> tuple[np.ndarray, np.ndarray]:
+        """float32 (height, width) after the rescale slope, high values bright; and bool, where the file has padding.
 
-        An inverted image is mirrored in the middle of the range that its BitsStored give it.
+        An inverted image is mirrored in the middle of the range that its BitsStored give it. Padding is what has the
+        padding's value (PixelPaddingValue, PixelPaddingRangeLimit) and is connected to the image's edge; inside, where
+        the signal of a signed image goes through 0, say, it is tissue.
 
         Raises:
             CaseError: they cannot be decoded, are no grey image, or contradict the file's own BitsStored.
@@ -127,7 +130,10 @@ class Slice:
         values = array.astype(np.float64)
         if self.inverted:
             values = 2 * lowest + 2**stored - 1 - values
-        return np.where(padding, np.nan, values * slope[0] + intercept[0]).astype(np.float32)
+        edge = np.ones(padding.shape, bool)
+        edge[1:-1, 1:-1] = False
+        outside = scipy.ndimage.binary_propagation(edge & padding, mask=padding)
+        return (values * slope[0] + intercept[0]).astype(np.float32), outside
 
 
 def _raw(dataset: pydicom.Dataset, frame: int) -> np.ndarray | None:
@@ -150,7 +156,7 @@ def _raw(dataset: pydicom.Dataset, frame: int) -> np.ndarray | None:
 def _padding(
     dataset: pydicom.Dataset, array: np.ndarray, raw: np.ndarray | None, lowest: int, highest: int
 ) -> np.ndarray:
-    """bool, of the array's shape: where pixels are padding (PixelPaddingValue, PixelPaddingRangeLimit).
+    """bool, of the array's shape: where pixels have the padding's value.
 
     Args:
         dataset: the file.
@@ -225,6 +231,8 @@ def _images(source: Path, passed_over: PassedOver) -> Iterator[tuple[Path, pydic
             dataset = pydicom.dcmread(io.BytesIO(content), force=True)
             kind = dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID")
             modality = dataset.get("Modality") or "MR"
+            if modality == "MR":
+                _set_transfer_syntax(dataset)
         except Exception as error:  # of a damaged file; pydicom's words quote it
             if has_prefix or UIDS in content[:1024]:
                 raise CaseError(path, f"cannot be read as DICOM ({type(error).__name__})") from None
@@ -235,7 +243,6 @@ def _images(source: Path, passed_over: PassedOver) -> Iterator[tuple[Path, pydic
             continue
         like_an_image = kind in _MR_IMAGES or ("Rows" in dataset and "PixelData" in dataset)
         if modality == "MR" and (like_an_image or not len(dataset)):
-            _set_transfer_syntax(dataset)
             yield path, dataset
         else:
             passed_over.add(number, "no MR image")
@@ -708,8 +715,8 @@ def read_series(source, series: Series, name: str) -> Case:
     Raises:
         CaseError: pixels cannot be decoded, or are all alike.
     """
-    image = np.stack([one.pixels() for one in series.slices])
-    padding = np.isnan(image)
+    planes = [one.pixels() for one in series.slices]
+    image, padding = (np.stack(part) for part in zip(*planes, strict=True))
     tissue = image[~padding]
     if not tissue.size or not np.isfinite(tissue).all() or tissue.min() == tissue.max():
         raise CaseError(source, f"{series.name} is no image with contrast")
