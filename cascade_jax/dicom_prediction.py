@@ -16,10 +16,11 @@ from cascade_jax.data.dicom_report import structured_report
 from cascade_jax.data.dicom_segmentation import AttributeFault, segmentation, source_images
 from cascade_jax.data.files import make_writable_folder
 from cascade_jax.data.labels import EMIDEC
-from cascade_jax.expected_dice import read_expected_dice, write_expected_dice
-from cascade_jax.figures import LABEL_COLOURS, draw_case, write_colour_tables
+from cascade_jax.data.outputs import refuse_to_replace
+from cascade_jax.expected_dice import read_expected_dice
+from cascade_jax.figures import LABEL_COLOURS, draw_case
 from cascade_jax.inference import Cascade
-from cascade_jax.prediction import write_maps
+from cascade_jax.prediction import TABLES, write_maps, write_tables
 from cascade_jax.quantify import quantify
 
 
@@ -51,7 +52,7 @@ def predict_series(
     folder = output / name
     if cascade.plan.labels != EMIDEC:
         raise CaseError(source, "the model has labels without DICOM codes; launch.predict writes them as NIfTI")
-    others = read_expected_dice(output, EMIDEC)
+    read_expected_dice(output, EMIDEC)
     series, lines = dicom.choose_series(source, number)
     case = dicom.read_series(source, series, name)
     make_writable_folder(output)
@@ -66,8 +67,7 @@ def predict_series(
             (Path(partial) / name).rename(folder)
         except OSError as error:
             raise CaseError(folder, f"cannot be written: {error.strerror}") from None
-    write_colour_tables(output)
-    write_expected_dice(output, others | {name: expected}, EMIDEC)
+    write_tables(output, {name: expected}, EMIDEC)
     if emptied:
         lines.append(f"left empty in the DICOM objects, since the series has no valid value: {', '.join(emptied)}")
     doubt = ", doubtful, look at it" if expected[EMIDEC.main] < DOUBTFUL else ""
@@ -91,14 +91,7 @@ def check_free(output: Path, name: str) -> None:
         raise CaseError(folder, f"cannot be written: {error.strerror}") from None
     else:
         raise CaseError(folder, "is there already; another patient's results would replace it: choose another name")
-    if output.exists() and not output.is_dir():
-        raise CaseError(output, "is not a folder")
-    with tempfile.TemporaryDirectory() as own:
-        write_colour_tables(Path(own))
-        for table in Path(own).iterdir():
-            there = output / table.name
-            if os.path.lexists(there) and (not there.is_file() or there.read_bytes() != table.read_bytes()):
-                raise CaseError(there, "is another program's and would be replaced: choose another output")
+    refuse_to_replace(output, TABLES)
 
 
 def _write_side_products(

@@ -42,4 +42,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    command.run(main, required=("input", "output"))
+    command.run(main, required=("input", "output"), private=True)

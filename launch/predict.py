@@ -15,6 +15,7 @@ from pathlib import Path
 from absl import flags
 
 import cascade_jax
+from cascade_jax.data import emidec
 from cascade_jax.data.case import CaseError
 from cascade_jax.data.dicom_files import holds_dicom_and_nifti
 from cascade_jax.data.labels import spoken
@@ -34,8 +35,6 @@ _MIRROR = flags.DEFINE_bool(
     "mirror", None, "Average over in-plane mirror images; default: as the training's config said."
 )
 _FIGURES = flags.DEFINE_bool("figures", True, "Draw each case, and write where the networks doubt.")
-
-
 _IMAGES = flags.DEFINE_bool(
     "images",
     False,
@@ -60,6 +59,7 @@ def main() -> int:
         return dicom_series.segment(load, source, output, _CASE.value, _SERIES.value)
     if source.is_file() and zipfile.is_zipfile(source):
         raise CaseError(source, "is an archive without DICOM images: unpack it")
+    command.tell_passed_over(emidec.passed_over(source, emidec.find_inputs))
     cascade = load()
     doubtful, failed = predict_cases(cascade, source, output, _FIGURES.value, bar, images=_IMAGES.value)
     for name, dice in doubtful.items():
@@ -70,4 +70,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    command.run(main, required=("input", "output"))
+    command.run(main, required=("input", "output"), private=True)

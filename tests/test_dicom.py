@@ -397,7 +397,7 @@ def test_no_file_of_another_program_is_replaced(case, tmp_path):
     (tmp_path / "out").mkdir()
     for name in ("labels.ctbl", "dseg.tsv"):
         (tmp_path / "out" / name).write_text("mine")
-        with pytest.raises(CaseError, match=f"{name}: is another program's"):
+        with pytest.raises(CaseError, match=f"{name}: is there already"):
             predict_series(None, tmp_path / "in", tmp_path / "out", "one", None)  # before the networks are needed
         assert (tmp_path / "out" / name).read_text() == "mine"
         (tmp_path / "out" / name).unlink()
@@ -658,7 +658,7 @@ def test_the_table_of_expected_dice_keeps_the_other_cases(case, tmp_path):
     ]
     assert {row["no_reflow"] for row in rows} == {""}
     (tmp_path / "out" / "expected_dice.csv").write_text("case,liver\none,0.9\n")
-    with pytest.raises(CaseError, match=r"expected_dice\.csv: is no table"):
+    with pytest.raises(CaseError, match=r"expected_dice\.csv: is there already"):
         predict_series(Reader(case.labels), tmp_path / "in", tmp_path / "out", "three", None)
     assert not (tmp_path / "out" / "three").exists()
 

@@ -27,6 +27,7 @@ from pydicom.uid import (
 from cascade_jax.data.case import Case, CaseError
 from cascade_jax.data.dicom_files import UIDS, PassedOver, dicom_contents
 from cascade_jax.data.files import replacing
+from cascade_jax.data.geometry import BETWEEN_SLICES_MM, IN_PLANE_MM
 from cascade_jax.data.orientation import is_oblique
 
 _SAME_DIRECTION = 0.999  # cosine between slices of one stack
@@ -35,7 +36,6 @@ _LARGEST_UNEVENNESS = 0.1  # of a slice distance, as a share of the median
 _LARGEST_SHEAR_MM = 2.0  # of a slice in its own plane, against the first
 _SAME_SPACING, _SAME_SPACING_MM = 1e-4, 5.01e-4  # a share; or what rounding to three decimals leaves
 _PIXELS = 2048  # a side: at 0.4 mm more than a magnet is wide
-_IN_PLANE_MM, _BETWEEN_SLICES_MM = (0.4, 4.0), (2.0, 25.0)
 _SAME_DISTANCE = 0.01  # a share, beyond which a nominal slice distance contradicts the positions
 _MULTIPLE = 0.05  # by what share of it a distance may miss a multiple of another
 _WIDEST_GAP = (
@@ -620,7 +620,7 @@ def _gap(slices: Sequence[Slice], distance: float) -> str | None:
 
 def _absurd_size(spacing: Sequence[float], distance: float) -> str | None:
     """Why voxels are not those of a heart's image, if so."""
-    (low, high), (near, far) = _IN_PLANE_MM, _BETWEEN_SLICES_MM
+    (low, high), (near, far) = IN_PLANE_MM, BETWEEN_SLICES_MM
     if not all(low <= round(value, 4) <= high for value in spacing):
         return f"has a PixelSpacing of {_mm(spacing)}, outside {low:g} to {high:g} mm"
     if not near <= round(distance, 3) <= far:
