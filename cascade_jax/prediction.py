@@ -64,12 +64,17 @@ def predict_cases(
             expected[case.name] = result.expected_dice
         except CaseError as error:
             failed[file.name] = str(error)
+    write_tables(output, expected, table)
+    of_main = {name: dice[table.main] for name, dice in ranked(expected, table).items()}
+    return {name: dice for name, dice in of_main.items() if dice < DOUBTFUL}, failed
+
+
+def write_tables(output: Path, expected: dict[str, dict[str, float]], table: LabelTable) -> None:
+    """Writes `TABLES`; of the Dice expected of cases those that were predicted into the folder before keep theirs."""
     with making(output, TABLES):
         write_colour_tables(output, table)
         with locked(output):  # others may predict into the same folder
             write_expected_dice(output, read_expected_dice(output, table) | expected, table)
-    of_main = {name: dice[table.main] for name, dice in ranked(expected, table).items()}
-    return {name: dice for name, dice in of_main.items() if dice < DOUBTFUL}, failed
 
 
 def _files_of(name: str, images: bool) -> list[str]:

@@ -64,8 +64,8 @@ def run(main: Callable[[], int | None], required: tuple[str, ...], *, private: b
 
 def _unexpected(error: Exception, private: bool) -> str:
     """One line about an error that nobody has foreseen; where it came from goes to a file that the line names."""
-    if isinstance(error, OSError) and error.strerror and not private:
-        said = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if isinstance(error, OSError) and error.strerror:
+        said = f"{error.filename}: {error.strerror}" if error.filename and not private else error.strerror
     else:
         said = type(error).__name__ + ("" if private else f": {_first_line(error)}")
     frames = traceback.format_tb(error.__traceback__) if private else traceback.format_exception(error)

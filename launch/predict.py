@@ -4,46 +4,64 @@
 
 The input is a NIfTI file, a folder of them, or a cohort in the challenge's layout. Labels go to
 OUT/<case>/Contours/<case>.nii.gz, in the input's own grid, and a picture beside them; OUT/expected_dice.csv ranks the
-cases by how well the cascade thinks it did.
+cases by how well the cascade thinks it did. A folder or a zip archive of a DICOM series is segmented as `launch.dicom`
+does it.
 """
 
 import sys
+import zipfile
 from pathlib import Path
 
 from absl import flags
 
 import cascade_jax
+from cascade_jax.data import emidec
+from cascade_jax.data.case import CaseError
+from cascade_jax.data.dicom_files import holds_dicom_and_nifti
 from cascade_jax.data.labels import spoken
 from cascade_jax.model_file import PRETRAINED
 from cascade_jax.prediction import predict_cases
 from cascade_jax.progress import bar
-from launch import command
+from launch import command, dicom_series
 
 _WORKDIR = flags.DEFINE_string(
     "workdir", PRETRAINED, "The working folder of a finished training; without it, the cascade in the box."
 )
-_INPUT = flags.DEFINE_string("input", None, "A NIfTI file, a folder of them, or a cohort in the challenge's layout.")
+_INPUT = flags.DEFINE_string(
+    "input", None, "A NIfTI file, a folder of them, a cohort in the challenge's layout, or a DICOM series."
+)
 _OUTPUT = flags.DEFINE_string("output", None, "The folder for the labels.")
 _MIRROR = flags.DEFINE_bool(
     "mirror", None, "Average over in-plane mirror images; default: as the training's config said."
 )
 _FIGURES = flags.DEFINE_bool("figures", True, "Draw each case, and write where the networks doubt.")
-
-
 _IMAGES = flags.DEFINE_bool(
     "images",
     False,
     "Write the images beside the labels, and give both an affine of the voxels' true size where a file's own says "
     "another, as the challenge's do: for programs that measure by the affine, such as 3D Slicer and MONAI.",
 )
+_CASE = flags.DEFINE_string("case", "case", "What the results of a DICOM series are called.")
+_SERIES = flags.DEFINE_integer("series", None, "A DICOM series' number; without it, the oblique one with most slices.")
 
 
 def main() -> int:
     command.keep_compiled()
-    cascade = cascade_jax.load(_WORKDIR.value, mirror=_MIRROR.value)
-    doubtful, failed = predict_cases(
-        cascade, Path(_INPUT.value), Path(_OUTPUT.value), _FIGURES.value, bar, images=_IMAGES.value
-    )
+    source, output = Path(_INPUT.value), Path(_OUTPUT.value)
+
+    def load() -> cascade_jax.Cascade:
+        return cascade_jax.load(_WORKDIR.value, mirror=_MIRROR.value)
+
+    has_dicom, has_nifti = holds_dicom_and_nifti(source)
+    if has_dicom and has_nifti:
+        raise CaseError(source, "holds DICOM images beside NIfTI files: which are meant?")
+    if has_dicom:
+        return dicom_series.segment(load, source, output, _CASE.value, _SERIES.value)
+    if source.is_file() and zipfile.is_zipfile(source):
+        raise CaseError(source, "is an archive without DICOM images: unpack it")
+    command.tell_passed_over(emidec.passed_over(source, emidec.find_inputs))
+    cascade = load()
+    doubtful, failed = predict_cases(cascade, source, output, _FIGURES.value, bar, images=_IMAGES.value)
     for name, dice in doubtful.items():
         print(f"doubtful, look at it: {name} (expected Dice of the {spoken(cascade.plan.labels.main)} {dice:.2f})")
     for reason in failed.values():
@@ -52,4 +70,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    command.run(main, required=("input", "output"))
+    command.run(main, required=("input", "output"), private=True)

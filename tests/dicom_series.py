@@ -46,11 +46,25 @@ def stored(image):
 
 
 def write_classic(
-    folder, case, number=5, description="PSIR", skip=(), *, directions=(ACROSS, DOWN), order=None, **fields
+    folder,
+    case,
+    number=5,
+    description="PSIR",
+    skip=(),
+    *,
+    directions=(ACROSS, DOWN),
+    order=None,
+    encode=stored,
+    series=None,
+    **fields,
 ):
-    """One file a slice, named so that their order means nothing; the thickness is not the distance."""
+    """One file a slice, named so that their order means nothing; the thickness is not the distance.
+
+    `encode` makes stored pixels of an image, `fields` are attributes of every file, of a slice where they are functions
+    of its index.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    series = generate_uid()
+    series = series or generate_uid()
     for index, plane in enumerate(case.image):
         if index in skip:
             continue
@@ -59,9 +73,10 @@ def write_classic(
         dataset.ImageOrientationPatient = [value for direction in directions for value in direction]
         dataset.PixelSpacing, dataset.SliceThickness = list(case.spacing[1:]), 8.0
         dataset.RescaleSlope, dataset.RescaleIntercept = 0.5, -50.0
-        dataset.PixelData = stored(plane).tobytes()
+        dataset.InstanceNumber = index + 1
+        dataset.PixelData = encode(plane).tobytes()
         for name, value in fields.items():
-            setattr(dataset, name, value)
+            setattr(dataset, name, value(index) if callable(value) else value)
         dataset.save_as(folder / f"{(index * 7) % 101}_{number}", enforce_file_format=True)
 
 
@@ -80,7 +95,8 @@ def write_breath_holds(folder, case, number=5):
         write_classic(folder, case, number + index, skip=set(range(len(case.image))) - {index})
 
 
-def write_enhanced(path, case, order):
+def write_enhanced(path, case, order, *, by_frame=False):
+    """All slices in one file; `by_frame` gives each its own voxel size and orientation instead of a shared one."""
     dataset = blank(ENHANCED, generate_uid(), 7, "PSIR", case.image.shape[1:])
     dataset.NumberOfFrames = len(order)
     measures, orientation, transformation = Dataset(), Dataset(), Dataset()
@@ -88,8 +104,9 @@ def write_enhanced(path, case, order):
     orientation.ImageOrientationPatient = [*ACROSS, *DOWN]
     transformation.RescaleSlope, transformation.RescaleIntercept, transformation.RescaleType = 0.5, -50.0, "US"
     shared = Dataset()
-    shared.PixelMeasuresSequence = Sequence([measures])
-    shared.PlaneOrientationSequence = Sequence([orientation])
+    if not by_frame:
+        shared.PixelMeasuresSequence = Sequence([measures])
+        shared.PlaneOrientationSequence = Sequence([orientation])
     shared.PixelValueTransformationSequence = Sequence([transformation])
     dataset.SharedFunctionalGroupsSequence = Sequence([shared])
     frames = []
@@ -97,6 +114,9 @@ def write_enhanced(path, case, order):
         frame, place = Dataset(), Dataset()
         place.ImagePositionPatient = position(index)
         frame.PlanePositionSequence = Sequence([place])
+        if by_frame:
+            frame.PixelMeasuresSequence = Sequence([measures])
+            frame.PlaneOrientationSequence = Sequence([orientation])
         frames.append(frame)
     dataset.PerFrameFunctionalGroupsSequence = Sequence(frames)
     dataset.PixelData = stored(case.image[order]).tobytes()

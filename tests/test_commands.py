@@ -278,7 +278,8 @@ def test_predictions_can_have_images_beside_them_and_a_true_affine(trained, tmp_
     zooms = nib.load(file.image).header.get_zooms()
     for kind in ("Images", "Contours", "Doubt", "Disagreement"):
         written = nib.load(tmp_path / file.name / kind / f"{file.name}.nii.gz")
-        np.testing.assert_allclose(np.abs(np.diag(written.affine)[:3]), zooms, rtol=1e-6)
+        # The challenge's direction, of which only the size was wrong.
+        np.testing.assert_allclose(np.diag(written.affine)[:3], np.multiply(zooms, (-1, -1, 1)), rtol=1e-6)
         assert written.header.get_zooms() == pytest.approx(zooms)
     np.testing.assert_array_equal(read(tmp_path / file.name / "Images" / f"{file.name}.nii.gz")[0], read(file.image)[0])
 

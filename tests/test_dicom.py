@@ -33,6 +33,7 @@ from cascade_jax.dicom_prediction import predict_series  # noqa: E402
 from cascade_jax.figures import LABEL_COLOURS  # noqa: E402
 from cascade_jax.inference import Segmentation  # noqa: E402
 from cascade_jax.quantify import quantify  # noqa: E402
+from launch import dicom_series  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")  # of what is done to files here
 
@@ -131,12 +132,13 @@ def test_a_segmentation_refers_to_its_source_and_lies_where_the_labels_lie(case,
     read = highdicom.seg.segread(tmp_path / "labels.dcm")
     assert [read.get_segment_description(number).segment_label for number in read.segment_numbers] == [
         "cavity",
-        "myocardium",
-        "infarction",
+        "normal myocardium",
+        "infarction without no-reflow",
         "no-reflow",
     ]
     assert read.get_segment_description(1).segmented_property_type.meaning == "Cavity of left ventricle"
-    assert read.get_segment_description(3).segmented_property_type.value == "55641003"
+    assert read.get_segment_description(2).segmented_property_type.meaning == "Normal Myocardium"
+    assert read.get_segment_description(3).segmented_property_type.meaning == "Infarct without no-reflow"
     for label, colour in LABEL_COLOURS.items():
         shown = read.get_segment_description(label).RecommendedDisplayCIELabValue
         levels = highdicom.color.CIELabColor.from_dicom_value(tuple(shown)).to_rgb()
@@ -171,23 +173,243 @@ def test_a_structured_report_has_the_numbers_and_refers_to_the_segments(case, tm
     groups = read.content.get_volumetric_roi_measurement_groups()
     assert [group.finding_type.meaning for group in groups] == [
         "Cavity of left ventricle",
-        "Left Ventricle Myocardium",
-        "Infarct",
+        "Normal Myocardium",
+        "Infarct without no-reflow",
     ]
     assert {group.referenced_segment.referenced_sop_instance_uid for group in groups} == {segmented.SOPInstanceUID}
     (cavity,) = groups[0].get_measurements()
-    assert (cavity.value, cavity.unit.value) == (pytest.approx(measured["cavity_ml"]), "ml")
-    (ventricle,) = read.content.get_image_measurement_groups()
+    assert (cavity.value, cavity.unit.value) == (round(measured["cavity_ml"], 1), "ml")
+    *_, ventricle = read.content.get_image_measurement_groups()
+    assert ventricle.finding_type.meaning == "Left ventricle"
     assert ventricle.finding_type.value not in {group.finding_type.value for group in groups}
     found = {measurement.name.value: measurement for measurement in ventricle.get_measurements()}
-    assert found["infarct_mass"].value == pytest.approx(measured["infarct_g"])
-    assert found["infarct_share"].value == pytest.approx(measured["infarct_percent"])
+    assert found["infarct_mass"].value == round(measured["infarct_g"], 1)
+    assert found["infarct_share"].value == round(measured["infarct_percent"], 1)
     assert found["infarct_share"].unit.value == "%"
     assert found["no_reflow_mass"].value == 0
-    assert found["transmurality_max"].value == pytest.approx(measured["transmurality_max_percent"])
+    assert found["transmurality_max"].value == round(measured["transmurality_max_percent"], 1)
     assert 0 < found["transmurality_mean"].value <= found["transmurality_max"].value
-    assert found["infarct_endocardium_area"].value == pytest.approx(measured["infarct_endocardium_cm2"])
+    assert found["infarct_endocardium_area"].value == round(measured["infarct_endocardium_cm2"], 1)
     assert found["infarct_endocardium_area"].unit.value == "cm2"
+
+
+def figures(report):
+    """{what: {measurement: value}} of every group of a report; a name of two groups would be a mistake."""
+    content = report.content
+    groups = [*content.get_volumetric_roi_measurement_groups(), *content.get_image_measurement_groups()]
+    found = {group.finding_type.meaning: group.get_measurements() for group in groups}
+    assert len(found) == len(groups)
+    return {kind: {one.name.meaning: one.value for one in measurements} for kind, measurements in found.items()}
+
+
+def test_the_figures_of_a_report_add_up_for_one_who_knows_no_labels(case, tmp_path):
+    write_classic(tmp_path / "in", case)
+    labels = case.labels.copy()
+    labels[1:4][labels[1:4] == 2] = 3
+    labels[2][labels[2] == 3] = 4
+    predict_series(Reader(labels), tmp_path / "in", tmp_path / "out", "one", None)
+    report = highdicom.sr.srread(tmp_path / "out" / "one" / "one.sr.dcm")
+    voxel = DISTANCE * case.spacing[1] * case.spacing[2] / 1000
+    normal, infarct, no_reflow = (np.count_nonzero(labels == label) * voxel for label in (2, 3, 4))
+    assert min(normal, infarct, no_reflow) > 1
+    found = figures(report)
+    assert found["Normal Myocardium"]["Volume"] == round(normal, 1)
+    assert found["Left Ventricle Myocardium"]["Volume"] == round(normal + infarct + no_reflow, 1)
+    assert found["Infarct"]["Volume"] == round(infarct + no_reflow, 1)
+    assert found["Infarct without no-reflow"]["Volume"] == round(infarct, 1)
+    assert found["Microvascular obstruction (no-reflow)"]["Volume"] == round(no_reflow, 1)
+    assert found["Cavity of left ventricle"]["Volume"] == round(np.count_nonzero(labels == 1) * voxel, 1)
+    ventricle = found["Left ventricle"]
+    assert found["Left Ventricle Myocardium"]["Mass"] == ventricle["Mass of the left ventricular muscle"]
+    assert found["Infarct"]["Mass"] == ventricle["Mass of the infarct, no-reflow included"]
+    assert found["Infarct"]["Mass"] == pytest.approx(1.05 * found["Infarct"]["Volume"], abs=0.11)
+    share = 100 * (infarct + no_reflow) / (normal + infarct + no_reflow)
+    assert ventricle["Infarct, share of the muscle"] == round(share, 1)
+    for values in found.values():
+        assert all(len(f"{value:.10g}".partition(".")[2]) <= 2 for value in values.values())
+
+
+def test_private_codes_say_whose_they_are(case, tmp_path):
+    write_classic(tmp_path / "in", case)
+    predict_series(Reader(case.labels), tmp_path / "in", tmp_path / "out", "one", None)
+    for ending in ("seg", "sr"):
+        dataset = pydicom.dcmread(tmp_path / "out" / "one" / f"one.{ending}.dcm")
+        used = {element.value for element in dataset.iterall() if element.keyword == "CodingSchemeDesignator"}
+        (scheme,) = dataset.CodingSchemeIdentificationSequence
+        assert scheme.CodingSchemeDesignator == "99CASCADE"
+        assert scheme.CodingSchemeName == scheme.CodingSchemeResponsibleOrganization == "cascade_jax"
+        assert {name for name in used if name.startswith("99")} <= {"99CASCADE"}
+
+
+def objects(case, folder, **fields):
+    """Segmentation and report of a series with other attributes, read back, and what was said."""
+    write_classic(folder / "in", case, **fields)
+    lines, left_out = predict_series(Reader(case.labels), folder / "in", folder / "out", "one", None)
+    assert not left_out
+    assert (folder / "out" / "one" / "Contours" / "one.nii.gz").exists()
+    segmented = highdicom.seg.segread(folder / "out" / "one" / "one.seg.dcm")
+    return segmented, highdicom.sr.srread(folder / "out" / "one" / "one.sr.dcm"), lines[:-1]
+
+
+@pytest.mark.parametrize(
+    ("characters", "name"),
+    [
+        (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう"),
+        (["ISO 2022 IR 13", "ISO 2022 IR 87"], "ﾔﾏﾀﾞ^ﾀﾛｳ=山田^太郎=やまだ^たろう"),
+        (["", "ISO 2022 IR 149"], "Hong^Gildong=洪^吉洞=홍^길동"),
+        ("GB18030", "Wang^XiaoDong=王^小东"),
+        ("ISO_IR 192", "Wang^XiaoDong=王^小東"),
+        ("ISO_IR 100", "Müller^Jörg"),
+        ("ISO_IR 999", "Muller^Jorg"),
+        (None, ""),
+    ],
+)
+def test_a_patient_of_any_script_keeps_the_name(case, tmp_path, characters, name):
+    fields = {"PatientName": name or None} | ({"SpecificCharacterSet": characters} if characters else {})
+    segmented, report, lines = objects(case, tmp_path, **fields)
+    assert not lines
+    assert str(segmented.PatientName) == str(report.PatientName) == name
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [
+        ("PatientSex", "U"),
+        ("PatientSex", "Withheld"),
+        ("PatientBirthDate", "ANON"),
+        ("StudyDate", "REMOVED"),
+        ("StudyDate", "20201399"),
+        ("StudyTime", "nn:nn"),
+        ("PatientAge", "ANON"),
+        ("PatientID", ["withheld", "here"]),
+    ],
+)
+def test_an_attribute_against_the_standard_is_left_empty_and_named_without_its_value(case, tmp_path, keyword, value):
+    segmented, report, (line,) = objects(case, tmp_path, **{keyword: value})
+    assert line == f"left empty in the DICOM objects, since the series has no valid value: {keyword}"
+    assert not segmented.get(keyword)
+    assert not report.get(keyword)
+    assert str(segmented.PatientName) == "^".join(PATIENT[:2])
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"ImageOrientationPatient": lambda index: [*(ACROSS + 1e-6 * index), *DOWN]},
+        {"ImageOrientationPatient": lambda index: [*ACROSS, *(DOWN - 1e-5 * (index % 2))]},
+        {"PixelSpacing": lambda index: [1.5625, 1.5625] if index else [1.5624, 1.5626]},
+        {"SliceThickness": None},
+        {"SeriesNumber": 2**31 - 1},
+        {"SeriesNumber": None},
+        {"Modality": None},
+        {"StudyTime": "120000.123456", "PatientID": "x" * 80},
+    ],
+)
+def test_what_files_round_otherwise_or_lack_does_not_stand_against_a_segmentation(case, tmp_path, fields):
+    segmented, _, lines = objects(case, tmp_path, **fields)
+    assert not lines
+    (groups,) = segmented.SharedFunctionalGroupsSequence
+    assert groups.PixelMeasuresSequence[0].SpacingBetweenSlices == pytest.approx(DISTANCE)
+    directions = np.array(groups.PlaneOrientationSequence[0].ImageOrientationPatient)
+    np.testing.assert_allclose(directions, [*ACROSS, *DOWN], atol=1e-4)
+
+
+def test_a_segmentation_of_frames_with_a_geometry_each(case, tmp_path):
+    (tmp_path / "in").mkdir()
+    write_enhanced(tmp_path / "in" / "one", case, list(range(len(case.image)))[::-1], by_frame=True)
+    lines, left_out = predict_series(Reader(case.labels), tmp_path / "in", tmp_path / "out", "one", None)
+    assert (len(lines), left_out) == (1, [])
+    read = highdicom.seg.segread(tmp_path / "out" / "one" / "one.seg.dcm")
+    found = read.get_pixels_by_source_frame(
+        pydicom.dcmread(tmp_path / "in" / "one").SOPInstanceUID,
+        list(range(1, len(case.image) + 1)),
+        combine_segments=True,
+        ignore_spatial_locations=True,
+    )
+    np.testing.assert_array_equal(found[::-1], case.labels)
+
+
+def turned(angle):
+    """The orientation turned in its plane."""
+    return [*(np.cos(angle) * ACROSS + np.sin(angle) * DOWN), *(np.cos(angle) * DOWN - np.sin(angle) * ACROSS)]
+
+
+@pytest.mark.parametrize(
+    ("fields", "left_out"),
+    [
+        ({"FrameOfReferenceUID": ""}, {"segmentation": "FrameOfReferenceUID is missing"}),
+        (
+            {"SOPInstanceUID": lambda index: None if index == 3 else f"1.2.3.{index + 1}"},
+            dict.fromkeys(("segmentation", "report"), "SOPInstanceUID is missing"),
+        ),
+        (
+            {"ImageOrientationPatient": lambda index: turned(0.004 * (index == 2))},
+            {"segmentation": "ImageOrientationPatient differs between slices"},
+        ),
+        ({"SOPClassUID": "1.3.4"}, dict.fromkeys(("segmentation", "report"), "SOPClassUID is none of the standard's")),
+    ],
+)
+def test_labels_are_written_where_a_dicom_object_cannot_be(case, tmp_path, fields, left_out):
+    write_classic(tmp_path / "in", case, **fields)
+    _, said = predict_series(Reader(case.labels), tmp_path / "in", tmp_path / "out", "one", None)
+    assert said == [f"one: labels are written, the DICOM {what} is left out: {why}" for what, why in left_out.items()]
+    there = {path.name for path in (tmp_path / "out" / "one").iterdir()}
+    endings = {"segmentation": "one.seg.dcm", "report": "one.sr.dcm"}
+    assert there == {"Images", "Contours", "Doubt", "one.png", *endings.values()} - {endings[what] for what in left_out}
+    if "report" not in left_out:
+        report = highdicom.sr.srread(tmp_path / "out" / "one" / "one.sr.dcm")
+        assert figures(report)["Left Ventricle Myocardium"]["Volume"] > 1
+
+
+def test_what_a_library_says_of_a_value_is_not_repeated(case, tmp_path, monkeypatch, capsys):
+    def fail(*_, **__):
+        raise ValueError(f"StudyID of {PATIENT[0]} is too long")
+
+    monkeypatch.setattr("cascade_jax.dicom_prediction.quantify", fail)
+    monkeypatch.setattr("cascade_jax.dicom_prediction.draw_case", fail)
+    write_classic(tmp_path / "in", case)
+    assert dicom_series.segment(lambda: Reader(case.labels), tmp_path / "in", tmp_path / "out", "one", None) == 1
+    said = capsys.readouterr()
+    why = "StudyID of the series is against the standard (ValueError)"
+    assert said.err == (
+        f"failed: one: labels are written, the picture is left out: {why}\n"
+        f"failed: one: labels are written, the DICOM report is left out: {why}\n"
+    )
+    assert len(said.out.splitlines()) == 1
+    there = {path.name for path in (tmp_path / "out" / "one").iterdir()}
+    assert there == {"Images", "Contours", "Doubt", "one.seg.dcm"}
+
+
+def test_a_series_in_several_multi_frame_files_has_labels(case, tmp_path):
+    (tmp_path / "in").mkdir()
+    series = None
+    for index in range(len(case.image)):
+        write_enhanced(tmp_path / "in" / str(index), case, [index])
+        series = series or pydicom.dcmread(tmp_path / "in" / "0").SeriesInstanceUID
+        change(tmp_path / "in" / str(index), SeriesInstanceUID=series)
+    check(dicom.read_series(tmp_path, choose(tmp_path / "in"), "case"), case)
+    _, (line,) = predict_series(Reader(case.labels), tmp_path / "in", tmp_path / "out", "one", None)
+    assert line.endswith("the DICOM segmentation is left out: NumberOfFrames: the slices are spread over several files")
+
+
+def test_no_file_of_another_program_is_replaced(case, tmp_path):
+    write_classic(tmp_path / "in", case)
+    (tmp_path / "out").mkdir()
+    for name in ("labels.ctbl", "dseg.tsv"):
+        (tmp_path / "out" / name).write_text("mine")
+        with pytest.raises(CaseError, match=f"{name}: is there already"):
+            predict_series(None, tmp_path / "in", tmp_path / "out", "one", None)  # before the networks are needed
+        assert (tmp_path / "out" / name).read_text() == "mine"
+        (tmp_path / "out" / name).unlink()
+    (tmp_path / "out" / "one").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(CaseError, match="one: is there already"):
+        predict_series(None, tmp_path / "in", tmp_path / "out", "one", None)
+    for name in ("x" * 300, "line\nbreak", "\udce9"):
+        with pytest.raises(CaseError):
+            predict_series(None, tmp_path / "in", tmp_path / "out", name, None)
+    with pytest.raises(CaseError, match="in/0_5: is not a folder"):
+        predict_series(None, tmp_path / "in", tmp_path / "in" / "0_5", "one", None)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"one"}
 
 
 def test_what_is_no_stack_is_passed_over_for_one_that_is(case, tmp_path):
@@ -397,7 +619,8 @@ def test_every_series_that_is_passed_over_is_told_by_its_number(case, tmp_path):
 def test_a_second_patient_does_not_replace_the_first(case, tmp_path):
     write_classic(tmp_path / "in", case)
     output = tmp_path / "out"
-    lines = predict_series(Reader(case.labels), tmp_path / "in", output, "one", None)
+    lines, left_out = predict_series(Reader(case.labels), tmp_path / "in", output, "one", None)
+    assert not left_out
     assert lines == [f"{output / 'one'}: series 5, {len(case.image)} slices, expected Dice of the myocardium 0.90"]
     before = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
     assert not [path for path in before if "partial" in path.name]
@@ -412,10 +635,11 @@ def test_a_second_patient_does_not_replace_the_first(case, tmp_path):
 @pytest.mark.parametrize("count", [1, 3])
 def test_a_stack_without_a_heart_has_results_too(case, tmp_path, count):
     write_classic(tmp_path / "in", case, skip=range(count, 20))
-    lines = predict_series(
+    lines, left_out = predict_series(
         Reader(np.zeros_like(case.labels[:count]), 0.0), tmp_path / "in", tmp_path / "out", "no", None
     )
     assert "doubtful" in lines[-1]
+    assert not left_out
     report = highdicom.sr.srread(tmp_path / "out" / "no" / "no.sr.dcm")
     (ventricle,) = report.content.get_image_measurement_groups()
     assert {one.name.value: one.value for one in ventricle.get_measurements()}["cavity_volume"] == 0
@@ -424,7 +648,7 @@ def test_a_stack_without_a_heart_has_results_too(case, tmp_path, count):
 def test_the_table_of_expected_dice_keeps_the_other_cases(case, tmp_path):
     write_classic(tmp_path / "in", case)
     for name, dice in (("one", 0.9), ("two", 0.7)):
-        lines = predict_series(Reader(case.labels, dice), tmp_path / "in", tmp_path / "out", name, None)
+        lines, _ = predict_series(Reader(case.labels, dice), tmp_path / "in", tmp_path / "out", name, None)
     assert lines[-1].endswith("0.70, doubtful, look at it")
     with (tmp_path / "out" / "expected_dice.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -434,7 +658,7 @@ def test_the_table_of_expected_dice_keeps_the_other_cases(case, tmp_path):
     ]
     assert {row["no_reflow"] for row in rows} == {""}
     (tmp_path / "out" / "expected_dice.csv").write_text("case,liver\none,0.9\n")
-    with pytest.raises(CaseError, match=r"expected_dice\.csv: is no table"):
+    with pytest.raises(CaseError, match=r"expected_dice\.csv: is there already"):
         predict_series(Reader(case.labels), tmp_path / "in", tmp_path / "out", "three", None)
     assert not (tmp_path / "out" / "three").exists()
 
@@ -461,6 +685,6 @@ def test_faults_are_named(case, tmp_path):
     write_classic(tmp_path / "phases", case, ImagePositionPatient=position(0))
     with pytest.raises(CaseError, match="several images at one position"):
         choose(tmp_path / "phases")
-    write_classic(tmp_path / "identity", case, FrameOfReferenceUID="")
-    with pytest.raises(CaseError, match="without FrameOfReferenceUID"):
+    write_classic(tmp_path / "identity", case, SeriesInstanceUID="")
+    with pytest.raises(CaseError, match="without SeriesInstanceUID"):
         choose(tmp_path / "identity")

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 import cascade_jax
-from cascade_jax.data import emidec
+from cascade_jax.data import emidec, phantom
+from cascade_jax.data.case import INFARCTION
+from cascade_jax.data.labels import EMIDEC
 from cascade_jax.data.random_phantom import draw_phantom
 
 
@@ -51,5 +53,39 @@ def test_hearts_are_found_wherever_they_lie_and_doubt_is_where_the_faults_are(ca
         )
         dice.append(scores["myocardium"]["dice"])
         expected.append(result.expected_dice["myocardium"])
+        # What is expected is of the labels as they are given, after postprocessing.
+        for target in ("infarction", "no_reflow"):
+            there = np.isin(result.labels, EMIDEC.targets[target]).any()
+            assert np.isnan(result.expected_dice[target]) == (not there)
     assert np.median(dice) > 0.8
     assert np.corrcoef(dice, expected)[0, 1] > 0.5
+
+
+@pytest.fixture(scope="module")
+def infarcted():
+    """A phantom with an infarct and a border around its field of view: image (x, y, slice), labels, spacing."""
+    case = phantom.simulate_case(0, 1, field_of_view_mm=115)
+    assert (case.labels >= INFARCTION).any() and (case.image == 0).mean() > 0.01
+    return emidec.to_file_axes(case.image), emidec.to_file_axes(case.labels), case.spacing[::-1]
+
+
+@pytest.mark.parametrize(("scale", "offset"), [(1.0, -1024.0), (0.25, 300.0)])
+def test_the_unit_of_an_image_changes_no_label(cascade, infarcted, scale, offset):
+    image, _, spacing = infarcted
+    labels = cascade.segment(image, spacing)
+    assert (labels >= INFARCTION).any()
+    assert (cascade.segment(scale * image + offset, spacing) != labels).mean() < 1e-4
+
+
+def test_a_single_slice_without_a_thickness_keeps_its_infarct(cascade, infarcted):
+    image, truth, spacing = infarcted
+    index = int((truth >= INFARCTION).sum(axis=(0, 1)).argmax())
+    labels = cascade.segment(image[:, :, index], np.array(spacing[:2]))
+    assert (labels >= INFARCTION).any()
+    np.testing.assert_array_equal(labels, cascade.segment(image[:, :, index], (*spacing[:2], 10.0)))
+
+
+@pytest.mark.parametrize("spacing", [(1350.0, 1350.0, 9000.0), (1.4, 1.4, 0.009)])
+def test_a_voxel_size_that_no_stack_has_is_refused_before_anything_is_made_of_it(cascade, spacing):
+    with pytest.raises(cascade_jax.CaseError, match="no short-axis stack"):
+        cascade.segment(np.random.default_rng(0).normal(size=(20, 20, 4)), spacing)

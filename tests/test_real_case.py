@@ -117,7 +117,7 @@ def test_a_dicom_series_of_it_becomes_labels_a_segmentation_and_a_report(truth, 
     labels = np.asarray(nib.load(output / "case" / "Contours" / "case.nii.gz").dataobj)
     check(labels, np.asarray(truth.dataobj), np.prod(truth.header.get_zooms()) / 1000)
     read = highdicom.seg.segread(output / "case" / "case.seg.dcm")
-    assert read.get_segment_description(2).segment_label == "myocardium"
+    assert read.get_segment_description(2).segment_label == "normal myocardium"
     report = highdicom.sr.srread(output / "case" / "case.sr.dcm")
     cavity, muscle = report.content.get_volumetric_roi_measurement_groups()[:2]
     assert cavity.get_measurements()[0].value > 20

@@ -10,10 +10,20 @@ from pydicom.sr.codedict import Code, codes
 
 from cascade_jax import __version__
 from cascade_jax.data.dicom import Series
-from cascade_jax.data.dicom_segmentation import SEGMENT_CODES, source_order
+from cascade_jax.data.dicom_segmentation import (
+    INFARCT,
+    PRIVATE_SCHEME,
+    SEGMENT_CODES,
+    derived_number,
+    identify_private_scheme,
+    source_images,
+)
 
-_DESIGNATOR = "99CASCADE"
 _ML, _G, _CM2, _PERCENT = (*(Code(unit, "UCUM", unit) for unit in ("ml", "g", "cm2")), codes.UCUM.Percent)
+_WHOLE = (  # of several labels: what it is, and the quantities that are its volume and its mass
+    (codes.SCT.LeftVentricleMyocardium, "muscle_ml", "muscle_g"),
+    (INFARCT, "infarct_ml", "infarct_g"),
+)
 _MEASURED = {  # of a case by `quantify`: its code, what it is and its unit
     "cavity_ml": ("cavity_volume", "Volume of the left ventricular cavity", _ML),
     "muscle_g": ("muscle_mass", "Mass of the left ventricular muscle", _G),
@@ -34,48 +44,56 @@ _MEASURED = {  # of a case by `quantify`: its code, what it is and its unit
 
 def structured_report(
     series: Series,
-    segmentation: Segmentation,
+    segmentation: Segmentation | None,
     labels: np.ndarray,
     spacing: Sequence[float],
     quantities: Mapping[str, float],
 ) -> sr.Comprehensive3DSR:
-    """The report: the volume of every segment, and the quantities of the whole ventricle.
+    """The report: the volume of every segment, volume and mass of the whole muscle and of the whole infarct, whose
+    parts the segments are, and the quantities of the whole ventricle.
 
     Args:
         series: the source.
-        segmentation: of the source, which the volumes refer to.
+        segmentation: of the source, which the segments' volumes refer to; None leaves those out.
         labels: uint8 (depth, height, width), what the segmentation holds.
         spacing: mm along the same axes.
         quantities: of the labels, the case's as `quantify.quantify` gives them; what is NaN is left out.
+
+    Raises:
+        AttributeFault: as `dicom_segmentation.source_images`.
     """
-    sources, _ = source_order(series, labels)
+    sources, _ = source_images(series)
     groups = []
-    for label, (category, kind) in SEGMENT_CODES.items():
-        if not (voxels := np.count_nonzero(labels == label)):
-            continue
-        volume = sr.Measurement(name=codes.SCT.Volume, value=float(voxels * np.prod(spacing) / 1000), unit=_ML)
-        groups.append(
-            sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
-                tracking_identifier=_tracking(kind.meaning),
-                referenced_segment=sr.ReferencedSegment.from_segmentation(segmentation, segment_number=label),
-                finding_category=category,
-                finding_type=kind,
-                measurements=[volume],
+    for label, (category, kind) in SEGMENT_CODES.items() if segmentation is not None else ():
+        if voxels := np.count_nonzero(labels == label):
+            groups.append(
+                sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
+                    tracking_identifier=_tracking(kind.meaning),
+                    referenced_segment=sr.ReferencedSegment.from_segmentation(segmentation, segment_number=label),
+                    finding_category=category,
+                    finding_type=kind,
+                    measurements=[_measurement(codes.SCT.Volume, voxels * np.prod(spacing) / 1000, _ML)],
+                )
             )
+
+    def of_images(kind: Code, measurements: list[sr.Measurement]) -> sr.MeasurementsAndQualitativeEvaluations:
+        return sr.MeasurementsAndQualitativeEvaluations(
+            tracking_identifier=_tracking(kind.meaning),
+            finding_type=kind,
+            measurements=measurements,
+            source_images=[sr.SourceImageForMeasurementGroup.from_source_image(source) for source in sources],
         )
+
+    for kind, volume, mass in _WHOLE:
+        if quantities[volume]:
+            figures = ((codes.SCT.Volume, quantities[volume], _ML), (codes.SCT.MassQuantity, quantities[mass], _G))
+            groups.append(of_images(kind, [_measurement(*figure) for figure in figures]))
     ventricle = [
-        sr.Measurement(name=Code(code, _DESIGNATOR, meaning), value=quantities[key], unit=unit)
+        _measurement(Code(code, PRIVATE_SCHEME, meaning), quantities[key], unit)
         for key, (code, meaning, unit) in _MEASURED.items()
         if not np.isnan(quantities[key])
     ]
-    groups.append(
-        sr.MeasurementsAndQualitativeEvaluations(
-            tracking_identifier=_tracking("Left ventricle"),
-            finding_type=codes.SCT.LeftVentricle,
-            measurements=ventricle,
-            source_images=[sr.SourceImageForMeasurementGroup.from_source_image(source) for source in sources],
-        )
-    )
+    groups.append(of_images(codes.SCT.LeftVentricle, ventricle))
     device = sr.DeviceObserverIdentifyingAttributes(
         uid=highdicom.UID(), name="cascade_jax", manufacturer_name="cascade_jax", model_name=__version__
     )
@@ -90,17 +108,28 @@ def structured_report(
         imaging_measurements=groups,
         title=codes.DCM.ImagingMeasurementReport,
     )
-    return sr.Comprehensive3DSR(
-        evidence=[segmentation, *sources],
+    report = sr.Comprehensive3DSR(
+        evidence=[*([] if segmentation is None else [segmentation]), *sources],
         content=content[0],
         series_instance_uid=highdicom.UID(),
-        series_number=int(sources[0].get("SeriesNumber") or 0) + 2000,
+        series_number=derived_number(sources[0], 2000),
         sop_instance_uid=highdicom.UID(),
         instance_number=1,
         manufacturer="cascade_jax",
         is_complete=False,
         series_description="Infarct quantification (research)",
     )
+    identify_private_scheme(report)
+    return report
+
+
+def _measurement(name: Code, value: float, unit: Code) -> sr.Measurement:
+    return sr.Measurement(name=name, value=_written(value), unit=unit)
+
+
+def _written(value: float) -> float:
+    """A number with the digits that its measurement has: one decimal, two below 1."""
+    return round(float(value), 1 if abs(value) >= 1 else 2)
 
 
 def _tracking(name: str) -> sr.TrackingIdentifier:

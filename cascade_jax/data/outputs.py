@@ -44,7 +44,7 @@ def refuse_to_replace(folder: Path, names: Iterable[str]) -> None:
         if (path.exists() or path.is_symlink()) and not _is_ours(path, made.get(name, "")):
             raise CaseError(
                 path,
-                "is there already, and this command did not make it or it was changed since: choose another output",
+                "is there already and was not made by this command, or was changed since: choose another output",
             )
 
 

@@ -1,0 +1,35 @@
+"""What a command does with a DICOM series."""
+
+import logging
+import sys
+import warnings
+from pathlib import Path
+
+from cascade_jax.data.case import CaseError
+
+
+def segment(load, source: Path, output: Path, case: str, series: int | None) -> int:
+    """Segments a series, says what was done, and returns the exit status.
+
+    Args:
+        load: gives the cascade.
+        source, output, case, series: as for `dicom_prediction.predict_series`.
+
+    Raises:
+        CaseError: as there, or the libraries for DICOM are not installed.
+    """
+    try:
+        from cascade_jax.dicom_prediction import check_free, predict_series
+    except ImportError as error:
+        raise CaseError(source, f"DICOM needs pip install 'cascade_jax[dicom]': {error}") from None
+    # What these say of an attribute that is against the standard quotes it, and it may be a patient's.
+    warnings.simplefilter("ignore")
+    for name in ("pydicom", "highdicom"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    check_free(output, case)  # loading takes a while
+    lines, left_out = predict_series(load(), source, output, case, series)
+    for line in lines:
+        print(line)
+    for line in left_out:
+        print(f"failed: {line}", file=sys.stderr)
+    return 1 if left_out else 0
