@@ -1,9 +1,21 @@
-"""Training states and parameters on disk, with Orbax: each is complete or not there."""
+"""Training states and parameters on disk, with Orbax: each is complete or not there, and carries a checksum."""
 
+import contextlib
+import hashlib
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
+
+from cascade_jax.data.case import CaseError
+from cascade_jax.data.store import checksum
+
+_CONTENT, _CHECKSUM = "content", "sha256"
+_OVERHEAD_BYTES = 500_000  # of the many small files that Orbax writes
+_REMEDY = "remove the folder to have it trained again"
 
 
 def _orbax():
@@ -19,10 +31,65 @@ def _manager(folder: Path):
     return ocp.CheckpointManager(Path(folder).resolve(), options=options)
 
 
+def digest(tree: Any) -> np.ndarray:
+    """uint8 (32,), the SHA-256 of all arrays of a tree and of their names."""
+    about = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        about.update(jax.tree_util.keystr(path).encode() + checksum(jax.device_get(leaf)))
+    return np.frombuffer(about.digest(), np.uint8)
+
+
+@contextlib.contextmanager
+def _writing(folder: Path, tree: Any) -> Iterator[None]:
+    needed = sum(leaf.nbytes for leaf in jax.tree.leaves(tree)) + _OVERHEAD_BYTES
+    there = next(parent for parent in Path(folder).absolute().parents if parent.exists())
+    free = shutil.disk_usage(there).free
+    # Asked before, since Orbax goes on in other threads, which print what went wrong at length.
+    if free < needed:
+        raise CaseError(folder, f"cannot be written: {needed / 1e6:.1f} MB are needed, {free / 1e6:.1f} MB are free")
+    try:
+        yield
+    except Exception as error:  # Orbax documents none; what the disk says comes in many classes
+        for partial in Path(folder).parent.glob(f"{Path(folder).name}*orbax-checkpoint-tmp*"):
+            shutil.rmtree(partial, ignore_errors=True)
+        raise CaseError(folder, f"cannot be written: {_reason(error)}") from error
+
+
+@contextlib.contextmanager
+def _reading(folder: Path) -> Iterator[None]:
+    """What goes wrong while a folder is read, or a checksum that differs, as a CaseError."""
+    try:
+        yield
+    except CaseError:
+        raise
+    except PermissionError as error:
+        raise CaseError(folder, f"cannot be read: {error.strerror}") from error
+    except Exception as error:  # Orbax documents none, and damaged files make it raise many classes
+        raise CaseError(folder, f"has damaged or missing files; {_REMEDY}") from error
+
+
+def _reason(error: Exception) -> str:
+    """What a user can do something about, else the first line."""
+    text = f"{error} {error.__cause__ or ''}"
+    if any(words in text for words in ("No space left", "Disk quota", "RESOURCE_EXHAUSTED")):
+        return "there is no room on the disk"
+    return (getattr(error, "strerror", None) or text.strip() or type(error).__name__).splitlines()[0]
+
+
+def _checked(folder: Path, stored: dict) -> Any:
+    if not np.array_equal(digest(stored[_CONTENT]), jax.device_get(stored[_CHECKSUM])):
+        raise CaseError(folder, f"is damaged (its checksum differs); {_REMEDY}")
+    return stored[_CONTENT]
+
+
 def save_state(folder: Path, step: int, state: Any) -> None:
-    """Saves a training state (a pytree of arrays) as that of `step`; the one before it goes only afterwards."""
-    with _manager(folder) as manager:
-        manager.save(step, args=_orbax().args.StandardSave(state))
+    """Saves a training state (a pytree of arrays) as that of `step`; the one before it goes only afterwards.
+
+    Raises:
+        CaseError: it cannot be written.
+    """
+    with _writing(folder, state), _manager(folder) as manager:
+        manager.save(step, args=_orbax().args.StandardSave({_CONTENT: state, _CHECKSUM: digest(state)}))
 
 
 def restore_state(folder: Path, like: Any) -> Any | None:
@@ -31,29 +98,46 @@ def restore_state(folder: Path, like: Any) -> Any | None:
     Args:
         folder: where states were saved.
         like: a state of the same structure, shapes and dtypes, on the devices where the result shall be.
+
+    Raises:
+        CaseError: it cannot be read, or is not what was saved.
     """
     if not Path(folder).exists():
         return None
-    with _manager(folder) as manager:
+    with _reading(folder), _manager(folder) as manager:
         step = manager.latest_step()
         if step is None:
             return None
+        like = {_CONTENT: like, _CHECKSUM: np.zeros(32, np.uint8)}
         abstract = jax.tree.map(_orbax().utils.to_shape_dtype_struct, like)
-        return manager.restore(step, args=_orbax().args.StandardRestore(abstract))
+        return _checked(folder, manager.restore(step, args=_orbax().args.StandardRestore(abstract)))
 
 
 def save_params(folder: Path, params: Any) -> None:
-    """Saves parameters; Orbax writes under a temporary name and renames."""
-    with _orbax().StandardCheckpointer() as checkpointer:
-        checkpointer.save(Path(folder).resolve(), params, force=True)
+    """Saves parameters; Orbax writes under a temporary name and renames.
+
+    Raises:
+        CaseError: they cannot be written.
+    """
+    with _writing(folder, params), _orbax().StandardCheckpointer() as checkpointer:
+        content = {_CONTENT: params, _CHECKSUM: digest(params)}
+        checkpointer.save(Path(folder).resolve(), content, force=True)
 
 
 def restore_params(folder: Path) -> Any:
-    """Parameters from `folder`, on the default device."""
+    """Parameters from `folder`, on the default device.
+
+    Raises:
+        CaseError: they are missing, cannot be read, or are not what was saved.
+    """
     path = Path(folder).resolve()
+    if not path.is_dir():
+        raise CaseError(folder, "is missing: it should hold trained parameters")
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    with _orbax().StandardCheckpointer() as checkpointer:
+    with _reading(folder), _orbax().StandardCheckpointer() as checkpointer:
         # Their shapes are asked of the folder: the network would have to be traced to tell them.
         stored = checkpointer.metadata(path).item_metadata.tree
         like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), stored)
-        return checkpointer.restore(path, like)
+        restored = checkpointer.restore(path, like)
+        # Folders of version 0.1.0 have parameters alone.
+        return _checked(folder, restored) if restored.keys() == {_CONTENT, _CHECKSUM} else restored
