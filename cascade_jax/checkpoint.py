@@ -2,18 +2,19 @@
 
 import contextlib
 import hashlib
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from cascade_jax.data.case import CaseError
+from cascade_jax.data.files import file_checksum, read_json, write_text
 from cascade_jax.data.store import checksum
 
-_CONTENT, _CHECKSUM = "content", "sha256"
+_CHECKSUMS = "sha256.json"  # of every other file of a folder
 _OVERHEAD_BYTES = 500_000  # of the many small files that Orbax writes
 _REMEDY = "remove the folder to have it trained again"
 
@@ -31,12 +32,12 @@ def _manager(folder: Path):
     return ocp.CheckpointManager(Path(folder).resolve(), options=options)
 
 
-def digest(tree: Any) -> np.ndarray:
-    """uint8 (32,), the SHA-256 of all arrays of a tree and of their names."""
+def digest(tree: Any) -> str:
+    """The SHA-256 of all arrays of a tree and of their names."""
     about = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         about.update(jax.tree_util.keystr(path).encode() + checksum(jax.device_get(leaf)))
-    return np.frombuffer(about.digest(), np.uint8)
+    return about.hexdigest()
 
 
 @contextlib.contextmanager
@@ -57,7 +58,7 @@ def _writing(folder: Path, tree: Any) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _reading(folder: Path) -> Iterator[None]:
-    """What goes wrong while a folder is read, or a checksum that differs, as a CaseError."""
+    """What goes wrong while a folder is read, as a CaseError."""
     try:
         yield
     except CaseError:
@@ -76,10 +77,26 @@ def _reason(error: Exception) -> str:
     return (getattr(error, "strerror", None) or text.strip() or type(error).__name__).splitlines()[0]
 
 
-def _checked(folder: Path, stored: dict) -> Any:
-    if not np.array_equal(digest(stored[_CONTENT]), jax.device_get(stored[_CHECKSUM])):
-        raise CaseError(folder, f"is damaged (its checksum differs); {_REMEDY}")
-    return stored[_CONTENT]
+def _sign(folder: Path) -> None:
+    checksums = {
+        path.relative_to(folder).as_posix(): file_checksum(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != _CHECKSUMS
+    }
+    write_text(folder / _CHECKSUMS, json.dumps(checksums, indent=1))
+
+
+def _check(folder: Path) -> None:
+    """Raises CaseError if a file is not what was signed; before Orbax reads it, since that goes on in other threads,
+    which print what went wrong at length."""
+    if not (folder / _CHECKSUMS).exists():
+        return  # of version 0.1.0, or of a run that was killed at that moment: Orbax itself finds missing files
+    signed = read_json(folder / _CHECKSUMS)
+    if not isinstance(signed, dict):
+        raise CaseError(folder / _CHECKSUMS, f"is damaged; {_REMEDY}")
+    for name, checksum_then in signed.items():
+        if not (folder / name).is_file() or file_checksum(folder / name) != checksum_then:
+            raise CaseError(folder, f"has damaged or missing files; {_REMEDY}")
 
 
 def save_state(folder: Path, step: int, state: Any) -> None:
@@ -89,7 +106,8 @@ def save_state(folder: Path, step: int, state: Any) -> None:
         CaseError: it cannot be written.
     """
     with _writing(folder, state), _manager(folder) as manager:
-        manager.save(step, args=_orbax().args.StandardSave({_CONTENT: state, _CHECKSUM: digest(state)}))
+        manager.save(step, args=_orbax().args.StandardSave(state))
+        _sign(Path(folder) / str(step))
 
 
 def restore_state(folder: Path, like: Any) -> Any | None:
@@ -108,9 +126,9 @@ def restore_state(folder: Path, like: Any) -> Any | None:
         step = manager.latest_step()
         if step is None:
             return None
-        like = {_CONTENT: like, _CHECKSUM: np.zeros(32, np.uint8)}
+        _check(Path(folder) / str(step))
         abstract = jax.tree.map(_orbax().utils.to_shape_dtype_struct, like)
-        return _checked(folder, manager.restore(step, args=_orbax().args.StandardRestore(abstract)))
+        return manager.restore(step, args=_orbax().args.StandardRestore(abstract))
 
 
 def save_params(folder: Path, params: Any) -> None:
@@ -119,9 +137,10 @@ def save_params(folder: Path, params: Any) -> None:
     Raises:
         CaseError: they cannot be written.
     """
-    with _writing(folder, params), _orbax().StandardCheckpointer() as checkpointer:
-        content = {_CONTENT: params, _CHECKSUM: digest(params)}
-        checkpointer.save(Path(folder).resolve(), content, force=True)
+    with _writing(folder, params):
+        with _orbax().StandardCheckpointer() as checkpointer:
+            checkpointer.save(Path(folder).resolve(), params, force=True)
+        _sign(Path(folder))
 
 
 def restore_params(folder: Path) -> Any:
@@ -134,10 +153,9 @@ def restore_params(folder: Path) -> Any:
     if not path.is_dir():
         raise CaseError(folder, "is missing: it should hold trained parameters")
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    _check(path)
     with _reading(folder), _orbax().StandardCheckpointer() as checkpointer:
         # Their shapes are asked of the folder: the network would have to be traced to tell them.
         stored = checkpointer.metadata(path).item_metadata.tree
         like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), stored)
-        restored = checkpointer.restore(path, like)
-        # Folders of version 0.1.0 have parameters alone.
-        return _checked(folder, restored) if restored.keys() == {_CONTENT, _CHECKSUM} else restored
+        return checkpointer.restore(path, like)

@@ -14,13 +14,13 @@ from cascade_jax.config import check_config, check_stages, labels_of
 from cascade_jax.crossval import CrossValidation, draw_cases
 from cascade_jax.data import emidec, phantom
 from cascade_jax.data.case import CaseError
-from cascade_jax.data.files import make_writable_folder, read_json, read_text, write_text
+from cascade_jax.data.files import file_checksum, make_writable_folder, read_json, read_text, write_text
 from cascade_jax.data.labels import LabelTable
 from cascade_jax.data.preprocess import Example
 from cascade_jax.errors import ConfigError
 from cascade_jax.inference import STAGES, Cascade, load
 from cascade_jax.plan import Plan, with_networks_of
-from cascade_jax.preparation import PlanError, file_checksum, file_checksums, prepare
+from cascade_jax.preparation import PlanError, file_checksums, prepare
 from cascade_jax.pretraining import Pretraining
 from cascade_jax.progress import Progress
 
@@ -81,10 +81,6 @@ def _is_trained(workdir: Path) -> bool:
 def _checksums_of_files(config: ConfigDict, root: Path) -> dict[str, str]:
     splits = {"data.splits": file_checksum(Path(config.data.splits))} if config.data.splits else {}
     return file_checksums(emidec.find_cases(root, labelled=True)) | splits
-
-
-def _checksum_of(cascade: Cascade) -> str:
-    return checkpoint.digest(cascade.params).tobytes().hex()
 
 
 def check_same_inputs(workdir: Path, root: Path, checksums: Mapping[str, str]) -> None:
@@ -198,7 +194,7 @@ def _pretrain(config: ConfigDict, workdir: Path, progress: Progress) -> str:
         except ValueError as error:
             raise ConfigError(f"plan: {error}") from error
         if config.init_from:
-            checksums = {"init_from": _checksum_of(load(config.init_from))}
+            checksums = {"init_from": checkpoint.digest(load(config.init_from).params)}
             check_same_inputs(workdir, Path(config.init_from), checksums)
             write_text(workdir / "inputs.json", json.dumps(checksums, indent=1))
         write_text(workdir / "config.json", json.dumps(_lasting(config), indent=1))
@@ -242,7 +238,7 @@ def run(config: ConfigDict, workdir: Path, progress: Progress) -> str:
         initial = load(config.init_from) if config.init_from else None
         checksums = _checksums_of_files(config, root)
         if initial is not None:
-            checksums["init_from"] = _checksum_of(initial)
+            checksums["init_from"] = checkpoint.digest(initial.params)
         check_same_inputs(workdir, root, checksums)
         plan, examples = _prepare(config, workdir, root, labels, initial, progress)
         if not _is_trained(workdir):

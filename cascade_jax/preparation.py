@@ -1,6 +1,5 @@
 """From a cohort in the challenge's layout to the plan and the prepared examples."""
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from absl import logging
 
 from cascade_jax.data import emidec, store
 from cascade_jax.data.case import Case, CaseError
-from cascade_jax.data.files import read_json, write_text
+from cascade_jax.data.files import file_checksum, read_json, write_text
 from cascade_jax.data.labels import EMIDEC, LabelTable
 from cascade_jax.data.preprocess import Example, field_of_view, preprocess
 from cascade_jax.plan import Plan, make_plan
@@ -35,15 +34,6 @@ def file_checksums(files: Sequence[emidec.CaseFiles]) -> dict[str, str]:
             if path is not None:
                 checksums[f"{file.name}/{path.parent.name}/{path.name}"] = file_checksum(path)
     return checksums
-
-
-def file_checksum(path: Path) -> str:
-    """The SHA-256 of what stands in a file; raises CaseError if it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise CaseError(path, f"cannot be read: {error.strerror}") from None
 
 
 def prepare(

@@ -1,6 +1,7 @@
 """Files that are complete or not there."""
 
 import contextlib
+import hashlib
 import json
 import os
 import tempfile
@@ -79,3 +80,12 @@ def read_json(path: Path) -> Any:
         return json.loads(text)
     except ValueError as error:
         raise CaseError(path, f"is {f'damaged: {error}' if text.strip() else 'empty'}") from None
+
+
+def file_checksum(path: Path) -> str:
+    """The SHA-256 of what stands in a file; raises CaseError if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise CaseError(path, f"cannot be read: {error.strerror}") from None
