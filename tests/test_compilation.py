@@ -18,6 +18,9 @@ _SETTINGS = (
     "jax_persistent_cache_min_compile_time_secs",
     "jax_compilation_cache_max_size",
 )
+_UNPICKLING = re.compile(
+    r"^\s*(import|from) (pickle|dill|cloudpickle|marshal|shelve|joblib)\b|allow_pickle=True|serialize_executable", re.M
+)
 
 
 def run(program, *arguments, **environment):

@@ -1,13 +1,12 @@
 """What each step of the cascade is good for: the mean Dice after each, and what the vote makes of the folds."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from cascade_jax.data.labels import LabelTable, spoken
-from cascade_jax.model_file import MODEL_FILE
+from cascade_jax.model_file import read_model
 
 # What a layer of a report is, in the order in which the cascade makes them: its title, and the key that shows it.
 STEPS = {"stage one": "o", "before postprocessing": "b", "prediction": "p"}
@@ -40,7 +39,7 @@ def postprocessing_note(workdir: Path, layers: Mapping[str, Mapping[str, np.ndar
         workdir: of the training.
         layers: {case: {layer: labels}}.
     """
-    rules = json.loads((workdir / MODEL_FILE).read_text())["rules"]
+    rules = read_model(workdir)["rules"]
     if not rules:
         return "No rule of postprocessing did the cross-validation good: none is applied."
     words = ", ".join(

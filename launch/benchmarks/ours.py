@@ -293,10 +293,11 @@ def second_start(workspace: str, stage: int) -> Callable[[], None]:
     command = [sys.executable, "-m", "launch.train", f"--config={config}", f"--workdir={workdir}"]
     command += [f"--config.{key}={value}" for key, value in settings.items()]
     metrics = fold_folder(workdir, STAGES[stage], 0) / "metrics.csv"
+    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(_cache(workspace))}
 
     def work():
         metrics.unlink(missing_ok=True)
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment, start_new_session=True)
         try:
             while not metrics.exists() or len(metrics.read_text().splitlines()) < 2:
                 if process.poll() is not None:
