@@ -1,9 +1,22 @@
-"""Training states and parameters on disk, with Orbax: each is complete or not there."""
+"""Training states and parameters on disk, with Orbax: each is complete or not there, and carries a checksum."""
 
+import contextlib
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
+
+from cascade_jax.data.case import CaseError
+from cascade_jax.data.files import file_checksum, read_json, write_text
+from cascade_jax.data.store import checksum
+
+_CHECKSUMS = "sha256.json"  # of every other file of a folder
+_OVERHEAD_BYTES = 500_000  # of the many small files that Orbax writes
+_REMEDY = "remove the folder to have it trained again"
 
 
 def _orbax():
@@ -19,10 +32,82 @@ def _manager(folder: Path):
     return ocp.CheckpointManager(Path(folder).resolve(), options=options)
 
 
+def digest(tree: Any) -> str:
+    """The SHA-256 of all arrays of a tree and of their names."""
+    about = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        about.update(jax.tree_util.keystr(path).encode() + checksum(jax.device_get(leaf)))
+    return about.hexdigest()
+
+
+@contextlib.contextmanager
+def _writing(folder: Path, tree: Any) -> Iterator[None]:
+    needed = sum(leaf.nbytes for leaf in jax.tree.leaves(tree)) + _OVERHEAD_BYTES
+    there = next(parent for parent in Path(folder).absolute().parents if parent.exists())
+    free = shutil.disk_usage(there).free
+    # Asked before, since Orbax goes on in other threads, which print what went wrong at length.
+    if free < needed:
+        raise CaseError(folder, f"cannot be written: {needed / 1e6:.1f} MB are needed, {free / 1e6:.1f} MB are free")
+    try:
+        yield
+    except Exception as error:  # Orbax documents none; what the disk says comes in many classes
+        for partial in Path(folder).parent.glob(f"{Path(folder).name}*orbax-checkpoint-tmp*"):
+            shutil.rmtree(partial, ignore_errors=True)
+        raise CaseError(folder, f"cannot be written: {_reason(error)}") from error
+
+
+@contextlib.contextmanager
+def _reading(folder: Path) -> Iterator[None]:
+    """What goes wrong while a folder is read, as a CaseError."""
+    try:
+        yield
+    except CaseError:
+        raise
+    except PermissionError as error:
+        raise CaseError(folder, f"cannot be read: {error.strerror}") from error
+    except Exception as error:  # Orbax documents none, and damaged files make it raise many classes
+        raise CaseError(folder, f"has damaged or missing files; {_REMEDY}") from error
+
+
+def _reason(error: Exception) -> str:
+    """What a user can do something about, else the first line."""
+    text = f"{error} {error.__cause__ or ''}"
+    if any(words in text for words in ("No space left", "Disk quota", "RESOURCE_EXHAUSTED")):
+        return "there is no room on the disk"
+    return (getattr(error, "strerror", None) or text.strip() or type(error).__name__).splitlines()[0]
+
+
+def _sign(folder: Path) -> None:
+    checksums = {
+        path.relative_to(folder).as_posix(): file_checksum(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != _CHECKSUMS
+    }
+    write_text(folder / _CHECKSUMS, json.dumps(checksums, indent=1))
+
+
+def _check(folder: Path) -> None:
+    """Raises CaseError if a file is not what was signed; before Orbax reads it, since that goes on in other threads,
+    which print what went wrong at length."""
+    if not (folder / _CHECKSUMS).exists():
+        return  # of version 0.1.0, or of a run that was killed at that moment: Orbax itself finds missing files
+    signed = read_json(folder / _CHECKSUMS)
+    if not isinstance(signed, dict):
+        raise CaseError(folder / _CHECKSUMS, f"is damaged; {_REMEDY}")
+    for name, checksum_then in signed.items():
+        if not (folder / name).is_file() or file_checksum(folder / name) != checksum_then:
+            raise CaseError(folder, f"has damaged or missing files; {_REMEDY}")
+
+
 def save_state(folder: Path, step: int, state: Any) -> None:
-    """Saves a training state (a pytree of arrays) as that of `step`; the one before it goes only afterwards."""
-    with _manager(folder) as manager:
+    """Saves a training state (a pytree of arrays) as that of `step`; the one before it goes only afterwards.
+
+    Raises:
+        CaseError: it cannot be written.
+    """
+    with _writing(folder, state), _manager(folder) as manager:
         manager.save(step, args=_orbax().args.StandardSave(state))
+        _sign(Path(folder) / str(step))
 
 
 def restore_state(folder: Path, like: Any) -> Any | None:
@@ -31,28 +116,45 @@ def restore_state(folder: Path, like: Any) -> Any | None:
     Args:
         folder: where states were saved.
         like: a state of the same structure, shapes and dtypes, on the devices where the result shall be.
+
+    Raises:
+        CaseError: it cannot be read, or is not what was saved.
     """
     if not Path(folder).exists():
         return None
-    with _manager(folder) as manager:
+    with _reading(folder), _manager(folder) as manager:
         step = manager.latest_step()
         if step is None:
             return None
+        _check(Path(folder) / str(step))
         abstract = jax.tree.map(_orbax().utils.to_shape_dtype_struct, like)
         return manager.restore(step, args=_orbax().args.StandardRestore(abstract))
 
 
 def save_params(folder: Path, params: Any) -> None:
-    """Saves parameters; Orbax writes under a temporary name and renames."""
-    with _orbax().StandardCheckpointer() as checkpointer:
-        checkpointer.save(Path(folder).resolve(), params, force=True)
+    """Saves parameters; Orbax writes under a temporary name and renames.
+
+    Raises:
+        CaseError: they cannot be written.
+    """
+    with _writing(folder, params):
+        with _orbax().StandardCheckpointer() as checkpointer:
+            checkpointer.save(Path(folder).resolve(), params, force=True)
+        _sign(Path(folder))
 
 
 def restore_params(folder: Path) -> Any:
-    """Parameters from `folder`, on the default device."""
+    """Parameters from `folder`, on the default device.
+
+    Raises:
+        CaseError: they are missing, cannot be read, or are not what was saved.
+    """
     path = Path(folder).resolve()
+    if not path.is_dir():
+        raise CaseError(folder, "is missing: it should hold trained parameters")
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    with _orbax().StandardCheckpointer() as checkpointer:
+    _check(path)
+    with _reading(folder), _orbax().StandardCheckpointer() as checkpointer:
         # Their shapes are asked of the folder: the network would have to be traced to tell them.
         stored = checkpointer.metadata(path).item_metadata.tree
         like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), stored)

@@ -4,21 +4,21 @@ import dataclasses
 import functools
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
-from cascade_jax import compilation, postprocess, training
-from cascade_jax.confidence import doubt, expected_dice
+from cascade_jax import checkpoint, compilation, postprocess, training
 from cascade_jax.data import augment, emidec, nnunet, store
 from cascade_jax.data.case import Case, CaseError
-from cascade_jax.data.files import write_text
+from cascade_jax.data.files import read_json, write_text
 from cascade_jax.data.labels import LabelTable
-from cascade_jax.data.preprocess import Example, restore_labels, restore_scores
+from cascade_jax.data.preprocess import Example, Grid, restore_labels
 from cascade_jax.evaluation import evaluate_labels
-from cascade_jax.expected_dice import read_expected_dice, write_expected_dice
+from cascade_jax.expected_dice import EXPECTED_DICE_FILE, read_expected_dice, write_expected_dice
 from cascade_jax.figures import draw_case, write_colour_tables
 from cascade_jax.fitting import Trainer, fit, make_trainer
 from cascade_jax.inference import (
@@ -29,18 +29,37 @@ from cascade_jax.inference import (
     fold_folder,
     input_shapes,
     load,
+    whole_example,
 )
 from cascade_jax.model_file import MODEL_FILE
+from cascade_jax.models.cascade import predict_prior
 from cascade_jax.plan import Plan
 from cascade_jax.prediction import write_maps
 from cascade_jax.progress import Progress
-from cascade_jax.validation import dice_over_voxels, predict_one
+from cascade_jax.validation import dice_over_voxels
 
 
 def make_folds(names: Sequence[str], count: int, seed: int) -> list[list[str]]:
     """Shuffles the cases once and deals them into `count` folds whose sizes differ by one at most."""
     shuffled = np.random.default_rng(seed).permutation(sorted(names))
     return [sorted(map(str, fold)) for fold in np.array_split(shuffled, count)]
+
+
+def cut_to(labels: np.ndarray, whole: Grid, part: Grid) -> np.ndarray:
+    """The labels of a whole case on the grid of an example that holds a part of it; 0 in the padding.
+
+    Args:
+        labels: uint8 (depth, height, width), on the grid `whole`.
+        whole, part: two grids of one case at one spacing; of the first nothing of the case is cut off.
+
+    Returns:
+        uint8, the voxels of `part`'s extent and nothing around it.
+    """
+    inside = tuple(
+        slice(start + offset, start + offset + stop - first)
+        for (start, _), (first, stop), offset in zip(whole.extent, part.extent, part.offset, strict=True)
+    )
+    return labels[inside]
 
 
 class CrossValidation:
@@ -75,8 +94,10 @@ class CrossValidation:
         path = workdir / "folds.json"
         if not path.exists():
             write_text(path, json.dumps(self._choose_folds(), indent=1))
-        self.folds = json.loads(path.read_text())
-        if sorted(name for fold in self.folds for name in fold) != self.names:
+        self.folds = read_json(path)
+        if not isinstance(self.folds, list) or not all(isinstance(fold, list) for fold in self.folds):
+            raise CaseError(path, "is damaged: it is no list of folds")
+        if sorted(str(name) for fold in self.folds for name in fold) != self.names:
             raise CaseError(path, "names other cases than the cohort has now; use another working folder for those")
         extents = np.array([example.grid.extent for example in examples], np.int32)
         self._cohort = jax.device_put(
@@ -137,9 +158,6 @@ class CrossValidation:
         if stage == 1:
             cohort = cohort.replace(prior=jax.device_put(self._read_priors()))
         trainer = self._trainer(stage)
-        predict = compilation.jit(
-            functools.partial(predict_one, stage, self.networks[stage], mirror=self.config.mirror)
-        )
         for fold in folds:
             folder = fold_folder(self.workdir, STAGES[stage], fold)
             selections = self._selections(fold)
@@ -148,30 +166,64 @@ class CrossValidation:
             initial = None if self._initial is None else self._initial.fold_params(stage, fold)
             share = self.config.init_share
             params = fit(trainer, folder, cohort, *selections, self.names, seed, description, initial, share)
-            self._predict_validation(stage, fold, folder, cohort, lambda *arrays, p=params: predict(p, *arrays))
+            (self._predict_volumes if stage else self._predict_slices)(fold, folder, params)
 
-    def _predict_validation(self, stage: int, fold: int, folder: Path, cohort: training.Cohort, predict) -> None:
+    def _validation_cases(self, stage: int, fold: int) -> Iterator[tuple[int, Case]]:
+        """A fold's validation cases as they lie in their files, each with its position."""
+        description = f"stage {stage + 1}, fold {fold}: predicting its {len(self.folds[fold])} validation cases"
+        for position in self.progress(self.positions(fold), description):
+            yield position, emidec.read_case(self.files[self.names[position]], self.plan.labels)
+
+    def _predict_slices(self, fold: int, folder: Path, params: Any) -> None:
+        """Stage one's labels of a fold's validation cases, each whole, as the cascade has them; what the examples of
+        stage two's training hold of them lies in `folder/predictions`, its priors."""
         marker = folder / "predictions"
         if marker.exists():
             return
-        labels, expected = [], {}
-        output = self.workdir / "predictions" / STAGES[stage]
-        description = f"stage {stage + 1}, fold {fold}: predicting its {len(self.folds[fold])} validation cases"
-        for position in self.progress(self.positions(fold), description):
-            example = self.examples[position]
-            prior = None if cohort.prior is None else cohort.prior[position]
-            probabilities = jax.device_get(predict(cohort.image[position], prior))
-            labels.append(np.where(example.valid, probabilities.argmax(-1), 0).astype(np.uint8))
-            background = np.eye(probabilities.shape[-1], dtype=np.float32)[0]
-            inside = np.where(example.valid[..., None], probabilities, background)
-            expected[example.name] = expected_dice(inside, labels[-1], self.plan.labels)
-            case = emidec.read_case(self.files[example.name], self.plan.labels)
-            restored = restore_scores(probabilities, example.grid)
-            emidec.write_labels(output, restored.argmax(-1).astype(np.uint8), case)
-            emidec.write_map(output, emidec.DOUBT, doubt(restored), case)
-        write_expected_dice(folder, expected, self.plan.labels)
+        priors = []
+        for position, case in self._validation_cases(0, fold):
+            example, part = whole_example(self.plan, case), self.examples[position]
+            labels = jax.device_get(self._predict_prior(params, example.image, example.valid))
+            self._write_prior(STAGES[0], labels[None], example, case)
+            priors.append(np.zeros(part.image.shape, np.uint8))
+            priors[-1][part.valid] = cut_to(labels, example.grid, part.grid).ravel()
         # Last, so that it says that all of the fold's predictions are there.
-        store.write_array(marker, np.stack(labels))
+        store.write_array(marker, np.stack(priors))
+
+    @functools.cached_property
+    def _predict_prior(self) -> Callable:
+        """(params, image, valid) -> stage one's labels."""
+        return compilation.jit(functools.partial(predict_prior, self.networks[0], mirror=self.config.mirror))
+
+    def _write_prior(self, folder: str, priors: np.ndarray, example: Example, case: Case) -> np.ndarray:
+        """Writes stage one's labels, uint8 (fold, depth, height, width), in the case's own grid, which are returned.
+
+        Of stage one there are votes only: a tie goes to the lower label.
+        """
+        one_hot = np.eye(len(self.plan.labels.names), dtype=np.float32)
+        labels = restore_labels(one_hot[priors].sum(0), example.grid)
+        emidec.write_labels(self.workdir / "predictions" / folder, labels, case)
+        return labels
+
+    def _predict_volumes(self, fold: int, folder: Path, params: Any) -> None:
+        """Final labels, before postprocessing, of a fold's validation cases: those of the cascade of that fold."""
+        if (folder / EXPECTED_DICE_FILE).exists():
+            return
+        cascade, expected = self._cascade_of(fold, params), {}
+        output = self.workdir / "predictions" / STAGES[1]
+        for _, case in self._validation_cases(1, fold):
+            result = cascade.segment_case(case, details=True)
+            emidec.write_labels(output, result.labels, case)
+            write_maps(output, result, case)
+            expected[case.name] = result.expected_dice
+        # Last, so that it says that all of the fold's predictions are there.
+        write_expected_dice(folder, expected, self.plan.labels)
+
+    def _cascade_of(self, fold: int, volume_params: Any, rules: Sequence[postprocess.Rule] = ()) -> Cascade:
+        """The cascade in which one fold votes alone."""
+        slice_params = checkpoint.restore_params(fold_folder(self.workdir, STAGES[0], fold) / "params")
+        params = jax.tree.map(lambda leaf: leaf[None], (slice_params, volume_params))
+        return Cascade(self.plan, self.networks, params, rules, (fold,), self.config.mirror)
 
     def _read_priors(self) -> np.ndarray:
         """Stage one's labels of every case, each from the fold that had not seen it: uint8 (case, depth, ...)."""
@@ -180,7 +232,10 @@ class CrossValidation:
             path = fold_folder(self.workdir, STAGES[0], fold) / "predictions"
             if not path.exists():
                 raise CaseError(path, "is missing; stage two needs stage one of every fold: train that first")
-            priors[self.positions(fold)] = store.read_array(path)
+            stored, positions = store.read_array(path), self.positions(fold)
+            if stored.shape != priors[positions].shape:
+                raise CaseError(path, "holds other cases' predictions; remove the folder to make it again")
+            priors[positions] = stored
         return priors
 
     # Results
@@ -217,6 +272,12 @@ class CrossValidation:
             emidec.write_labels(predictions / "final", labels, cases[name])
         folders = [fold_folder(self.workdir, STAGES[1], fold) for fold in folds]
         expected = {name: dice for folder in folders for name, dice in read_expected_dice(folder, table).items()}
+        for fold in folds:
+            changed = [name for name in self.folds[fold] if (final[name] != raw[name]).any()]
+            if changed:
+                params = checkpoint.restore_params(fold_folder(self.workdir, STAGES[1], fold) / "params")
+                cascade = self._cascade_of(fold, params, rules)
+                expected |= {name: cascade.segment_case(cases[name]).expected_dice for name in changed}
         write_expected_dice(predictions / "final", expected, table)
         write_colour_tables(predictions, table)
         model = {
@@ -258,9 +319,7 @@ class CrossValidation:
             result = cascade.conclude(vote, example, case, details=True)
             emidec.write_labels(predictions / "held_out", result.labels, case)
             write_maps(predictions / "held_out", result, case)
-            # Of stage one there are votes only: a tie goes to the lower label.
-            priors = restore_labels(one_hot[vote.fold_priors].sum(0), example.grid)
-            emidec.write_labels(predictions / "held_out_stage1", priors, case)
+            self._write_prior("held_out_stage1", vote.fold_priors, example, case)
             emidec.write_labels(predictions / "held_out_stage2", cascade.majority(vote, example), case)
             expected[case.name] = result.expected_dice
             columns["ensemble"][case.name] = self._evaluate(result.labels, case)

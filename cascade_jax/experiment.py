@@ -1,31 +1,34 @@
 """A whole run, from a config and an empty folder to the paper's tables and figures."""
 
 import contextlib
-import fcntl
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import filelock
 import numpy as np
 from ml_collections import ConfigDict
 
-from cascade_jax import tables
+from cascade_jax import checkpoint, tables
 from cascade_jax.config import check_config, check_stages, labels_of
 from cascade_jax.crossval import CrossValidation, draw_cases
 from cascade_jax.data import emidec, phantom
 from cascade_jax.data.case import CaseError
-from cascade_jax.data.files import make_writable_folder, write_text
+from cascade_jax.data.files import file_checksum, make_writable_folder, read_json, read_text, write_text
 from cascade_jax.data.labels import LabelTable
 from cascade_jax.data.preprocess import Example
 from cascade_jax.errors import ConfigError
-from cascade_jax.inference import Cascade, load
+from cascade_jax.inference import STAGES, Cascade, load
 from cascade_jax.plan import Plan, with_networks_of
-from cascade_jax.preparation import PlanError, prepare
+from cascade_jax.preparation import PlanError, file_checksums, prepare
 from cascade_jax.pretraining import Pretraining
 from cascade_jax.progress import Progress
 
 # What may differ between two starts of the same run: which part of it is done this time, and what is drawn.
 _PER_START = ("folds", "stages", "figures", "figure_cases")
+# Where the files lie may differ too, as long as the same stands in them: `check_same_files`.
+_PLACES = ("root", "held_out", "splits")
+_MOST_NAMED = 5
 
 
 @contextlib.contextmanager
@@ -36,12 +39,17 @@ def claim(workdir: Path) -> Iterator[None]:
         CaseError: the folder cannot be written or is in use.
     """
     make_writable_folder(workdir)
-    with open(workdir / ".lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise CaseError(workdir, "is in use by another run") from None
+    lock = filelock.FileLock(workdir / ".lock")
+    try:
+        lock.acquire(blocking=False)
+    except filelock.Timeout:
+        raise CaseError(workdir, "is in use by another run") from None
+    except (OSError, NotImplementedError) as error:
+        raise CaseError(workdir, f"cannot be locked: {error}") from None
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def _lasting(config: ConfigDict) -> dict:
@@ -53,8 +61,73 @@ def _lasting(config: ConfigDict) -> dict:
 def check_same_config(workdir: Path, config: ConfigDict) -> None:
     """Raises CaseError if the working folder was made with another config."""
     path = workdir / "config.json"
-    if path.exists() and (different := _differences(json.loads(path.read_text()), _lasting(config))):
+    if not path.exists():
+        return
+    old, new = read_json(path), _lasting(config)
+    if not isinstance(old, dict):
+        raise CaseError(path, "is damaged: it holds no settings")
+    places, new_places = old.get("data"), new.get("data")
+    if isinstance(places, dict) and isinstance(new_places, dict):
+        places |= {name: new_places[name] for name in _PLACES if places.get(name) and new_places.get(name)}
+    if different := _differences(old, new):
         raise CaseError(workdir, f"was made with another config; these settings differ: {', '.join(different)}")
+
+
+def _is_trained(workdir: Path) -> bool:
+    """Whether anything in the working folder depends on what it was made from."""
+    return any(any(workdir.glob(f"{stage}/fold*/{made}")) for stage in STAGES for made in ("params", "checkpoints"))
+
+
+def _checksums_of_files(config: ConfigDict, root: Path) -> dict[str, str]:
+    splits = {"data.splits": file_checksum(Path(config.data.splits))} if config.data.splits else {}
+    return file_checksums(emidec.find_cases(root, labelled=True)) | splits
+
+
+def check_same_inputs(workdir: Path, root: Path, checksums: Mapping[str, str]) -> None:
+    """Makes sure that all that is trained in a working folder is trained on the same.
+
+    Args:
+        workdir: the working folder, whose `inputs.json` an earlier start wrote.
+        root: where the cohort lies now.
+        checksums: of the cohort's files, and of what else training starts from, by name. Without "init_from", that is
+            not compared.
+
+    Raises:
+        CaseError: networks in the working folder were trained on something else; it names what changed.
+    """
+    path = workdir / "inputs.json"
+    if not path.exists() or not _is_trained(workdir):
+        return
+    before = read_json(path)
+    if not isinstance(before, dict):
+        raise CaseError(path, "is damaged: it holds no checksums")
+    names = sorted((before.keys() | checksums.keys()) - ({"init_from"} - checksums.keys()))
+    changed = [name for name in names if before.get(name) != checksums.get(name)]
+    if changed:
+        more = f" and {len(changed) - _MOST_NAMED} more" if len(changed) > _MOST_NAMED else ""
+        raise CaseError(
+            root,
+            f"is not what {workdir} was trained on; changed: {', '.join(changed[:_MOST_NAMED])}{more}; use another "
+            "working folder, or put back what was there",
+        )
+
+
+def _finished(config: ConfigDict, workdir: Path, request: Mapping) -> str | None:
+    """What a run says that has nothing left to do; None if there is something."""
+    path, tables_file = workdir / "finished.json", workdir / "tables.md"
+    if not path.exists() or not tables_file.exists():
+        return None
+    done = read_json(path)
+    if not isinstance(done, dict):
+        raise CaseError(path, "is damaged; remove it to have the results made again")
+    root, held_out = _cohorts(config, workdir)
+    if root.exists():
+        check_same_inputs(workdir, root, _checksums_of_files(config, root))
+    if any(done.get(name) != value for name, value in request.items()):
+        return None
+    if held_out and held_out.exists() and done.get("held_out") != file_checksums(emidec.find_cases(held_out)):
+        return None
+    return f"{read_text(tables_file)}\n{workdir} is finished; nothing was left to do."
 
 
 def _differences(old, new, prefix: str = "") -> list[str]:
@@ -67,18 +140,25 @@ def _differences(old, new, prefix: str = "") -> list[str]:
     return [] if old == new else [f"{prefix[1:]} (was {old}, is {new})"]
 
 
-def _make_phantoms(config: ConfigDict, workdir: Path, progress: Progress) -> tuple[Path, Path | None]:
+def _cohorts(config: ConfigDict, workdir: Path) -> tuple[Path, Path | None]:
+    """Where the cohort lies, and that of the held-out cases if there is one."""
+    if config.data.root:
+        return Path(config.data.root), Path(config.data.held_out) if config.data.held_out else None
+    return workdir / "data" / "training", workdir / "data" / "held_out" if config.data.phantom.held_out_cases else None
+
+
+def _make_phantoms(config: ConfigDict, workdir: Path, progress: Progress) -> None:
     settings = config.data.phantom
-    training, held_out = workdir / "data" / "training", workdir / "data" / "held_out"
-    for root, cases, seed in (
-        (training, settings.cases, settings.seed),
-        (held_out, settings.held_out_cases, settings.seed + 1),
+    for root, cases, seed in zip(
+        _cohorts(config, workdir),
+        (settings.cases, settings.held_out_cases),
+        (settings.seed, settings.seed + 1),
+        strict=True,
     ):
         if cases:
             phantom.write_cohort(
                 root, cases, seed, field_of_view_mm=settings.field_of_view_mm or None, progress=progress
             )
-    return training, held_out if settings.held_out_cases else None
 
 
 def _prepare(
@@ -108,11 +188,15 @@ def _pretrain(config: ConfigDict, workdir: Path, progress: Progress) -> str:
         check_same_config(workdir, config)
         tables_file = workdir / "tables.md"
         if tables_file.exists():
-            return f"{tables_file.read_text()}\n{workdir} is finished; nothing was left to do."
+            return f"{read_text(tables_file)}\n{workdir} is finished; nothing was left to do."
         try:
             pretraining = Pretraining(config, workdir, progress)
         except ValueError as error:
             raise ConfigError(f"plan: {error}") from error
+        if config.init_from:
+            checksums = {"init_from": checkpoint.digest(load(config.init_from).params)}
+            check_same_inputs(workdir, Path(config.init_from), checksums)
+            write_text(workdir / "inputs.json", json.dumps(checksums, indent=1))
         write_text(workdir / "config.json", json.dumps(_lasting(config), indent=1))
         pretraining.train()
         return pretraining.finish()
@@ -139,26 +223,31 @@ def run(config: ConfigDict, workdir: Path, progress: Progress) -> str:
     with claim(workdir):
         check_same_config(workdir, config)
         folds, stages = sorted(config.folds), sorted(config.stages)
-        finished, request = workdir / "finished.json", {"folds": folds, "stages": stages}
-        if finished.exists() and json.loads(finished.read_text()) == request:
-            return f"{(workdir / 'tables.md').read_text()}\n{workdir} is finished; nothing was left to do."
+        request = {"folds": folds, "stages": stages}
+        if (said := _finished(config, workdir, request)) is not None:
+            return said
 
         record = json.dumps(_lasting(config), indent=1)
-        if config.data.root:
-            root, held_out = Path(config.data.root), Path(config.data.held_out) if config.data.held_out else None
-        else:
+        root, held_out = _cohorts(config, workdir)
+        if not config.data.root:
             write_text(workdir / "config.json", record)
-            root, held_out = _make_phantoms(config, workdir, progress)
+            _make_phantoms(config, workdir, progress)
         if held_out is not None:
             for file in progress(emidec.find_cases(held_out, labelled=True), f"checking the cases of {held_out}"):
                 emidec.read_case(file, labels)
         initial = load(config.init_from) if config.init_from else None
+        checksums = _checksums_of_files(config, root)
+        if initial is not None:
+            checksums["init_from"] = checkpoint.digest(initial.params)
+        check_same_inputs(workdir, root, checksums)
         plan, examples = _prepare(config, workdir, root, labels, initial, progress)
-        # Only now: a folder in which nothing was done yet belongs to no config.
-        write_text(workdir / "config.json", record)
-
+        if not _is_trained(workdir):
+            (workdir / "folds.json").unlink(missing_ok=True)  # of other inputs, maybe
         files = emidec.find_cases(root, labelled=True)
         crossval = CrossValidation(config, workdir, plan, examples, files, progress, initial)
+        # Only now: a folder in which nothing was done yet belongs to no config.
+        write_text(workdir / "inputs.json", json.dumps(checksums, indent=1))
+        write_text(workdir / "config.json", record)
         if 1 in stages:
             # Stage two trains on out-of-fold results of stage one, so it needs that stage's every fold.
             crossval.train(0, range(config.num_folds) if 2 in stages else folds)
@@ -182,5 +271,7 @@ def run(config: ConfigDict, workdir: Path, progress: Progress) -> str:
         reports = sources_of_run(workdir)
         for name, sources in reports.items():
             write_report(sources, workdir / name, progress)
-        write_text(finished, json.dumps(request))
+        if held_out is not None:
+            request["held_out"] = file_checksums(emidec.find_cases(held_out))
+        write_text(workdir / "finished.json", json.dumps(request))
         return f"{text}\nFigures are in {workdir / 'figures'}, reports in {' and '.join(reports)} beside them."

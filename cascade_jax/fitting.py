@@ -1,8 +1,9 @@
 """Training one network on one fold, from its last checkpoint to its last step."""
 
+import contextlib
 import dataclasses
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,12 @@ import optax
 from absl import logging
 
 from cascade_jax import checkpoint, training
+from cascade_jax.data.case import CaseError
 from cascade_jax.errors import TrainingError
 from cascade_jax.models.unet import UNet
 from cascade_jax.optimizers import make_optimizer
 from cascade_jax.plan import Plan
 from cascade_jax.progress import TrainingLog
-
-_TOLERATED_LOSS = 0.25  # of validation Dice, before a blend with the starting weights is given up
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +36,6 @@ class Trainer:
         validate_every, checkpoint_every: steps between them; multiples of `steps_per_dispatch`.
         devices: over which `run_steps` runs.
         label_names: of the foreground labels.
-        made_from: what tells its programs from those of other trainers (see `compilation.jit`), if they are kept.
     """
 
     network: UNet
@@ -50,7 +49,6 @@ class Trainer:
     checkpoint_every: int
     devices: Sequence[jax.Device]
     label_names: Sequence[str]
-    made_from: str | None = None
 
 
 def check_steps(settings) -> None:
@@ -73,7 +71,9 @@ def make_trainer(
     draw: training.Draw,
     validate: Callable,
 ) -> Trainer:
-    """Compiles one stage's training for as many of this machine's devices as divide its batch.
+    """Compiles one stage's training for as many of this machine's devices as make it faster.
+
+    Each takes an equal share of the batch, rounded up.
 
     Args:
         stage: "stage1" or "stage2".
@@ -90,24 +90,23 @@ def make_trainer(
     devices = jax.local_devices()
     part = {"stage1": "slices", "stage2": "volumes"}[stage]
     batch_size = getattr(plan, part).batch_size
-    used = max(n for n in range(1, len(devices) + 1) if batch_size % n == 0)
+    share = -(-batch_size // len(devices))
+    used = -(-batch_size // share)
     if used < len(devices):
         logging.warning(
-            "%s: a batch of %d uses %d of %d devices; --config.plan.%s.batch_size sets it",
+            "%s: a batch of %d keeps %d of %d devices busy; --config.plan.%s.batch_size=%d would keep all",
             stage,
             batch_size,
             used,
             len(devices),
             part,
+            share * len(devices),
         )
-    made_from = repr((network, batch_size, plan.to_json(), settings.to_json(), draw.__module__, draw.__qualname__))
     return Trainer(
         network=network,
         optimizer=optimizer,
         batch_shape=(batch_size, *input_shape),
-        run_steps=training.compile_steps(
-            network, optimizer, draw, settings.steps_per_dispatch, devices[:used], made_from=made_from
-        ),
+        run_steps=training.compile_steps(network, optimizer, draw, settings.steps_per_dispatch, devices[:used]),
         validate=validate,
         steps=settings.steps,
         steps_per_dispatch=settings.steps_per_dispatch,
@@ -115,7 +114,6 @@ def make_trainer(
         checkpoint_every=settings.checkpoint_every,
         devices=devices[:used],
         label_names=plan.labels.names[1:],
-        made_from=made_from,
     )
 
 
@@ -124,6 +122,15 @@ def _check_finite(metrics: dict[str, np.ndarray], first_step: int, names: Sequen
         if not np.isfinite(loss):
             batch = ", ".join(sorted({names[case] for case in cases}))
             raise TrainingError(f"the loss is {loss} at step {first_step + offset}; cases in the batch: {batch}")
+
+
+@contextlib.contextmanager
+def _room_for(folder: Path) -> Iterator[None]:
+    """What the disk says against a log, as a CaseError."""
+    try:
+        yield
+    except OSError as error:
+        raise CaseError(folder, f"cannot be written: {error.strerror or error}") from error
 
 
 def fit(
@@ -149,18 +156,20 @@ def fit(
         seed: of this fold's initialisation and of every draw.
         description: what the log calls it.
         initial_params: where to start from; None draws them.
-        initial_share: how much of `initial_params` stays in what comes out, from 0 to 1 (see `blend`).
+        initial_share: how much of `initial_params` is blended into what comes out, from 0 to 1 (see `blend`).
 
     Returns:
-        The parameters after the last step, blended with those at the start, on the default device.
+        The parameters after the last step, on the default device; or those blended with the ones at the start, if their
+        mean validation Dice over the labels is no lower.
 
     Raises:
         TrainingError: a loss is not finite.
+        CaseError: a checkpoint, the parameters or the log cannot be read or written.
     """
     if (folder / "params").exists():
         return checkpoint.restore_params(folder / "params")
     state = training.initial_state(
-        jax.random.key(seed), trainer.network, trainer.optimizer, trainer.batch_shape, initial_params, trainer.made_from
+        jax.random.key(seed), trainer.network, trainer.optimizer, trainer.batch_shape, initial_params
     )
     state = _with_key_data(state)
     restored = checkpoint.restore_state(folder / "checkpoints", state)
@@ -182,7 +191,11 @@ def fit(
     def validate(params):
         return jax.device_get(trainer.validate(params, one_cohort, one_validation))
 
-    with TrainingLog(folder, description, step, trainer.steps) as log, jax.transfer_guard("disallow"):
+    with (
+        _room_for(folder),
+        TrainingLog(folder, description, step, trainer.steps) as log,
+        jax.transfer_guard("disallow"),
+    ):
         while step < trainer.steps:
             state, metrics = trainer.run_steps(state, cohort, training_cases)
             metrics = jax.device_get(first(metrics))
@@ -193,7 +206,8 @@ def fit(
                 params = first(state.params)
                 dice = validate(params)
                 if step >= trainer.steps and initial_params is not None and initial_share > 0:
-                    params, dice = _blended(params, dice, initial_params, initial_share, validate, description)
+                    blended = blend(params, initial_params, initial_share)
+                    params, dice = _better(params, dice, blended, validate(blended), initial_share, log)
                 log.validation(step, dict(zip(trainer.label_names, dice.tolist(), strict=True)))
             if step % trainer.checkpoint_every == 0 and step < trainer.steps:
                 with jax.transfer_guard("allow"):
@@ -213,30 +227,17 @@ def blend(trained: Any, start: Any, share: float) -> Any:
     return jax.jit(lambda *trees: jax.tree.map(lambda t, s: (1 - share) * t + share * s, *trees))(trained, start)
 
 
-def _blended(
-    trained: Any, dice_trained: np.ndarray, start: Any, share: float, validate: Callable, description: str
+def _better(
+    trained: Any, dice_trained: np.ndarray, blended: Any, dice_blended: np.ndarray, share: float, log: TrainingLog
 ) -> tuple[Any, np.ndarray]:
-    """The blend; or the trained parameters, where they have left the basin of the start and the blend is no network.
-
-    With it the validation Dice of each label; `dice_trained` is that of the trained parameters.
-
-    Only labels that the trained network finds, in part, tell: the Dice of one that the cases do not have is 0 or 1, by
-    a single voxel.
-    """
-    params = blend(trained, start, share)
-    dice = validate(params)
-    found = (dice_trained > 0) & (dice_trained < 1)
-    if not found.any() or dice[found].mean() >= dice_trained[found].mean() - _TOLERATED_LOSS:
-        return params, dice
-    logging.warning(
-        "%s: kept as trained: with a share of %g of the weights that it started from, its mean validation Dice would "
-        "be %.3f instead of %.3f",
-        description,
-        share,
-        dice[found].mean(),
-        dice_trained[found].mean(),
+    """The parameters with the higher mean validation Dice, and that of each label; of equal ones the blend."""
+    of_trained, of_blended = float(dice_trained.mean()), float(dice_blended.mean())
+    kept = "the blend" if of_blended >= of_trained else "the end of the training"
+    log.say(
+        f"kept is {kept}: mean validation Dice {of_blended:.3f} with a share of {share:g} of the weights at the start, "
+        f"{of_trained:.3f} without"
     )
-    return trained, dice_trained
+    return (blended, dice_blended) if of_blended >= of_trained else (trained, dice_trained)
 
 
 def _with_key_data(state: training.TrainState) -> training.TrainState:

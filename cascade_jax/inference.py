@@ -2,7 +2,7 @@
 
 import functools
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,7 +28,7 @@ from cascade_jax.data.preprocess import (
 from cascade_jax.model_file import MODEL_FILE, folder_of, read_model
 from cascade_jax.models.cascade import Vote, segment
 from cascade_jax.models.unet import UNet
-from cascade_jax.plan import Plan, StagePlan, smallest_shape
+from cascade_jax.plan import Plan, StagePlan, bucket
 
 STAGES = ("stage1", "stage2")
 
@@ -76,12 +76,29 @@ def input_shapes(plan: Plan) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return (*plan.shape[1:], 1), (*plan.shape, len(plan.labels.names))
 
 
+@functools.cache
+def _compiled_vote() -> Callable:
+    """The compiled inference graph, one for all cascades: those of the same networks share its programs."""
+    return compilation.jit(segment, static_argnums=0, static_argnames="mirror")
+
+
+def whole_example(plan: Plan, case: Case) -> Example:
+    """The case on the networks' grid, in the plan's shape or the next larger `bucket` that holds it whole.
+
+    Raises:
+        CaseError: the image has no contrast.
+    """
+    box = field_of_view(case.image)
+    needed = resampled_shape([stop - start for start, stop in box], case.spacing, plan.spacing[1:])
+    return preprocess(case, plan.spacing[1:], bucket(plan, needed))
+
+
 class Cascade:
     """The trained folds of both stages, ready to segment.
 
     Attributes:
         plan: the spacing, shape and networks it was trained with.
-        networks: the 2D and the 3D U-Net.
+        networks: the 2D and the 3D U-Net, hashable.
         params: their parameters, each leaf with the folds along its first axis.
         rules: the postprocessing that the cross-validation kept.
         folds: which folds vote.
@@ -100,14 +117,11 @@ class Cascade:
         self.plan, self.networks, self.params = plan, networks, params
         self.rules, self.folds, self.mirror = tuple(rules), tuple(folds), mirror
 
-        function = functools.partial(segment, networks, mirror=mirror)
-        self._vote = compilation.jit(function, made_from=repr((segment.__qualname__, networks, mirror)))
+        self._vote = functools.partial(_compiled_vote(), networks, mirror=mirror)
 
     def example(self, case: Case) -> Example:
-        """The case on the networks' grid: the plan's shape, or the next larger one that holds the case."""
-        box = field_of_view(case.image)
-        needed = resampled_shape([stop - start for start, stop in box], case.spacing, self.plan.spacing[1:])
-        return preprocess(case, self.plan.spacing[1:], smallest_shape(self.plan, needed))
+        """The case whole on the networks' grid; see `whole_example`."""
+        return whole_example(self.plan, case)
 
     def vote(self, example: Example) -> Vote:
         """The folds' vote on the networks' grid, as numpy arrays. Calls by several threads take turns."""

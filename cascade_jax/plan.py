@@ -1,6 +1,7 @@
 """What a cohort looks like -> the shape of the examples and of both networks, by nnU-Net's rules."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -14,6 +15,8 @@ _REFERENCE_SLICE_VOXELS = 512 * 512  # nnU-Net trains 12 slices of this size in 
 _REFERENCE_SLICE_BATCH = 12
 _VOLUME_BATCH = 2
 _LARGEST_SHARE_OF_COHORT = 0.05  # of the cohort's voxels in one batch
+_BUCKET_PIXELS = 32  # by which the planes differ that cases are segmented in
+_DEPTH_GROWTH = 1.25  # from one depth that cases are segmented in to the next
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +59,7 @@ class Plan:
 
     @staticmethod
     def from_json(values: dict) -> "Plan":
+        """What `to_json` gave; raises TypeError, KeyError or ValueError if it is none."""
         labels = LabelTable.from_json(values["labels"]) if "labels" in values else EMIDEC
         values = _as_tuples({key: value for key, value in values.items() if key != "labels"})
         stages = StagePlan(**values["slices"]), StagePlan(**values["volumes"])
@@ -120,6 +124,28 @@ def smallest_shape(plan: Plan, shape: Sequence[int]) -> tuple[int, int, int]:
     depth_multiple, *_ = total_strides(plan.volumes.strides)
     plane = np.lcm(total_strides(plan.volumes.strides)[1:], total_strides(plan.slices.strides))
     return round_up(np.maximum(shape, plan.shape), (depth_multiple, *plane.tolist()))
+
+
+def bucket(plan: Plan, shape: Sequence[int]) -> tuple[int, int, int]:
+    """The shape in which a case is segmented: one of few, so that any cohort compiles a handful of programs.
+
+    It is the plan's, or has a plane that is larger by the same multiple of 32 pixels along both axes, or more slices:
+    each depth is a quarter more than the one before. If both axes of the plane grew on their own, there would be more
+    programs by their number squared, and one takes longer to compile than several cases take to segment.
+
+    Args:
+        plan: of the cascade.
+        shape: (depth, height, width) that it has to hold.
+    """
+    depth_multiple, *_ = total_strides(plan.volumes.strides)
+    accepted = smallest_shape(plan, (1, 1, 1))
+    multiples = np.lcm(total_strides(plan.volumes.strides)[1:], total_strides(plan.slices.strides)).tolist()
+    steps = [math.lcm(_BUCKET_PIXELS, multiple) for multiple in multiples]
+    count = max(-(-max(0, int(n) - own) // step) for n, own, step in zip(shape[1:], accepted[1:], steps, strict=True))
+    depth = accepted[0]
+    while depth < shape[0]:
+        depth = round_up((math.ceil(depth * _DEPTH_GROWTH),), (depth_multiple,))[0]
+    return (depth, *(own + count * step for own, step in zip(accepted[1:], steps, strict=True)))
 
 
 def _stage(shape, spacing, batch_size, overrides: Mapping) -> StagePlan:

@@ -1,7 +1,7 @@
 """From a cohort in the challenge's layout to the plan and the prepared examples."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +9,7 @@ from absl import logging
 
 from cascade_jax.data import emidec, store
 from cascade_jax.data.case import Case, CaseError
-from cascade_jax.data.files import write_text
+from cascade_jax.data.files import file_checksum, read_json, write_text
 from cascade_jax.data.labels import EMIDEC, LabelTable
 from cascade_jax.data.preprocess import Example, field_of_view, preprocess
 from cascade_jax.plan import Plan, make_plan
@@ -18,6 +18,22 @@ from cascade_jax.progress import Progress
 
 class PlanError(ValueError):
     """An override of the plan that does not fit the cohort or another override."""
+
+
+def file_checksums(files: Sequence[emidec.CaseFiles]) -> dict[str, str]:
+    """The SHA-256 of what stands in each of some cases' files, by case and file name.
+
+    Times and folders do not count: a copied cohort is the same one.
+
+    Raises:
+        CaseError: a file cannot be read.
+    """
+    checksums = {}
+    for file in files:
+        for path in (file.image, file.contour):
+            if path is not None:
+                checksums[f"{file.name}/{path.parent.name}/{path.name}"] = file_checksum(path)
+    return checksums
 
 
 def prepare(
@@ -54,13 +70,10 @@ def prepare(
     provenance = {
         "overrides": json.loads(json.dumps(overrides)),
         "labels": labels.to_json(),
-        "files": [
-            [file.name] + [[path.stat().st_size, path.stat().st_mtime_ns] for path in (file.image, file.contour)]
-            for file in files
-        ],
+        "files": file_checksums(files),
     }
     if store.read_provenance(folder / "cohort") == provenance:
-        return Plan.from_json(json.loads((folder / "plan.json").read_text())), store.read_cohort(folder / "cohort")
+        return _read_plan(folder / "plan.json"), store.read_cohort(folder / "cohort")
 
     # Every case is read before anything is written: a fault in the last file must not be found after an hour.
     cases = [emidec.read_case(file, labels) for file in progress(files, f"reading {len(files)} cases of {root}")]
@@ -80,6 +93,14 @@ def prepare(
     write_text(folder / "plan.json", json.dumps(plan.to_json(), indent=1))
     store.write_cohort(folder / "cohort", examples, provenance)
     return plan, examples
+
+
+def _read_plan(path: Path) -> Plan:
+    values = read_json(path)
+    try:
+        return Plan.from_json(values)
+    except (KeyError, TypeError, ValueError):
+        raise CaseError(path, "is damaged: it holds no plan; remove its folder to make it again") from None
 
 
 def _labelled_area_lost(case: Case, example: Example, plan: Plan) -> float:

@@ -1,6 +1,7 @@
 """Training both stages on random phantoms alone: no file is read, no image is seen twice, nothing real is looked at."""
 
 import dataclasses
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,8 @@ def draw_slices(batch_size: int, plan: Plan) -> training.Draw:
             image = jnp.where(valid & (phantom.image != 0), phantom.image * factor + shift, 0.0)
             return training.Batch(image[0, ..., None], phantom.labels[0], valid[0], jnp.int32(0))
 
-        return jax.vmap(sample)(training.sample_keys(key, batch_size, axis_name))
+        keys, counts = training.sample_keys(key, batch_size, axis_name)
+        return training.only_counted(jax.vmap(sample)(keys), counts)
 
     return draw
 
@@ -80,16 +82,18 @@ def draw_volumes(
 
     def draw(key, source, cases, axis_name):
         del cases
-        keys = training.sample_keys(key, batch_size, axis_name)
+        keys, counts = training.sample_keys(key, batch_size, axis_name)
         phantoms = jax.vmap(lambda key: draw_phantom(key, plan.shape, plan.spacing[1]))(keys)
         valid = jax.vmap(lambda extent: augment.field_of_view(plan.shape, extent))(phantoms.extent)
         slices = phantoms.image.reshape(-1, *plan.shape[1:])
         prior = most_probable(segment_slices(slice_network, source.slice_params, slices)).reshape(valid.shape)
         prior = jnp.where(valid, prior, 0)
         corruption_keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)
-        prior = jax.vmap(lambda key, prior: augment.corrupt_prior(key, prior, corruption))(corruption_keys, prior)
+        corrupt = functools.partial(augment.corrupt_prior, settings=corruption, num_classes=len(LABEL_NAMES))
+        prior = jax.vmap(corrupt)(corruption_keys, prior)
         inputs = jnp.concatenate([phantoms.image[..., None], one_hot_prior(prior, len(LABEL_NAMES))], axis=-1)
-        return training.Batch(inputs, phantoms.labels, valid, jnp.zeros(keys.shape, jnp.int32))
+        batch = training.Batch(inputs, phantoms.labels, valid, jnp.zeros(keys.shape, jnp.int32))
+        return training.only_counted(batch, counts)
 
     return draw
 

@@ -3,13 +3,14 @@
 import contextlib
 import csv
 import functools
-import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
+
+from cascade_jax.data.files import replacing
 
 # What wraps a loop: (what is looped over, its description) -> the same, with a bar.
 Progress = Callable[[Iterable, str], Iterable]
@@ -48,7 +49,8 @@ class TrainingLog:
 
     On a terminal it is a bar with the loss, the validation Dice and the time left; piped, a plain line for each
     validation. `metrics.csv` and TensorBoard event files go to `folder`. A run that continues drops what the CSV
-    holds beyond its first step, so that no step stands there twice.
+    holds beyond its first step, so that no step stands there twice. What the disk says against it is an OSError, or a
+    CaseError at the start.
     """
 
     COLUMNS = ("step", "loss", "gradient_norm", "validation_dice", "seconds")
@@ -60,14 +62,15 @@ class TrainingLog:
         path = folder / "metrics.csv"
         kept = []
         if path.exists():
-            with path.open(newline="") as file:
-                kept = [row for row in csv.DictReader(file) if int(row["step"]) <= first_step]
-        partial = path.with_suffix(".csv.partial")
-        with partial.open("w", newline="") as file:
+            with path.open(newline="", errors="replace") as file:  # a line that was cut is no loss
+                rows = (row for row in csv.DictReader(file) if (row.get("step") or "").isdecimal())
+                kept = [
+                    {name: row.get(name) for name in self.COLUMNS} for row in rows if int(row["step"]) <= first_step
+                ]
+        with replacing(path) as partial, partial.open("w", newline="") as file:
             writer = csv.DictWriter(file, self.COLUMNS)
             writer.writeheader()
             writer.writerows(kept)
-        os.replace(partial, path)
         self._file = path.open("a", newline="")
         self._rows = csv.DictWriter(self._file, self.COLUMNS)
         self._folder = folder
@@ -83,9 +86,21 @@ class TrainingLog:
         # Imported after the first step, which does not need it, and without PyTorch. It would take that with it, where
         # it is installed: seconds and half a gigabyte.
         with _as_if_missing("torch"):
-            from tensorboardX import SummaryWriter
+            from tensorboardX.event_file_writer import EventsWriter
+            from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-        return SummaryWriter(str(self._folder), purge_step=self._first_step + 1, flush_secs=30)
+        # Without `SummaryWriter`'s thread, in which a full disk would be no error but a queue that nobody empties.
+        writer = EventsWriter(str(self._folder / "events"))
+        # TensorBoard drops what an earlier start logged of the steps from here on.
+        writer.write_event(Event(step=self._first_step + 1, session_log=SessionLog(status=SessionLog.START)))
+        return writer
+
+    def _scalar(self, name: str, value: float, step: int) -> None:
+        events = self._events
+        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.summary import scalar
+
+        events.write_event(Event(wall_time=time.time(), step=step, summary=scalar(name, value)))
 
     def __enter__(self):
         return self
@@ -109,10 +124,18 @@ class TrainingLog:
                 self._bar.update(1)
         self._file.flush()
         for step, (loss, norm) in enumerate(zip(losses, gradient_norms, strict=True), start=first):
-            self._events.add_scalar("loss", loss, step)
-            self._events.add_scalar("gradient_norm", norm, step)
+            self._scalar("loss", loss, step)
+            self._scalar("gradient_norm", norm, step)
         if self._bar is not None:
             self._bar.set_postfix(self._shown)
+
+    def say(self, line: str) -> None:
+        """Prints a line about this training."""
+        line = f"{self._description}: {line}"
+        if self._bar is None:
+            print(line, flush=True)
+        else:
+            tqdm.write(line)
 
     def validation(self, step: int, dice: Mapping[str, float]) -> None:
         """Records the validation Dice of each foreground label after `step` steps."""
@@ -120,7 +143,8 @@ class TrainingLog:
         self._rows.writerow({"step": step, "validation_dice": f"{mean:.4f}"})
         self._file.flush()
         for label, value in dice.items():
-            self._events.add_scalar(f"validation_dice/{label}", value, step)
+            self._scalar(f"validation_dice/{label}", value, step)
+        self._events.flush()
         self._shown["Dice"] = " ".join(f"{value:.2f}" for value in dice.values())
         if self._bar is not None:
             self._bar.set_postfix(self._shown)

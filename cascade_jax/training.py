@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from cascade_jax import compilation
+from cascade_jax import compilation, working_memory
 from cascade_jax.data import augment
 from cascade_jax.losses import deep_supervision_loss
 from cascade_jax.models.cascade import one_hot_prior
@@ -86,18 +86,35 @@ class TrainState:
 
 
 class Draw(Protocol):
-    """Draws an augmented batch on the device: (key, cohort, cases, axis_name) -> Batch."""
+    """Draws an augmented batch on the device: (key, cohort, cases, axis_name) -> Batch.
+
+    Under `pmap` it draws this device's share; a share may have surplus samples, none of whose voxels are valid (see
+    `sample_keys`).
+    """
 
     def __call__(self, key: jax.Array, cohort: Cohort, cases: CaseSelection, axis_name: str | None) -> Batch: ...
 
 
-def sample_keys(key: jax.Array, batch_size: int, axis_name: str | None) -> jax.Array:
-    """One key for each sample of the global batch; under `pmap`, those of this device's share."""
+def sample_keys(key: jax.Array, batch_size: int, axis_name: str | None) -> tuple[jax.Array, jax.Array]:
+    """One key for each sample of the global batch; under `pmap`, those of this device's share.
+
+    Shares are of one size. Where the batch has fewer samples than they hold, those beyond it are a surplus: the last
+    sample again, which must not count (`only_counted`).
+
+    Returns:
+        The keys (share,), and bool (share,): which samples are of the batch.
+    """
     keys = jax.random.split(key, batch_size)
     if axis_name is None:
-        return keys
-    share = batch_size // jax.lax.axis_size(axis_name)
-    return jax.lax.dynamic_slice_in_dim(keys, jax.lax.axis_index(axis_name) * share, share)
+        return keys, jnp.ones(batch_size, bool)
+    share = -(-batch_size // jax.lax.axis_size(axis_name))
+    position = jax.lax.axis_index(axis_name) * share + jnp.arange(share)
+    return keys[jnp.minimum(position, batch_size - 1)], position < batch_size
+
+
+def only_counted(batch: Batch, counts: jax.Array) -> Batch:
+    """The batch with no voxel valid in samples that do not count, bool (batch,): loss and gradients pass over them."""
+    return batch.replace(valid=batch.valid & jnp.expand_dims(counts, tuple(range(1, batch.valid.ndim))))
 
 
 def _draw_case(key: jax.Array, cases: CaseSelection) -> jax.Array:
@@ -123,7 +140,8 @@ def draw_slices(batch_size: int, augmentation: augment.Augmentation) -> Draw:
             )
             return Batch(image[0, ..., None], labels[0], valid[0], case)
 
-        return jax.vmap(sample)(sample_keys(key, batch_size, axis_name))
+        keys, counts = sample_keys(key, batch_size, axis_name)
+        return only_counted(jax.vmap(sample)(keys), counts)
 
     return draw
 
@@ -140,7 +158,7 @@ def draw_volumes(
         def sample(key):
             case_key, prior_key, augmentation_key = jax.random.split(key, 3)
             case = _draw_case(case_key, cases)
-            prior = augment.corrupt_prior(prior_key, cohort.prior[case], corruption)
+            prior = augment.corrupt_prior(prior_key, cohort.prior[case], corruption, num_classes)
             image, labels, prior, valid = augment.augment(
                 augmentation_key,
                 cohort.image[case],
@@ -152,7 +170,8 @@ def draw_volumes(
             inputs = jnp.concatenate([image[..., None], one_hot_prior(prior, num_classes)], axis=-1)
             return Batch(inputs, labels, valid, case)
 
-        return jax.vmap(sample)(sample_keys(key, batch_size, axis_name))
+        keys, counts = sample_keys(key, batch_size, axis_name)
+        return only_counted(jax.vmap(sample)(keys), counts)
 
     return draw
 
@@ -163,7 +182,6 @@ def initial_state(
     optimizer: optax.GradientTransformation,
     batch_shape: Sequence[int],
     params: Any | None = None,
-    made_from: str | None = None,
 ) -> TrainState:
     """A state at step 0.
 
@@ -174,7 +192,6 @@ def initial_state(
         batch_shape: (batch, *spatial, channel). With that of the steps to come, these find the network's convolutions
             traced already.
         params: where to start from; they are copied, since the first step consumes its state. None draws them.
-        made_from: what network, optimizer and batch shape were made from (see `compilation.jit`), if known.
     """
 
     def initialise(key, params):
@@ -185,8 +202,7 @@ def initial_state(
             params = jax.tree.map(jnp.copy, params)
         return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), run_key)
 
-    made_from = made_from and f"{initialise.__qualname__} {made_from}"
-    return compilation.run_once(initialise, key, params, made_from=made_from)
+    return compilation.run_once(initialise, key, params)
 
 
 def train_step(
@@ -199,8 +215,8 @@ def train_step(
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """One step: forward, backward, update.
 
-    Under `pmap` every sum of the loss runs over the devices of `axis_name`, so each device holds the loss of the
-    global batch and the mean of their gradients is its gradient.
+    Under `pmap` every sum of the loss runs over the valid voxels of all devices of `axis_name`, so each device holds
+    the loss of the global batch and the mean of their gradients is its gradient, whatever share of it each one holds.
 
     Returns:
         The next state, and float32 scalars `loss` and `gradient_norm`.
@@ -226,25 +242,23 @@ def compile_steps(
     steps_per_dispatch: int,
     devices: Sequence[jax.Device] | None = None,
     scan: bool | None = None,
-    made_from: str | None = None,
 ) -> Callable[[TrainState, Cohort, CaseSelection], tuple[TrainState, dict[str, jax.Array]]]:
     """Several training steps as one call.
 
     Args:
         network: the network.
         optimizer: the optimizer.
-        draw: draws a batch; its batch size must be a multiple of the number of devices.
+        draw: draws a batch.
         steps_per_dispatch: steps in one call.
         devices: with more than one, the program is `pmap`ped over them, and state, cohort and cases are those that
             `replicate` made. None means one device.
         scan: whether the steps are one compiled loop; if not, a program of one step is called so many times. None
             scans anywhere but on a CPU: in its while loops a convolution's kernel gradient runs over 30 times slower.
-        made_from: what network, optimizer and draw were made from (see `compilation.jit`), if known.
 
     Returns:
         A function (state, cohort, cases) -> (state, metrics), metrics with one entry for each step: `loss`,
-        `gradient_norm` (step,) and `case` (step, batch), behind an axis of devices if there are several. The state
-        passed in is consumed.
+        `gradient_norm` (step,) and `case` (step, batch and surplus), behind an axis of devices if there are several.
+        The state passed in is consumed.
     """
     parallel = devices is not None and len(devices) > 1
     axis_name = DEVICE_AXIS if parallel else None
@@ -266,8 +280,7 @@ def compile_steps(
     if parallel:
         program = jax.pmap(run, axis_name=axis_name, devices=devices, donate_argnums=0)
     else:
-        made_from = made_from and f"{run.__qualname__} {steps_in_program} {made_from}"
-        program = compilation.jit(run, made_from=made_from, donate_argnums=0)
+        program = working_memory.reusing_compiled(compilation.jit(run, donate_argnums=0))
     if steps_in_program == steps_per_dispatch:
         return program
 

@@ -11,8 +11,9 @@ which takes another one and has two. So `reusing` has the cuttings joined to the
 """
 
 import ctypes
+import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 import jax
 
@@ -25,6 +26,7 @@ _LARGE_BYTES = 64 << 20
 # aside for later requests: of each size 7, if nobody has it set otherwise.
 _LAID_ASIDE_BYTES = range(24, 121, 16)
 _MOST_LAID_ASIDE = 16
+_LONG_COMPILATION_SECONDS = 1.0
 
 _keeps = False
 
@@ -50,6 +52,38 @@ def release() -> None:
     """Gives all memory that is free at the moment back to the system, if the C library can."""
     if library := _gnu_library():
         library.malloc_trim(0)
+
+
+@functools.cache
+def release_after_compiling() -> None:
+    """Has `release` called after every long compilation on a CPU, before the program itself takes memory.
+
+    Compiling a network's training step leaves up to half a gigabyte in the allocator's hands. This listens to all that
+    the process compiles, so it is for programs of one's own, not for libraries.
+    """
+
+    def after(event: str, duration: float, **_) -> None:
+        compiled_for_long = event.endswith("backend_compile_duration") and duration > _LONG_COMPILATION_SECONDS
+        if compiled_for_long and jax.default_backend() == "cpu":
+            release()
+
+    jax.monitoring.register_event_duration_secs_listener(after)
+
+
+def reusing_compiled(jitted: Callable) -> Callable:
+    """A jitted function of arrays, whose programs are `reusing` once `keep` was called; else the function itself."""
+    if not _keeps:
+        return jitted
+    programs: dict[Hashable, Callable] = {}
+
+    def call(*arguments):
+        leaves, structure = jax.tree.flatten(arguments)
+        kind = structure, tuple((jax.typeof(leaf), getattr(leaf, "sharding", None)) for leaf in leaves)
+        if kind not in programs:
+            programs[kind] = reusing(jitted.lower(*arguments).compile())
+        return programs[kind](*arguments)
+
+    return call
 
 
 def reusing(program: jax.stages.Compiled) -> Callable:

@@ -1,6 +1,8 @@
 """What commands do alike: parse flags, say a user's error in one line, keep what was compiled."""
 
+import hashlib
 import os
+import platform
 import sys
 import tempfile
 import traceback
@@ -10,6 +12,7 @@ from pathlib import Path
 from absl import app, flags, logging
 
 from cascade_jax.data.case import CaseError
+from cascade_jax.data.files import make_writable_folder
 from cascade_jax.errors import ConfigError, TrainingError
 
 _ERRORS = (CaseError, ConfigError, TrainingError)
@@ -79,27 +82,40 @@ def _unexpected(error: Exception, private: bool) -> str:
     return f"{said} (its traceback is in {file.name})"
 
 
-def keep_compiled(folder: Path | None = None) -> None:
-    """Keeps what is compiled, so that the next start compiles nothing anew. To be called before anything is.
+def keep_compiled() -> None:
+    """Keeps what is compiled in JAX's own cache, so that the next start compiles nothing anew. To be called before
+    anything is.
 
-    What is kept is code that later starts run. It is therefore never looked for beside a model that someone else may
-    have made.
-
-    Args:
-        folder: where; None is the user's own cache (XDG_CACHE_HOME, or ~/.cache), apart for each kind of processor.
-            JAX_COMPILATION_CACHE_DIR, JAX's own setting, has precedence over both.
+    What is kept is code that later starts run. It therefore lies in the user's own cache (XDG_CACHE_HOME, or ~/.cache),
+    apart for each kind of processor, and never beside a model or in a working folder, which someone else may have made.
+    Where there is no such folder, nothing is kept. JAX's own settings, such as JAX_COMPILATION_CACHE_DIR, have
+    precedence.
     """
     import jax  # not by commands that compile nothing
 
-    from cascade_jax.kept_programs import processor
+    from cascade_jax import working_memory
 
-    if jax.config.jax_compilation_cache_dir:
-        return
-    if folder is None:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        folder = cache / "cascade_jax" / f"{jax.__version__}-{processor()}"
-        jax.config.update("jax_compilation_cache_max_size", _MOST_BYTES_KEPT)
-    jax.config.update("jax_compilation_cache_dir", str(folder.resolve()))
+    working_memory.release_after_compiling()
+    settings = {"jax_persistent_cache_min_compile_time_secs": 0.0, "jax_persistent_cache_min_entry_size_bytes": -1}
+    if not jax.config.jax_compilation_cache_dir:
+        try:
+            cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+            folder = cache.absolute() / "cascade_jax" / f"{jax.__version__}-{_processor()}"
+            make_writable_folder(folder)
+        except (CaseError, RuntimeError):  # the second where the user has no home
+            return
+        settings |= {"jax_compilation_cache_dir": str(folder), "jax_compilation_cache_max_size": _MOST_BYTES_KEPT}
+    for name, value in settings.items():
+        if name.upper() not in os.environ:
+            jax.config.update(name, value)
+
+
+def _processor() -> str:
+    """A word that differs between processors whose machine code may."""
+    about = Path("/proc/cpuinfo")
+    text = about.read_text() if about.exists() else platform.processor()
+    features = sorted({line for line in text.splitlines() if line.startswith(("flags", "Features", "model name"))})
+    return hashlib.sha256("\n".join(features or [text]).encode()).hexdigest()[:12]
 
 
 def _unknown_setting(error: BaseException, arguments: list[str]) -> str:

@@ -21,7 +21,7 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "The working folder: everything 
 
 
 def main() -> None:
-    command.keep_compiled(Path(_WORKDIR.value, "compiled"))
+    command.keep_compiled()
     working_memory.keep()
     print(experiment.run(_load_config(), Path(_WORKDIR.value), bar))
 

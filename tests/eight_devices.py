@@ -1,4 +1,4 @@
-"""Trains both stages on eight devices and on one, with the same global batch, and prints how far they are apart.
+"""Trains both stages on several devices and on one, with the same global batch, and prints how far they are apart.
 
 Run by test_training.py in a process of its own, since the number of devices is fixed when JAX starts.
 """
@@ -32,20 +32,19 @@ def draw_cohort():
     return jax.device_put(training.Cohort(image, labels, labels, extent))
 
 
-def compare(network, draw, input_shape, cohort):
+def compare(network, draw, input_shape, cohort, batch_size, devices):
     optimizer = optax.adam(0.01)
     cases = jax.device_put(training.CaseSelection(np.arange(6, dtype=np.int32), np.int32(6)))
-    devices = jax.local_devices()
 
     def start():
-        return training.initial_state(jax.random.key(0), network, optimizer, (len(devices), *input_shape))
+        return training.initial_state(jax.random.key(0), network, optimizer, (batch_size, *input_shape))
 
     def train(run, state, cohort, cases):
         losses, drawn = [], []
         for _ in range(STEPS):
             state, metrics = run(state, cohort, cases)
             losses.append(np.asarray(metrics["loss"]).ravel()[0].item())
-            drawn.append(np.asarray(metrics["case"]).reshape(-1, metrics["case"].shape[-1])[0].tolist())
+            drawn.append(np.asarray(metrics["case"]).reshape(-1, metrics["case"].shape[-1])[0, :batch_size].tolist())
         return state, losses, drawn
 
     one = training.compile_steps(network, optimizer, draw, 1)
@@ -97,10 +96,17 @@ def main():
     cohort = draw_cohort()
     slices = UNet((4, 8), ((3, 3),) * 2, ((1, 1), (2, 2)))
     volumes = UNet((4, 8), ((1, 3, 3), (3, 3, 3)), ((1, 1, 1), (1, 2, 2)))
-    results = [
-        compare(slices, training.draw_slices(16, Augmentation()), (16, 16, 1), cohort),
-        compare(volumes, training.draw_volumes(8, Augmentation(), PriorCorruption(), 5), (4, 16, 16, 5), cohort),
-    ]
+    devices = jax.local_devices()
+    results = []
+    for batch_sizes, used in (((16, 8), devices), ((7, 7), devices[:4])):
+        draws = (
+            training.draw_slices(batch_sizes[0], Augmentation()),
+            training.draw_volumes(batch_sizes[1], Augmentation(), PriorCorruption(), 5),
+        )
+        for network, draw, shape, batch_size in zip(
+            (slices, volumes), draws, ((16, 16, 1), (4, 16, 16, 5)), batch_sizes, strict=True
+        ):
+            results.append(compare(network, draw, shape, cohort, batch_size, used))
     results[0]["fit"] = fit_one(slices, training.draw_slices(16, Augmentation()), (16, 16, 1), cohort)
     print(json.dumps(results))
 

@@ -28,7 +28,7 @@ def volume():
 
 
 compiled = jax.jit(augment.augment, static_argnames="settings")
-corrupt = jax.jit(augment.corrupt_prior, static_argnames="settings")
+corrupt = jax.jit(augment.corrupt_prior, static_argnames=("settings", "num_classes"))
 
 
 def run(volume, settings, seed=0):
@@ -148,7 +148,7 @@ def test_a_dropped_component_goes_whole_and_alone(volume):
     prior = np.asarray(volume[1])
     dropped_sizes = set()
     for seed in range(6):
-        result = np.asarray(corrupt(jax.random.key(seed), prior, settings=settings))
+        result = np.asarray(corrupt(jax.random.key(seed), prior, settings=settings, num_classes=5))
         gone = (prior != result) & (prior > 0)
         assert not result[gone].any()
         (label,) = np.unique(prior[gone])
@@ -157,6 +157,31 @@ def test_a_dropped_component_goes_whole_and_alone(volume):
         np.testing.assert_array_equal(gone, components == component)
         dropped_sizes.add(int(gone.sum()))
     assert len(dropped_sizes) > 1
+
+
+@pytest.mark.parametrize("num_classes", [3, 6])
+def test_every_label_of_the_table_is_dropped_as_often_as_any_other(num_classes):
+    prior = np.zeros((1, 8, 8 * num_classes), np.uint8)
+    for label in range(1, num_classes):
+        prior[0, 2:6, 8 * label : 8 * label + 4] = label
+    settings = PriorCorruption(reshape_probability=0.0, drop_probability=1.0)
+    keys = jax.random.split(jax.random.key(0), 400)
+    corrupted = jax.vmap(lambda key: augment.corrupt_prior(key, jnp.array(prior), settings, num_classes))(keys)
+    gone = [np.mean(~(np.asarray(corrupted) == label).any((1, 2, 3))) for label in range(1, num_classes)]
+    np.testing.assert_allclose(gone, 1 / (num_classes - 1), atol=0.1)
+
+
+@pytest.mark.parametrize("num_classes", [3, 6])
+def test_every_label_of_the_table_is_reshaped_and_no_other_appears(num_classes):
+    prior = np.zeros((1, 12, 12 * num_classes), np.uint8)
+    for label in range(1, num_classes):
+        prior[0, 3:9, 12 * label + 3 : 12 * label + 9] = label
+    settings = PriorCorruption(reshape_probability=1.0, reshape_pixels=1, drop_probability=0.0)
+    keys = jax.random.split(jax.random.key(0), 200)
+    reshaped = jax.vmap(lambda key: augment.corrupt_prior(key, jnp.array(prior), settings, num_classes))(keys)
+    sizes = np.array([np.bincount(one.ravel(), minlength=num_classes)[1:] for one in np.asarray(reshaped)])
+    assert ((sizes != 36).sum(1) == 1).all(), "one label of each prior, and always one that there is"
+    assert (sizes != 36).any(0).all(), "and each label in its turn"
 
 
 def test_reshaping_dilates_or_erodes_one_label_in_the_plane():
@@ -173,7 +198,7 @@ def test_reshaping_dilates_or_erodes_one_label_in_the_plane():
     }
     seen = set()
     for seed in range(40):
-        result = np.asarray(corrupt(jax.random.key(seed), prior, settings=settings))
+        result = np.asarray(corrupt(jax.random.key(seed), prior, settings=settings, num_classes=5))
         assert not result[[0, 2]].any()
         if (result == prior).all():  # another, absent label was chosen
             continue

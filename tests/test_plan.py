@@ -1,12 +1,19 @@
 """The plan is nnU-Net's for data like EMIDEC's, and can be overridden."""
 
 import json
+from pathlib import Path
 
 import hypothesis.strategies as st
+import numpy as np
 import pytest
 from hypothesis import given
 
-from cascade_jax.plan import Plan, make_plan, smallest_shape, topology, total_strides
+from cascade_jax.data import emidec
+from cascade_jax.data.preprocess import field_of_view, resampled_shape
+from cascade_jax.inference import load
+from cascade_jax.plan import Plan, bucket, make_plan, smallest_shape, topology, total_strides
+
+REAL = Path(__file__).parent.parent.parent / "shared" / "data" / "emidec"
 
 # Shapes and spacings as in the EMIDEC training set: 5 to 10 slices, 8 to 13 mm apart, no two cases alike.
 SHAPES = [(7, 235, 200), (10, 250, 215), (8, 260, 225), (9, 248, 212)] * 25
@@ -78,3 +85,60 @@ def test_every_shape_fits_both_networks_and_holds_what_it_must(cohort, needed):
         for axis in range(2):
             assert shape[axis + 1] % total_strides(plan.slices.strides)[axis] == 0
     assert all(size >= least for size, least in zip(smallest_shape(plan, needed), needed, strict=True))
+
+
+def needed_shapes(cases, plan):
+    """What cases, (shape in voxels, spacing in mm) each, take on a plan's grid."""
+    return [resampled_shape(shape, spacing, plan.spacing[1:]) for shape, spacing in cases]
+
+
+def random_cases(seed, count=30):
+    """Stacks as in the EMIDEC training set: 4 to 10 slices of 130 to 270 pixels of 1.25 to 2 mm."""
+    random = np.random.default_rng(seed)
+    cases = []
+    for _ in range(count):
+        pixel = random.uniform(1.25, 2)
+        shape = random.integers(4, 11), *random.integers(130, 271, 2)
+        cases.append((tuple(map(int, shape)), (float(random.uniform(8, 13)), pixel, pixel)))
+    return cases
+
+
+@given(st.lists(st.tuples(sizes, spacings), min_size=1, max_size=5), sizes)
+def test_a_bucket_holds_the_case_and_fits_both_networks(cohort, needed):
+    plan = make_plan(*zip(*cohort, strict=True))
+    shape = bucket(plan, needed)
+    assert shape == smallest_shape(plan, shape)
+    assert all(size >= least for size, least in zip(shape, needed, strict=True))
+    assert bucket(plan, plan.shape) == plan.shape, "an example of the training is not padded further"
+    assert bucket(plan, shape) == shape
+
+
+def test_sizes_share_buckets_and_a_small_case_is_not_padded_to_a_large_one():
+    plan = load("pretrained").plan
+    assert plan.shape == (8, 144, 144)
+    assert bucket(plan, (5, 90, 100)) == (8, 144, 144)
+    assert bucket(plan, (8, 140, 140)) == (8, 144, 144)
+    assert bucket(plan, (8, 145, 140)) == (8, 176, 176)
+    assert bucket(plan, (9, 115, 191)) == (10, 208, 208)
+    assert bucket(plan, (14, 200, 210)) == (17, 240, 240)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_thirty_cases_of_any_sizes_are_a_handful_of_shapes(seed):
+    cases = random_cases(seed)
+    own = make_plan(*zip(*cases, strict=True))
+    assert len({bucket(own, shape) for shape in needed_shapes(cases, own)}) <= 6
+    # The plan in the box is of smaller planes and fewer slices than most of these.
+    in_the_box = load("pretrained").plan
+    needed = needed_shapes(cases, in_the_box)
+    assert len({bucket(in_the_box, shape) for shape in needed}) <= 12
+    assert len({smallest_shape(in_the_box, shape) for shape in needed}) > 20
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="the real cases are not beside the project")
+def test_seventy_real_cases_are_five_shapes():
+    plan = load("pretrained").plan
+    cases = [emidec.read_case(file) for file in emidec.find_cases(REAL)]
+    boxes = [[stop - start for start, stop in field_of_view(case.image)] for case in cases]
+    needed = needed_shapes([(box, case.spacing) for box, case in zip(boxes, cases, strict=True)], plan)
+    assert len({bucket(plan, shape) for shape in needed}) == 5

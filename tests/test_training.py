@@ -19,10 +19,12 @@ from cascade_jax.data.augment import Augmentation, PriorCorruption
 from cascade_jax.data.labels import EMIDEC
 from cascade_jax.data.preprocess import preprocess
 from cascade_jax.errors import TrainingError
-from cascade_jax.fitting import Trainer, fit
+from cascade_jax.fitting import Trainer, fit, make_trainer
 from cascade_jax.models import UNet
 from cascade_jax.optimizers import OPTIMIZERS, SCHEDULES, make_optimizer
+from cascade_jax.plan import Plan, StagePlan
 from cascade_jax.progress import TrainingLog
+from launch.configs import default
 
 SLICES = UNet((4, 8), ((3, 3),) * 2, ((1, 1), (2, 2)))
 VOLUMES = UNet((4, 8), ((1, 3, 3), (3, 3, 3)), ((1, 1, 1), (1, 2, 2)))
@@ -86,7 +88,7 @@ def test_draws_come_from_the_selected_cases_and_their_true_slices(cohort):
     assert volumes.labels.dtype == jnp.uint8
 
 
-def test_eight_devices_train_as_one_with_the_same_global_batch():
+def test_several_devices_train_as_one_with_the_same_global_batch_whether_or_not_they_divide_it():
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-m", "tests.eight_devices"]
     root = Path(__file__).parent.parent
@@ -96,13 +98,29 @@ def test_eight_devices_train_as_one_with_the_same_global_batch():
     assert result.returncode == 0, result.stderr
     stages = json.loads(result.stdout.splitlines()[-1])
     assert stages[0]["fit"]
+    # Eight devices with a batch of 8 or 16, and four with one of 7, of which the last holds one sample alone.
+    assert [stage["devices"] for stage in stages] == [8, 8, 4, 4]
     for stage in stages:
-        assert stage["devices"] == 8
         np.testing.assert_allclose(stage["losses"], stage["one_device_losses"], rtol=2e-5)
         assert stage["same_cases"]
         assert stage["same_on_all_devices"]
         # Adam divides by the root of the squared gradient: where a gradient is near 0, rounding decides its sign.
         assert stage["share_of_parameters_off_by_more_than_1e-4"] < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "devices", "used", "would"), [(7, 4, 4, None), (8, 4, 4, None), (9, 4, 3, 12), (2, 8, 2, 8)]
+)
+def test_as_many_devices_are_used_as_get_a_share_and_others_are_named(
+    monkeypatch, caplog, batch_size, devices, used, would
+):
+    monkeypatch.setattr(jax, "local_devices", lambda: list(range(devices)))
+    monkeypatch.setattr(training, "compile_steps", lambda *arguments: arguments[-1])
+    plan = Plan((10.0, 2.0, 2.0), (4, 16, 16), StagePlan((4,), (), (), batch_size), StagePlan((4,), (), (), 1))
+    settings = default.stage()
+    fitted = make_trainer("stage1", settings, plan, SLICES, (16, 16, 1), None, None)
+    assert list(fitted.devices) == list(fitted.run_steps) == list(range(used))
+    assert (f"--config.plan.slices.batch_size={would} would" in caplog.text) == (would is not None)
 
 
 def trainer(stage=0, steps=6, batch_size=4, network=None):
@@ -179,23 +197,33 @@ def test_fine_tuned_weights_end_halfway_to_where_they_started(cohort, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("dice", "dice_of_blend", "given_up"),
+    ("dice", "dice_of_blend", "kept"),
     [
-        ((0.8, 0.6, 1.0, 0.0), (0.3, 0.2, 1.0, 0.0), True),
-        ((0.8, 0.6, 1.0, 0.0), (0.8, 0.5, 0.0, 0.0), False),  # one false voxel of a label that the cases do not have
-        ((1.0, 1.0, 0.0, 0.0), (0.5, 0.5, 0.0, 0.0), False),
+        ((0.8, 0.6, 1.0, 0.0), (0.3, 0.2, 1.0, 0.0), "the end of the training"),
+        ((0.8, 0.6, 0.6, 0.0), (0.8, 0.6, 0.5, 0.0), "the end of the training"),
+        ((0.8, 0.6, 0.5, 0.0), (0.6, 0.8, 0.5, 0.0), "the blend"),
+        ((0.8, 0.6, 0.5, 0.0), (0.7, 0.6, 0.5, 0.2), "the blend"),
     ],
+    ids=["far worse", "little worse", "equal", "better"],
 )
-def test_a_blend_that_is_no_network_is_given_up(cohort, tmp_path, caplog, dice, dice_of_blend, given_up):
+def test_of_the_trained_network_and_the_blend_the_better_one_is_kept_and_named(
+    cohort, tmp_path, capsys, dice, dice_of_blend, kept
+):
     _, end, halfway = blended_run(cohort, tmp_path / "first", lambda params: 0.8)
     trained = jax.tree.leaves(end)[0]
 
     def dice_of(params):
         return jnp.where(jnp.all(jax.tree.leaves(params)[0] == trained), jnp.array(dice), jnp.array(dice_of_blend))
 
+    capsys.readouterr()
     _, _, blended = blended_run(cohort, tmp_path / "second", dice_of)
-    jax.tree.map(np.testing.assert_array_equal, blended, end if given_up else halfway)
-    assert ("be 0.250 instead of 0.700" in caplog.text) == given_up
+    jax.tree.map(np.testing.assert_array_equal, blended, halfway if kept == "the blend" else end)
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "kept is" in line)
+    of_blend, of_end = np.mean(dice_of_blend), np.mean(dice)
+    assert line == (
+        f"blended: kept is {kept}: mean validation Dice {of_blend:.3f} with a share of 0.5 of the weights at the "
+        f"start, {of_end:.3f} without"
+    )
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_with_step_and_cases(cohort, tmp_path):
@@ -223,6 +251,7 @@ from pathlib import Path
 if {imported_before}:
     import torch
 from cascade_jax.progress import TrainingLog
+from launch.configs import default
 with TrainingLog(Path({str(tmp_path)!r}), "", 0, 1) as log:
     log.steps(1, [0.5], [0.5])
 print("torch" in sys.modules, "tensorboardX" in sys.modules)

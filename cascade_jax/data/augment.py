@@ -294,19 +294,20 @@ def connected_component(mask: jax.Array, seed: jax.Array) -> jax.Array:
     return jax.lax.while_loop(lambda carry: carry[1], grow, (seed & mask, jnp.array(True)))[0]
 
 
-def corrupt_prior(key: jax.Array, prior: jax.Array, settings: PriorCorruption) -> jax.Array:
+def corrupt_prior(key: jax.Array, prior: jax.Array, settings: PriorCorruption, num_classes: int) -> jax.Array:
     """Dilates or erodes one label of a prior in the plane, and drops one of its components, each at random.
 
     Args:
         key: random key.
         prior: uint8 labels (depth, height, width).
         settings: how often and how far.
+        num_classes: labels there are, the background among them; each other one is chosen equally often.
 
     Returns:
         uint8 labels of the same shape.
     """
     keys = jax.random.split(key, 7)
-    label = jax.random.randint(keys[0], (), 1, 5).astype(prior.dtype)
+    label = jax.random.randint(keys[0], (), 1, num_classes).astype(prior.dtype)
     mask = prior == label
     reach = jax.random.randint(keys[1], (), 1, settings.reshape_pixels + 1)
     dilates = jax.random.bernoulli(keys[2], 0.5)
@@ -322,7 +323,7 @@ def corrupt_prior(key: jax.Array, prior: jax.Array, settings: PriorCorruption) -
     reshaped = jnp.where(dilates & dilated, label, jnp.where(~dilates & mask & ~eroded, 0, prior))
     prior = jnp.where(jax.random.bernoulli(keys[3], settings.reshape_probability), reshaped, prior)
 
-    label = jax.random.randint(keys[4], (), 1, 5).astype(prior.dtype)
+    label = jax.random.randint(keys[4], (), 1, num_classes).astype(prior.dtype)
     mask = prior == label
     drops = jax.random.bernoulli(keys[5], settings.drop_probability)
     lottery = jnp.where(mask, jax.random.uniform(keys[6], mask.shape), -1.0)

@@ -1,10 +1,13 @@
 """Files that are complete or not there."""
 
 import contextlib
+import hashlib
+import json
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from cascade_jax.data.case import CaseError
 
@@ -63,3 +66,36 @@ def write_text(path: Path, text: str) -> None:
     """
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def read_text(path: Path) -> str:
+    """Reads a text file.
+
+    Raises:
+        CaseError: the file cannot be read, or is no text.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise CaseError(path, f"cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise CaseError(path, "is damaged: it is no text") from None
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file.
+
+    Raises:
+        CaseError: the file cannot be read, or is no JSON.
+    """
+    text = read_text(path)
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise CaseError(path, f"is {f'damaged: {error}' if text.strip() else 'empty'}") from None
+
+
+def file_checksum(path: Path) -> str:
+    """The SHA-256 of what stands in a file; raises CaseError if it cannot be read."""
+    with reading(path), open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -5,7 +5,6 @@ corrected by hand, say), stays as it is and the command that would have replaced
 """
 
 import contextlib
-import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from cascade_jax.data.case import CaseError
-from cascade_jax.data.files import make_writable_folder, reading, write_text
+from cascade_jax.data.files import file_checksum, make_writable_folder, read_json, reading, write_text
 
 _RECORD, _LOCK = ".cascade_jax.json", ".cascade_jax.lock"
 
@@ -64,7 +63,7 @@ def making(folder: Path, names: Iterable[str]) -> Iterator[None]:
         yield
     finally:
         with locked(folder):
-            _update(folder, {name: _digest(folder / name) if (folder / name).is_file() else "" for name in names})
+            _update(folder, {name: file_checksum(folder / name) if (folder / name).is_file() else "" for name in names})
 
 
 @contextlib.contextmanager
@@ -78,12 +77,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def _is_ours(path: Path, digest: str | None) -> bool:
-    return path.is_file() and not path.is_symlink() and (digest is None or _digest(path) == digest)
-
-
-def _digest(path: Path) -> str:
-    with reading(path), open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return path.is_file() and not path.is_symlink() and (digest is None or file_checksum(path) == digest)
 
 
 def _read(folder: Path) -> dict[str, str | None]:
@@ -92,9 +86,8 @@ def _read(folder: Path) -> dict[str, str | None]:
     if not path.exists():
         return {}
     try:
-        made = json.loads(path.read_text(encoding="utf-8"))["made"]
-        return {str(name): digest for name, digest in made.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {str(name): digest for name, digest in read_json(path)["made"].items()}
+    except (CaseError, KeyError, TypeError, AttributeError):
         raise CaseError(path, "is damaged, so that it cannot be told which files may be replaced") from None
 
 

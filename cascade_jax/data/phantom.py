@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from cascade_jax.data import anatomy, emidec
 from cascade_jax.data.case import Case, CaseError, number_of_cases
-from cascade_jax.data.files import write_text
+from cascade_jax.data.files import read_json, write_text
 
 _OFFSET = 2048.0  # where phase-sensitive files put the zero of the signal
 _HIGHEST = 4095.0
@@ -228,10 +228,5 @@ def _claim(root: Path, settings: dict) -> None:
         if any(root.iterdir()):
             raise CaseError(root, "is not empty and holds no phantom cohort")
         write_text(record, json.dumps(settings))
-        return
-    try:
-        held = json.loads(record.read_text(encoding="utf-8"))
-    except ValueError:
-        raise CaseError(record, "is empty or cut off; remove it to make the cohort anew in an empty folder") from None
-    if held != settings:
+    elif (held := read_json(record)) != settings:
         raise CaseError(root, f"holds another phantom cohort, made with {held}")

@@ -11,7 +11,7 @@ import numpy as np
 
 from cascade_jax import tables
 from cascade_jax.data.case import number_of_cases
-from cascade_jax.data.files import make_writable_folder, write_text
+from cascade_jax.data.files import make_writable_folder, read_json, write_text
 from cascade_jax.data.labels import EMIDEC, LabelTable, spoken
 from cascade_jax.data.outputs import making, refuse_to_replace
 from cascade_jax.progress import Progress
@@ -134,7 +134,7 @@ def _paper_tables(sources: Sources) -> list[dict]:
     """The tables that the training wrote, as rows of text."""
     if sources.workdir is None or not (sources.workdir / "tables.json").exists():
         return []
-    written = json.loads((sources.workdir / "tables.json").read_text())
+    written = read_json(sources.workdir / "tables.json")
     shown = []
     for table in sources.tables:
         columns = written[table]["mean"]

@@ -1,9 +1,9 @@
 """Where a training's working folder keeps what the report shows."""
 
-import json
 from pathlib import Path
 
 from cascade_jax.data.case import CaseError
+from cascade_jax.data.files import read_json
 from cascade_jax.model_file import load_labels
 from cascade_jax.report.cases import Sources
 
@@ -20,8 +20,11 @@ def sources_of_run(workdir: Path) -> dict[str, Sources]:
     config, predictions = workdir / "config.json", workdir / "predictions"
     if not config.exists() or not (predictions / "final").exists():
         raise CaseError(workdir, "holds no finished training (config.json or predictions/final is missing)")
-    data = json.loads(config.read_text())["data"]
-    root = Path(data["root"]) if data["root"] else workdir / "data" / "training"
+    try:
+        data = read_json(config)["data"]
+        root = Path(data["root"]) if data["root"] else workdir / "data" / "training"
+    except (KeyError, TypeError):
+        raise CaseError(config, "is damaged, or of a pretraining: it names no cohort") from None
     title = f"{workdir.name}: cross-validation"
     table = load_labels(workdir)
     sources = {

@@ -47,9 +47,15 @@ def _optimizer():
     return make_optimizer("sgd", "polynomial", 0.01, 250_000, 12.0)
 
 
+def _keep_working_memory() -> None:
+    """As the command does that trains."""
+    working_memory.release_after_compiling()
+    working_memory.keep()
+
+
 def train_step(workspace: str, stage: int, dtype: str = "auto") -> Callable[[], None]:
     """One training step on a batch that lies on the device."""
-    working_memory.keep()  # as the command does that trains
+    _keep_working_memory()
     network, batch_size, shape = _stage(workspace, stage, dtype)
     optimizer = _optimizer()
     key = jax.random.key(0)
@@ -115,19 +121,14 @@ def _draw(stage: int, batch_size: int) -> training.Draw:
 
 def loop(workspace: str, stage: int, dtype: str = "auto") -> Callable[[], int]:
     """The training loop between two validations: draws, augments, trains, fetches the losses, logs. Units: steps."""
-    working_memory.keep()  # as the command does that trains
+    _keep_working_memory()
     network, batch_size, shape = _stage(workspace, stage, dtype)
     cohort, cases, _ = _prepared_cohort(workspace, stage)
     optimizer = _optimizer()
     state = training.initial_state(jax.random.key(0), network, optimizer, (batch_size, *shape))
     steps = shared.loop_steps(jax.default_backend())
     steps_per_dispatch = min(steps, _STEPS_PER_DISPATCH)
-    if not jax.config.jax_compilation_cache_dir:
-        jax.config.update("jax_compilation_cache_dir", tempfile.mkdtemp(dir=workspace))
-    made_from = repr(("the benchmark's loop", stage, network))
-    run_steps = training.compile_steps(
-        network, optimizer, _draw(stage, batch_size), steps_per_dispatch, made_from=made_from
-    )
+    run_steps = training.compile_steps(network, optimizer, _draw(stage, batch_size), steps_per_dispatch)
     log = TrainingLog(Path(tempfile.mkdtemp(dir=workspace)), "benchmark", 0, 1_000_000)
     step = 0
 
@@ -292,10 +293,11 @@ def second_start(workspace: str, stage: int) -> Callable[[], None]:
     command = [sys.executable, "-m", "launch.train", f"--config={config}", f"--workdir={workdir}"]
     command += [f"--config.{key}={value}" for key, value in settings.items()]
     metrics = fold_folder(workdir, STAGES[stage], 0) / "metrics.csv"
+    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(_cache(workspace))}
 
     def work():
         metrics.unlink(missing_ok=True)
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment, start_new_session=True)
         try:
             while not metrics.exists() or len(metrics.read_text().splitlines()) < 2:
                 if process.poll() is not None:

@@ -37,7 +37,8 @@ def get_config() -> ConfigDict:
     # "" starts from random weights; "pretrained", or the working folder of another run, from its weights, with its
     # networks and its spacing in the place of the plan's. Fine-tuning wants a lower learning rate than training.
     config.init_from = ""
-    # How much of those weights stays in what comes out: the mean of start and end finds more on few cases than the end.
+    # How much of those weights is blended into what comes out: the mean of start and end often finds
+    # more. Where the end alone does better on the validation, that comes out; the log says which.
     config.init_share = 0.5  # from 0 (the end of the training alone) to 1
     config.mirror = True  # average predictions over in-plane mirror images (nnU-Net's)
     config.figures = 4  # how many cases of each cohort are drawn, from the first to the last

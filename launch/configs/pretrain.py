@@ -38,7 +38,8 @@ def get_config(platform: str = "cpu") -> ConfigDict:
     config.seed = 0
     # A finished run, or "pretrained", that this one goes on from. Another seed gives other phantoms.
     config.init_from = ""
-    # How much of that run's weights stays in what comes out: the mean of start and end finds more than the end.
+    # How much of that run's weights is blended into what comes out: the mean of start and end often finds
+    # more. Where the end alone does better on the validation, that comes out; the log says which.
     config.init_share = 0.5  # from 0 (the end of the training alone) to 1
     config.compute_dtype = "auto"
     config.mirror = True

@@ -1,0 +1,105 @@
+"""The cross-validation measures what ships: its predictions are those of each fold's cascade, on whole cases."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+import cascade_jax
+from cascade_jax import experiment
+from cascade_jax.crossval import cut_to
+from cascade_jax.data import emidec, phantom, store
+from cascade_jax.data.preprocess import preprocess
+from cascade_jax.expected_dice import read_expected_dice
+from cascade_jax.inference import Cascade, whole_example
+from launch.configs import default
+
+
+def silent(iterable, _):
+    return iterable
+
+
+def tiny_config(root, **changes):
+    """Two folds of both stages on small networks; the plan's shape holds a part of each case."""
+    config = default.get_config()
+    config.data.root = str(root)
+    config.num_folds, config.folds, config.figures, config.mirror = 2, (0, 1), 0, True
+    config.plan.spacing, config.plan.shape = (10.0, 4.0, 4.0), (6, 16, 20)
+    for stage, plan in ((config.stage1, config.plan.slices), (config.stage2, config.plan.volumes)):
+        plan.features, plan.batch_size = (4, 8), 2
+        stage.steps, stage.steps_per_dispatch, stage.validate_every, stage.checkpoint_every = 4, 1, 2, 2
+    config.update_from_flattened_dict(changes)
+    return config
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    root, workdir = tmp_path_factory.mktemp("cohort"), tmp_path_factory.mktemp("run")
+    phantom.write_cohort(root, 4, 0, field_of_view_mm=90)
+    experiment.run(tiny_config(root), workdir, silent)
+    return root, workdir
+
+
+def alone(cascade, fold, rules):
+    """The shipped cascade with one of its folds."""
+    params = jax.tree.map(lambda leaf: leaf[fold : fold + 1], cascade.params)
+    return Cascade(cascade.plan, cascade.networks, params, rules, (fold,), cascade.mirror)
+
+
+def test_a_validation_case_is_segmented_as_the_cascade_of_its_fold_segments_it(run):
+    root, workdir = run
+    shipped = cascade_jax.load(workdir)
+    files = {file.name: file for file in emidec.find_cases(root)}
+    table2 = json.loads((workdir / "tables.json").read_text())["table2"]["cases"]
+    found = 0
+    for fold, names in enumerate(json.loads((workdir / "folds.json").read_text())):
+        before = read_expected_dice(workdir / "stage2" / f"fold{fold}", shipped.plan.labels)
+        after = read_expected_dice(workdir / "predictions" / "final", shipped.plan.labels)
+        for name in names:
+            case = emidec.read_case(files[name])
+            example = shipped.example(case)
+            assert example.image.shape != shipped.plan.shape, "the case is larger than an example of the training"
+            for folder, rules, expected in (("stage2", (), before), ("final", shipped.rules, after)):
+                result = alone(shipped, fold, rules).segment_case(case)
+                labels, _ = emidec.read_labels(emidec.contour_path(workdir / "predictions" / folder, name))
+                np.testing.assert_array_equal(labels, result.labels)
+                assert expected[name] == pytest.approx(result.expected_dice, nan_ok=True)
+                found += len(np.unique(labels)) > 1
+            scores = cascade_jax.metrics.evaluate_case(
+                emidec.to_file_axes(labels), emidec.to_file_axes(case.labels), case.spacing[::-1]
+            )
+            for target, metrics in table2[f"fold {fold}"][name].items():
+                given = {metric: np.nan if value is None else value for metric, value in metrics.items()}
+                assert given == pytest.approx(scores[target], nan_ok=True, rel=1e-5, abs=0.02)
+    assert found, "labels that are all background would show nothing"
+
+
+def test_stage_two_learns_from_what_the_cascade_of_another_fold_gives_it(run):
+    root, workdir = run
+    shipped = cascade_jax.load(workdir)
+    files = {file.name: file for file in emidec.find_cases(root)}
+    for fold, names in enumerate(json.loads((workdir / "folds.json").read_text())):
+        priors = store.read_array(workdir / "stage1" / f"fold{fold}" / "predictions")
+        assert priors.shape == (len(names), *shipped.plan.shape)
+        for name, prior in zip(names, priors, strict=True):
+            case = emidec.read_case(files[name])
+            whole = shipped.example(case)
+            part = preprocess(case, shipped.plan.spacing[1:], shipped.plan.shape)
+            expected = np.zeros_like(prior)
+            labels = shipped.vote(whole).fold_priors[fold]
+            expected[part.valid] = cut_to(labels, whole.grid, part.grid).ravel()
+            np.testing.assert_array_equal(prior, expected)
+
+
+def test_a_whole_case_cut_to_an_example_is_that_example(run):
+    root, workdir = run
+    plan = cascade_jax.load(workdir).plan
+    for file in emidec.find_cases(root):
+        case = emidec.read_case(file)
+        whole = whole_example(plan, case)
+        for shape in (plan.shape, (3, 40, 14), whole.image.shape, (20, 60, 61)):
+            part = preprocess(case, plan.spacing[1:], shape)
+            image = np.zeros(shape, np.float32)
+            image[part.valid] = cut_to(whole.image, whole.grid, part.grid).ravel()
+            np.testing.assert_array_equal(image, part.image)
