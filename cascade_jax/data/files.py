@@ -92,7 +92,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise CaseError(path, f"is {f'damaged: {error}' if text.strip() else 'empty'}") from None
+        raise CaseError(path, f"is not JSON: {error}" if text.strip() else "is empty") from None
 
 
 def file_checksum(path: Path) -> str:

@@ -14,21 +14,12 @@ import numpy as np
 
 from cascade_jax.data import emidec, formats, orientation
 from cascade_jax.data.case import LABEL_NAMES, Case, CaseError, number_of_cases
-from cascade_jax.data.files import make_writable_folder, replacing, write_text
+from cascade_jax.data.files import make_writable_folder, read_json, replacing, write_text
 from cascade_jax.data.labels import make_label_table
 from cascade_jax.data.outputs import refuse_full_folder
 
 _CHANNEL = "_0000"
 _IMPORTED = ("dataset.json", "imagesTr", "labelsTr")
-
-
-def _read_json(path: Path):
-    try:
-        return json.loads(path.read_text())
-    except OSError as error:
-        raise CaseError(path, f"cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise CaseError(path, f"is not JSON: {error}") from None
 
 
 def label_values(raw: Path, renamed: Mapping[str, str], names: Sequence[str] = LABEL_NAMES) -> dict[int, int]:
@@ -46,7 +37,7 @@ def label_values(raw: Path, renamed: Mapping[str, str], names: Sequence[str] = L
         CaseError: `dataset.json` is unusable, or a label has no counterpart.
     """
     path = raw / "dataset.json"
-    dataset = _read_json(path)
+    dataset = read_json(path)
     labels = dataset.get("labels") if isinstance(dataset, dict) else None
     if not isinstance(labels, dict) or not labels:
         raise CaseError(path, "has no labels")
@@ -79,7 +70,7 @@ def import_dataset(
         CaseError: a file is missing or unusable; one line says which. The cohort's folder is not empty.
     """
     values = label_values(raw, renamed, names)
-    ending = _read_json(raw / "dataset.json").get("file_ending", ".nii.gz")
+    ending = read_json(raw / "dataset.json").get("file_ending", ".nii.gz")
     if ending not in formats.SUFFIXES:
         raise CaseError(
             raw / "dataset.json", f"has files that end in {ending!r}; known are {', '.join(formats.SUFFIXES)}"
@@ -111,7 +102,7 @@ def import_dataset(
 
 def passed_over(raw: Path) -> list[str]:
     """What lies in a raw dataset and is not imported, a line each."""
-    ending = _read_json(raw / "dataset.json").get("file_ending", ".nii.gz")
+    ending = read_json(raw / "dataset.json").get("file_ending", ".nii.gz")
     lines = [f"{path}: is not imported" for path in sorted(raw.iterdir()) if path.name not in _IMPORTED]
     for folder, wanted in (("imagesTr", f"{_CHANNEL}{ending}"), ("labelsTr", ending)):
         others = [path for path in sorted((raw / folder).iterdir()) if not path.name.endswith(wanted)]
@@ -190,7 +181,7 @@ def read_splits(path: Path, names: list[str]) -> list[list[str]]:
         CaseError: the file is unusable, its folds do not have each case of the cohort once, or a fold does not train on
             all others.
     """
-    splits = _read_json(path)
+    splits = read_json(path)
     try:
         folds = [sorted(map(str, split["val"])) for split in splits]
         trained = [sorted(map(str, split["train"])) for split in splits]
