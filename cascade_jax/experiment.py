@@ -29,6 +29,7 @@ _PER_START = ("folds", "stages", "figures", "figure_cases")
 # Where the files lie may differ too, as long as the same stands in them: `check_same_files`.
 _PLACES = ("root", "held_out", "splits")
 _MOST_NAMED = 5
+_BEFORE_CONFIG = ("prepared", "folds.json", "inputs.json")  # what a start leaves that was stopped before its record
 
 
 @contextlib.contextmanager
@@ -59,9 +60,12 @@ def _lasting(config: ConfigDict) -> dict:
 
 
 def check_same_config(workdir: Path, config: ConfigDict) -> None:
-    """Raises CaseError if the working folder was made with another config."""
+    """Raises CaseError if the working folder was made with another config, or by something else."""
     path = workdir / "config.json"
     if not path.exists():
+        others = [one.name for one in sorted(workdir.iterdir()) if one.name not in _BEFORE_CONFIG]
+        if visible := [name for name in others if not name.startswith(".")]:
+            raise CaseError(workdir, f"is no working folder, for it holds {visible[0]}: choose another, or a new one")
         return
     old, new = read_json(path), _lasting(config)
     if not isinstance(old, dict):

@@ -19,7 +19,8 @@ from pathlib import Path
 from absl import flags
 
 from cascade_jax.data.case import CaseError
-from cascade_jax.data.files import make_writable_folder, write_text
+from cascade_jax.data.files import write_text
+from cascade_jax.data.outputs import making, refuse_to_replace
 from launch import command
 from launch.benchmarks import workspace as shared
 from launch.benchmarks.suites import SUITES, Contest
@@ -198,6 +199,10 @@ def losses(contests: list[Mapping]) -> list[str]:
     ]
 
 
+def _output() -> Path:
+    return Path(_OUTPUT.value).absolute()
+
+
 def main() -> int:
     suites = _SUITES.value
     if unknown := [name for name in suites if name not in (*SUITES, _LAYERS)]:
@@ -206,7 +211,7 @@ def main() -> int:
     if not works and _LAYERS not in suites:
         raise CaseError(f"--only={_ONLY.value}", f"is in the name of no work of {', '.join(suites)}")
     if _OUTPUT.value:
-        make_writable_folder(Path(_OUTPUT.value).absolute().parent)
+        refuse_to_replace(_output().parent, [_output().name])
     os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
     installed = all(importlib.util.find_spec(name) for name in ("torch", "nnunetv2"))
     peers = _PEERS.value and installed
@@ -225,7 +230,8 @@ def main() -> int:
     def save():
         if _OUTPUT.value:
             figures = {"about": about, "contests": contests, "layers": layers}
-            write_text(Path(_OUTPUT.value), json.dumps(figures, indent=1))
+            with making(_output().parent, [_output().name]):
+                write_text(_output(), json.dumps(figures, indent=1))
 
     with tempfile.TemporaryDirectory() as folder:
         workspace = Path(folder)

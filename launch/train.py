@@ -11,6 +11,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from cascade_jax import experiment, working_memory
+from cascade_jax.data import emidec
 from cascade_jax.progress import bar
 from launch import command
 
@@ -23,7 +24,11 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "The working folder: everything 
 def main() -> None:
     command.keep_compiled()
     working_memory.keep()
-    print(experiment.run(_load_config(), Path(_WORKDIR.value), bar))
+    config = _load_config()
+    for name in ("root", "held_out"):
+        if folder := config.get("data", {}).get(name):
+            command.tell_passed_over(emidec.passed_over(folder, emidec.find_cases))
+    print(experiment.run(config, Path(_WORKDIR.value), bar))
 
 
 def _load_config() -> ConfigDict:

@@ -567,6 +567,14 @@ def test_a_workdir_that_cannot_be_written_is_refused(good_cohort, tmp_path):
         experiment.run(tiny_config(good_cohort), tmp_path / "file" / "run", lambda iterable, _: iterable)
 
 
+def test_a_folder_that_holds_something_else_is_no_workdir(good_cohort, tmp_path):
+    (tmp_path / "predictions").mkdir()
+    (tmp_path / "predictions" / "mine.txt").write_text("mine")
+    with pytest.raises(CaseError, match="is no working folder, for it holds predictions"):
+        experiment.run(tiny_config(good_cohort), tmp_path, lambda iterable, _: iterable)
+    assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")] == ["predictions"]
+
+
 def test_an_output_that_cannot_be_written_stops_predict(trained, tmp_path):
     workdir, _ = trained
     (tmp_path / "file").write_text("in the way")
