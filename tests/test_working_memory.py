@@ -22,7 +22,7 @@ if sys.argv[1] != "not kept":
     working_memory.keep()
 import jax.numpy as jnp
 vector = jnp.ones(8192)
-program = working_memory.reusing_compiled(compilation.jit(lambda x: jnp.outer(x, x) @ x))
+program = working_memory.reusing(compilation.jit(lambda x: jnp.outer(x, x) @ x).lower(vector).compile())
 
 def pages_of_a_call():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
