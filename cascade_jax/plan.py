@@ -15,7 +15,7 @@ _REFERENCE_SLICE_VOXELS = 512 * 512  # nnU-Net trains 12 slices of this size in 
 _REFERENCE_SLICE_BATCH = 12
 _VOLUME_BATCH = 2
 _LARGEST_SHARE_OF_COHORT = 0.05  # of the cohort's voxels in one batch
-_BUCKET_PIXELS = 32  # by which the planes differ that cases are segmented in
+_BUCKET_PIXELS = 64  # by which the planes differ that cases are segmented in
 _DEPTH_GROWTH = 1.25  # from one depth that cases are segmented in to the next
 
 
@@ -127,25 +127,27 @@ def smallest_shape(plan: Plan, shape: Sequence[int]) -> tuple[int, int, int]:
 
 
 def bucket(plan: Plan, shape: Sequence[int]) -> tuple[int, int, int]:
-    """The shape in which a case is segmented: one of few, so that any cohort compiles a handful of programs.
+    """The shape in which a case is segmented: one of few, so that a cohort compiles few programs.
 
-    It is the plan's, or has a plane that is larger by the same multiple of 32 pixels along both axes, or more slices:
-    each depth is a quarter more than the one before. If both axes of the plane grew on their own, there would be more
-    programs by their number squared, and one takes longer to compile than several cases take to segment.
+    One takes longer to compile than several cases take to segment; but what is padded takes time too, and it moves the
+    moments of instance norm, and with them the labels. So the plane is the plan's, or larger by multiples of 64 pixels
+    along each axis, of which the other axis has as many or one less, at least; each depth is a quarter more than the
+    one before.
 
     Args:
         plan: of the cascade.
         shape: (depth, height, width) that it has to hold.
     """
     depth_multiple, *_ = total_strides(plan.volumes.strides)
-    accepted = smallest_shape(plan, (1, 1, 1))
+    own_depth, *own_plane = smallest_shape(plan, (1, 1, 1))
     multiples = np.lcm(total_strides(plan.volumes.strides)[1:], total_strides(plan.slices.strides)).tolist()
     steps = [math.lcm(_BUCKET_PIXELS, multiple) for multiple in multiples]
-    count = max(-(-max(0, int(n) - own) // step) for n, own, step in zip(shape[1:], accepted[1:], steps, strict=True))
-    depth = accepted[0]
+    counts = [-(-max(0, int(n) - own) // step) for n, own, step in zip(shape[1:], own_plane, steps, strict=True)]
+    counts = [max(count, max(counts) - 1) for count in counts]
+    depth = own_depth
     while depth < shape[0]:
-        depth = round_up((math.ceil(depth * _DEPTH_GROWTH),), (depth_multiple,))[0]
-    return (depth, *(own + count * step for own, step in zip(accepted[1:], steps, strict=True)))
+        (depth,) = round_up((math.ceil(depth * _DEPTH_GROWTH),), (depth_multiple,))
+    return (depth, *(own + count * step for own, count, step in zip(own_plane, counts, steps, strict=True)))
 
 
 def _stage(shape, spacing, batch_size, overrides: Mapping) -> StagePlan:

@@ -13,7 +13,7 @@ which takes another one and has two. So `reusing` has the cuttings joined to the
 import ctypes
 import functools
 import sys
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 
 import jax
 
@@ -74,14 +74,17 @@ def reusing_compiled(jitted: Callable) -> Callable:
     """A jitted function of arrays, whose programs are `reusing` once `keep` was called; else the function itself."""
     if not _keeps:
         return jitted
-    programs: dict[Hashable, Callable] = {}
+    programs: list[Callable] = []
 
     def call(*arguments):
-        leaves, structure = jax.tree.flatten(arguments)
-        kind = structure, tuple((jax.typeof(leaf), getattr(leaf, "sharding", None)) for leaf in leaves)
-        if kind not in programs:
-            programs[kind] = reusing(jitted.lower(*arguments).compile())
-        return programs[kind](*arguments)
+        # Each program looks by itself at what it is called with, before it does anything.
+        for program in programs:
+            try:
+                return program(*arguments)
+            except (TypeError, ValueError):  # compiled for arguments of another kind, or on other devices
+                continue
+        programs.insert(0, reusing(jitted.lower(*arguments).compile()))
+        return programs[0](*arguments)
 
     return call
 

@@ -79,9 +79,7 @@ def test_predicting_twice_gives_what_one_device_gives(trained, tmp_path):
 def test_the_benchmarks_loop_runs_twice(tmp_path):
     workspace.make(tmp_path, trial=True)
     for start in ("first", "second"):
-        for stage in (0, 1):
-            arguments = {"workspace": str(tmp_path), "stage": stage}
-            Contestant("ours.loop", arguments, TWO, tmp_path / f"{start}{stage}.log").close()
+        Contestant("ours.loop", {"workspace": str(tmp_path), "stage": 0}, TWO, tmp_path / f"{start}.log").close()
 
 
 def test_this_process_has_one_device_to_compare_with():

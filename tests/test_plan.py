@@ -118,27 +118,31 @@ def test_sizes_share_buckets_and_a_small_case_is_not_padded_to_a_large_one():
     assert plan.shape == (8, 144, 144)
     assert bucket(plan, (5, 90, 100)) == (8, 144, 144)
     assert bucket(plan, (8, 140, 140)) == (8, 144, 144)
-    assert bucket(plan, (8, 145, 140)) == (8, 176, 176)
-    assert bucket(plan, (9, 115, 191)) == (10, 208, 208)
-    assert bucket(plan, (14, 200, 210)) == (17, 240, 240)
+    assert bucket(plan, (8, 145, 140)) == (8, 208, 144)
+    assert bucket(plan, (9, 115, 191)) == (10, 144, 208)
+    assert bucket(plan, (14, 200, 210)) == (17, 208, 272)
+    assert bucket(plan, (4, 100, 270)) == (8, 208, 272), "the shorter axis is at most one step behind"
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_thirty_cases_of_any_sizes_are_a_handful_of_shapes(seed):
+def test_thirty_cases_of_any_sizes_share_few_shapes(seed):
     cases = random_cases(seed)
     own = make_plan(*zip(*cases, strict=True))
-    assert len({bucket(own, shape) for shape in needed_shapes(cases, own)}) <= 6
+    assert len({bucket(own, shape) for shape in needed_shapes(cases, own)}) <= 7
     # The plan in the box is of smaller planes and fewer slices than most of these.
     in_the_box = load("pretrained").plan
     needed = needed_shapes(cases, in_the_box)
-    assert len({bucket(in_the_box, shape) for shape in needed}) <= 12
+    assert len({bucket(in_the_box, shape) for shape in needed}) <= 13
     assert len({smallest_shape(in_the_box, shape) for shape in needed}) > 20
 
 
 @pytest.mark.skipif(not REAL.exists(), reason="the real cases are not beside the project")
-def test_seventy_real_cases_are_five_shapes():
+def test_seventy_real_cases_are_ten_shapes_instead_of_twenty_two():
     plan = load("pretrained").plan
     cases = [emidec.read_case(file) for file in emidec.find_cases(REAL)]
     boxes = [[stop - start for start, stop in field_of_view(case.image)] for case in cases]
     needed = needed_shapes([(box, case.spacing) for box, case in zip(boxes, cases, strict=True)], plan)
-    assert len({bucket(plan, shape) for shape in needed}) == 5
+    assert len({bucket(plan, shape) for shape in needed}) == 10
+    assert len({smallest_shape(plan, shape) for shape in needed}) == 22
+    voxels = [np.prod([of(plan, shape) for shape in needed], axis=1).sum() for of in (bucket, smallest_shape)]
+    assert voxels[0] < 1.2 * voxels[1]

@@ -72,6 +72,22 @@ def test_working_memory_is_kept_while_small_things_settle_around_it():
     pytest.fail(f"no process kept its memory; pages of the last one's calls: {pages}")
 
 
+_OTHER_SHAPES = """
+import jax, jax.numpy as jnp
+from cascade_jax import working_memory
+working_memory.keep()
+program = working_memory.reusing_compiled(jax.jit(lambda tree: jax.tree.map(lambda leaf: leaf * 2, tree)))
+for argument in (jnp.ones(3), jnp.ones((2, 2)), {"a": jnp.ones(3)}, jnp.ones(3, jnp.int32), jnp.ones(3)):
+    doubled = program(argument)
+    assert jax.tree.structure(doubled) == jax.tree.structure(argument)
+    assert all((leaf == 2).all() for leaf in jax.tree.leaves(doubled))
+"""
+
+
+def test_each_kind_of_arguments_has_its_own_program():
+    subprocess.run([sys.executable, "-c", _OTHER_SHAPES], check=True)
+
+
 def test_kept_memory_is_given_back_when_asked_for():
     _, (_, before, after, _) = _run("kept")
     assert before - after > 200
