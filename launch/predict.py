@@ -59,8 +59,8 @@ def main() -> int:
         return dicom_series.segment(load, source, output, _CASE.value, _SERIES.value)
     if source.is_file() and zipfile.is_zipfile(source):
         raise CaseError(source, "is an archive without DICOM images: unpack it")
-    command.tell_passed_over(emidec.passed_over(source, emidec.find_inputs))
     cascade = load()
+    command.tell_passed_over(emidec.passed_over(source, emidec.find_inputs))
     doubtful, failed = predict_cases(cascade, source, output, _FIGURES.value, bar, images=_IMAGES.value)
     for name, dice in doubtful.items():
         print(f"doubtful, look at it: {name} (expected Dice of the {spoken(cascade.plan.labels.main)} {dice:.2f})")

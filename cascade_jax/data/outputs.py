@@ -5,7 +5,10 @@ corrected by hand, say), stays as it is and the command that would have replaced
 """
 
 import contextlib
+import hashlib
 import json
+import os
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -14,7 +17,7 @@ from filelock import FileLock
 from cascade_jax.data.case import CaseError
 from cascade_jax.data.files import file_checksum, make_writable_folder, read_json, reading, write_text
 
-_RECORD, _LOCK = ".cascade_jax.json", ".cascade_jax.lock"
+_RECORD = ".cascade_jax.json"
 
 
 def refuse_full_folder(folder: Path) -> None:
@@ -68,12 +71,10 @@ def making(folder: Path, names: Iterable[str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Makes this process the only one that changes the folder's tables, for as long as the context lasts."""
-    try:
-        with FileLock(Path(folder) / _LOCK):
-            yield
-    except OSError as error:
-        raise CaseError(folder, f"cannot be written to: {error.strerror or error}") from None
+    """Makes this process the only one on this machine that changes the folder's tables, while the context lasts."""
+    name = hashlib.sha256(os.fsencode(Path(folder).resolve())).hexdigest()[:32]
+    with FileLock(Path(tempfile.gettempdir()) / f"cascade_jax-{name}.lock", mode=0o666):
+        yield
 
 
 def _is_ours(path: Path, digest: str | None) -> bool:
@@ -93,4 +94,7 @@ def _read(folder: Path) -> dict[str, str | None]:
 
 def _update(folder: Path, digests: dict[str, str | None]) -> None:
     made = {name: digest for name, digest in (_read(folder) | digests).items() if digest != ""}
-    write_text(folder / _RECORD, json.dumps({"made": made}, indent=1))
+    if made:
+        write_text(folder / _RECORD, json.dumps({"made": made}, indent=1))
+    else:
+        (folder / _RECORD).unlink(missing_ok=True)
