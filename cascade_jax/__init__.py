@@ -4,39 +4,55 @@
     cascade = cascade_jax.load("runs/emidec")
     labels = cascade.segment(image, spacing)  # (x, y, slice), mm
 
-The parts stand on their own: `cascade_jax.models` (networks and the inference graph), `cascade_jax.losses`,
-`cascade_jax.metrics`, `cascade_jax.data.augment`, `cascade_jax.plan`. Each is imported when it is first asked for, so
-that who measures masks does not wait for what trains networks.
+The parts stand on their own: `models` (networks and the inference graph), `losses`, `metrics`, `plan`, `postprocess`,
+`quantify`, and in `cascade_jax.data` the readers and writers of files, preprocessing and augmentation. Each public name
+is imported when it is first asked for, so that who measures masks does not wait for what trains networks.
 """
 
 import importlib
-import importlib.util
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cascade_jax import losses, metrics, models
+    from cascade_jax import losses, metrics, models, plan, postprocess, quantify
+    from cascade_jax.cascade import Cascade, Segmentation, load
     from cascade_jax.data.case import LABEL_NAMES, CaseError
-    from cascade_jax.inference import Cascade, load
     from cascade_jax.models import UNet, segment
 
 __version__ = "0.1.0"
 
-__all__ = ["LABEL_NAMES", "Cascade", "CaseError", "UNet", "load", "losses", "metrics", "models", "segment"]
+__all__ = [
+    "LABEL_NAMES",
+    "Cascade",
+    "CaseError",
+    "Segmentation",
+    "UNet",
+    "load",
+    "losses",
+    "metrics",
+    "models",
+    "plan",
+    "postprocess",
+    "quantify",
+    "segment",
+]
 
-_MODULES = {
+# Where each public name lives: an attribute of a module, or a module of this package.
+_ATTRIBUTES = {
     "LABEL_NAMES": "cascade_jax.data.case",
-    "Cascade": "cascade_jax.inference",
+    "Cascade": "cascade_jax.cascade",
     "CaseError": "cascade_jax.data.case",
+    "Segmentation": "cascade_jax.cascade",
     "UNet": "cascade_jax.models",
-    "load": "cascade_jax.inference",
+    "load": "cascade_jax.cascade",
     "segment": "cascade_jax.models",
 }
+_MODULES = ("losses", "metrics", "models", "plan", "postprocess", "quantify")
 
 
 def __getattr__(name: str):
-    if name in _MODULES:
-        value = getattr(importlib.import_module(_MODULES[name]), name)
-    elif not name.startswith("_") and importlib.util.find_spec(f"{__name__}.{name}"):
+    if name in _ATTRIBUTES:
+        value = getattr(importlib.import_module(_ATTRIBUTES[name]), name)
+    elif name in _MODULES:
         value = importlib.import_module(f"{__name__}.{name}")
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,6 +10,8 @@ from scipy import ndimage
 
 from cascade_jax.data.labels import EMIDEC, LabelTable
 
+_BY_THICKNESS = ("volume_difference_mm3", "hausdorff_emidec_mm")  # of a slice
+
 
 def dice(prediction: np.ndarray, truth: np.ndarray) -> float:
     """Dice of two bool masks: 1 if both are empty, 0 if one is."""
@@ -89,6 +91,22 @@ def evaluate_case(
             ratio = difference / true_main_mm3 if true_main_mm3 else float("nan")
             result["volume_ratio_difference"] = float(ratio)
         results[target] = result
+    return results
+
+
+def evaluate_labels(
+    prediction: np.ndarray, truth: np.ndarray, spacing: tuple[float, float, float], table: LabelTable = EMIDEC
+) -> dict[str, dict[str, float]]:
+    """`evaluate_case` for arrays and spacing in the library's order (depth, height, width).
+
+    Of a single slice of unknown thickness, NaN in the spacing, what depends on it is NaN.
+    """
+    depth, *plane = spacing
+    arrays = np.asarray(prediction).T, np.asarray(truth).T
+    results = evaluate_case(*arrays, (*plane[::-1], 1.0 if np.isnan(depth) else depth), table)
+    if np.isnan(depth):
+        for values in results.values():
+            values |= {metric: float("nan") for metric in _BY_THICKNESS if metric in values}
     return results
 
 

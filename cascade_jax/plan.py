@@ -15,7 +15,7 @@ _REFERENCE_SLICE_VOXELS = 512 * 512  # nnU-Net trains 12 slices of this size in 
 _REFERENCE_SLICE_BATCH = 12
 _VOLUME_BATCH = 2
 _LARGEST_SHARE_OF_COHORT = 0.05  # of the cohort's voxels in one batch
-_BUCKET_PIXELS = 64  # by which the planes differ that cases are segmented in
+_BUCKET_PIXELS, _BUCKET_SHARE = 64, 0.45  # of the plan's plane, by which the planes differ that cases are segmented in
 _DEPTH_GROWTH = 1.25  # from one depth that cases are segmented in to the next
 
 
@@ -131,8 +131,8 @@ def bucket(plan: Plan, shape: Sequence[int]) -> tuple[int, int, int]:
 
     One takes longer to compile than several cases take to segment; but what is padded takes time too, and it moves the
     moments of instance norm, and with them the labels. So the plane is the plan's, or larger by multiples of 64 pixels
-    along each axis, of which the other axis has as many or one less, at least; each depth is a quarter more than the
-    one before.
+    along each axis (of fewer, where that is more than 45 % of the plan's), of which the other axis has as many or one
+    less, at least; each depth is a quarter more than the one before.
 
     Args:
         plan: of the cascade.
@@ -141,7 +141,10 @@ def bucket(plan: Plan, shape: Sequence[int]) -> tuple[int, int, int]:
     depth_multiple, *_ = total_strides(plan.volumes.strides)
     own_depth, *own_plane = smallest_shape(plan, (1, 1, 1))
     multiples = np.lcm(total_strides(plan.volumes.strides)[1:], total_strides(plan.slices.strides)).tolist()
-    steps = [math.lcm(_BUCKET_PIXELS, multiple) for multiple in multiples]
+    steps = [
+        max(1, int(min(_BUCKET_PIXELS, _BUCKET_SHARE * own)) // multiple) * multiple
+        for own, multiple in zip(own_plane, multiples, strict=True)
+    ]
     counts = [-(-max(0, int(n) - own) // step) for n, own, step in zip(shape[1:], own_plane, steps, strict=True)]
     counts = [max(count, max(counts) - 1) for count in counts]
     depth = own_depth

@@ -93,7 +93,7 @@ def keep_compiled() -> None:
     """
     import jax  # not by commands that compile nothing
 
-    from cascade_jax import working_memory
+    from cascade_jax.cpu import working_memory
 
     working_memory.release_after_compiling()
     settings = {"jax_persistent_cache_min_compile_time_secs": 0.0, "jax_persistent_cache_min_entry_size_bytes": -1}

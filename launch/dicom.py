@@ -14,7 +14,7 @@ from pathlib import Path
 from absl import flags
 
 import cascade_jax
-from cascade_jax.model_file import PRETRAINED
+from cascade_jax.bundle import PRETRAINED
 from launch import command, dicom_series
 
 _WORKDIR = flags.DEFINE_string(

@@ -13,13 +13,13 @@ def segment(load, source: Path, output: Path, case: str, series: int | None) -> 
 
     Args:
         load: gives the cascade.
-        source, output, case, series: as for `dicom_prediction.predict_series`.
+        source, output, case, series: as for `commands.dicom.predict_series`.
 
     Raises:
         CaseError: as there, or the libraries for DICOM are not installed.
     """
     try:
-        from cascade_jax.dicom_prediction import check_free, predict_series
+        from cascade_jax.commands.dicom import check_free, predict_series
     except ImportError as error:
         raise CaseError(source, f"DICOM needs pip install 'cascade_jax[dicom]': {error}") from None
     # What these say of an attribute that is against the standard quotes it, and it may be a patient's.

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from absl import flags
 
-from cascade_jax.data import emidec
+from cascade_jax.bundle import load_labels
+from cascade_jax.commands.evaluate import as_text, evaluate_folders
+from cascade_jax.data import folders
 from cascade_jax.data.files import write_text
 from cascade_jax.data.labels import EMIDEC
 from cascade_jax.data.outputs import making, refuse_to_replace
-from cascade_jax.evaluation import as_text, evaluate_folders
-from cascade_jax.model_file import load_labels
 from cascade_jax.progress import bar
-from cascade_jax.tables import without_nan
+from cascade_jax.report.tables import without_nan
 from launch import command
 
 _PREDICTION = flags.DEFINE_string("prediction", None, "The folder of predicted labels.")
@@ -33,7 +33,7 @@ def main() -> int:
     if output:
         refuse_to_replace(output.parent, [output.name])
     for folder in (_PREDICTION.value, _TRUTH.value):
-        command.tell_passed_over(emidec.passed_over(folder, emidec.find_contours))
+        command.tell_passed_over(folders.passed_over(folder, folders.find_contours))
     result = evaluate_folders(Path(_PREDICTION.value), Path(_TRUTH.value), bar, table)
     try:
         print(as_text(result), flush=True)

@@ -19,10 +19,10 @@ from pathlib import Path
 from absl import flags
 
 import cascade_jax
+from cascade_jax.bundle import PRETRAINED
+from cascade_jax.commands.export import PLATFORMS, describe_export, export_cascade
 from cascade_jax.data.files import replacing, write_text
 from cascade_jax.data.outputs import making, refuse_to_replace
-from cascade_jax.export import PLATFORMS, describe_export, export_cascade
-from cascade_jax.model_file import PRETRAINED
 from launch import command
 
 _WORKDIR = flags.DEFINE_string(

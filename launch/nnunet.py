@@ -11,10 +11,10 @@ from pathlib import Path
 
 from absl import flags
 
-from cascade_jax.data import emidec
+from cascade_jax.data import folders
 from cascade_jax.data.case import LABEL_NAMES, number_of_cases
 from cascade_jax.data.labels import make_label_table
-from cascade_jax.data.nnunet import export_dataset, import_dataset, passed_over
+from cascade_jax.data.nnunet import export_dataset, import_dataset, not_imported
 from cascade_jax.errors import ConfigError
 from cascade_jax.progress import bar
 from launch import command
@@ -35,11 +35,11 @@ def main() -> None:
     if _RAW.value and _TO_COHORT.value:
         renamed = dict(_mapping(label) for label in _LABEL.value)
         where = _TO_COHORT.value
-        command.tell_passed_over(passed_over(Path(_RAW.value)))
+        command.tell_passed_over(not_imported(Path(_RAW.value)))
         count = import_dataset(Path(_RAW.value), Path(where), renamed, bar, _NAMES.value)
     elif _COHORT.value and _TO_RAW.value:
         where = _TO_RAW.value
-        command.tell_passed_over(emidec.passed_over(_COHORT.value, emidec.find_cases))
+        command.tell_passed_over(folders.passed_over(_COHORT.value, folders.find_cases))
         count = export_dataset(Path(_COHORT.value), Path(where), bar, _NAMES.value)
     else:
         raise ConfigError("give --raw and --to_cohort, or --cohort and --to_raw (see --help)")

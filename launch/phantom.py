@@ -7,7 +7,7 @@ from pathlib import Path
 
 from absl import flags
 
-from cascade_jax.data.phantom import write_cohort
+from cascade_jax.phantoms.simulated import write_cohort
 from cascade_jax.progress import bar
 from launch import command
 

@@ -15,12 +15,12 @@ from pathlib import Path
 from absl import flags
 
 import cascade_jax
-from cascade_jax.data import emidec
+from cascade_jax.bundle import PRETRAINED
+from cascade_jax.commands.predict import predict_cases
+from cascade_jax.data import folders
 from cascade_jax.data.case import CaseError
 from cascade_jax.data.dicom_files import holds_dicom_and_nifti
-from cascade_jax.data.labels import spoken
-from cascade_jax.model_file import PRETRAINED
-from cascade_jax.prediction import predict_cases
+from cascade_jax.data.labels import display_name
 from cascade_jax.progress import bar
 from launch import command, dicom_series
 
@@ -60,10 +60,12 @@ def main() -> int:
     if source.is_file() and zipfile.is_zipfile(source):
         raise CaseError(source, "is an archive without DICOM images: unpack it")
     cascade = load()
-    command.tell_passed_over(emidec.passed_over(source, emidec.find_inputs))
+    command.tell_passed_over(folders.passed_over(source, folders.find_inputs))
     doubtful, failed = predict_cases(cascade, source, output, _FIGURES.value, bar, images=_IMAGES.value)
     for name, dice in doubtful.items():
-        print(f"doubtful, look at it: {name} (expected Dice of the {spoken(cascade.plan.labels.main)} {dice:.2f})")
+        print(
+            f"doubtful, look at it: {name} (expected Dice of the {display_name(cascade.plan.labels.main)} {dice:.2f})"
+        )
     for reason in failed.values():
         print(f"failed: {reason}", file=sys.stderr)
     return 1 if failed else 0

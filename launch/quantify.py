@@ -17,10 +17,11 @@ from pathlib import Path
 
 from absl import flags
 
-from cascade_jax.data import emidec
-from cascade_jax.model_file import load_labels
+from cascade_jax.bundle import load_labels
+from cascade_jax.commands.quantify import check_table, quantify_folder
+from cascade_jax.data import folders
 from cascade_jax.progress import bar
-from cascade_jax.quantification import check_table, quantify_folder, read_orientations
+from cascade_jax.quantify.orientations import read_orientations
 from launch import command
 
 _LABELS = flags.DEFINE_string("labels", None, "The folder of labels.")
@@ -49,9 +50,9 @@ def main() -> int:
     if _LABELS_OF.value:
         check_table(load_labels(_LABELS_OF.value), _LABELS_OF.value)
     images = Path(_IMAGES.value) if _IMAGES.value else None
-    command.tell_passed_over(emidec.passed_over(_LABELS.value, emidec.find_contours))
+    command.tell_passed_over(folders.passed_over(_LABELS.value, folders.find_contours))
     if images:
-        command.tell_passed_over(emidec.passed_over(images, emidec.find_inputs))
+        command.tell_passed_over(folders.passed_over(images, folders.find_inputs))
     orientations = read_orientations(Path(_INSERTIONS.value)) if _INSERTIONS.value else {}
     failed = quantify_folder(
         Path(_LABELS.value), images, Path(_OUTPUT.value), _INSERTION.value, bar, orientations=orientations

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from absl import flags
 
-from cascade_jax.inference import release
+from cascade_jax.commands.release import release
 from launch import command
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The working folder of a finished training.")

@@ -13,15 +13,16 @@ from pathlib import Path
 
 from absl import flags
 
-from cascade_jax.data import emidec
+from cascade_jax.bundle import load_labels
+from cascade_jax.commands.report import sources_of_run
+from cascade_jax.data import folders
 from cascade_jax.data.labels import EMIDEC
 from cascade_jax.data.outputs import refuse_to_replace
 from cascade_jax.errors import ConfigError
-from cascade_jax.model_file import load_labels
 from cascade_jax.progress import bar
-from cascade_jax.quantification import read_orientations
-from cascade_jax.report import Sources, write_report
-from cascade_jax.report.run import sources_of_run
+from cascade_jax.quantify.orientations import read_orientations
+from cascade_jax.report.cases import Sources
+from cascade_jax.report.page import write_report
 from launch import command
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The working folder of a finished training.")
@@ -63,13 +64,13 @@ def main() -> int:
     for output in reports:
         refuse_to_replace(output.parent, [output.name])
     for folder, find in (
-        (_PREDICTION.value, emidec.find_contours),
-        (_IMAGES.value, emidec.find_inputs),
-        (_TRUTH.value, emidec.find_contours),
-        (_STAGE_ONE.value, emidec.find_contours),
+        (_PREDICTION.value, folders.find_contours),
+        (_IMAGES.value, folders.find_inputs),
+        (_TRUTH.value, folders.find_contours),
+        (_STAGE_ONE.value, folders.find_contours),
     ):
         if folder:
-            command.tell_passed_over(emidec.passed_over(folder, find))
+            command.tell_passed_over(folders.passed_over(folder, find))
     orientations = read_orientations(Path(_INSERTIONS.value)) if _INSERTIONS.value else {}
     failed = {}
     for output, sources in reports.items():

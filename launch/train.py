@@ -10,8 +10,9 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from cascade_jax import experiment, working_memory
-from cascade_jax.data import emidec
+from cascade_jax.commands import train
+from cascade_jax.cpu import working_memory
+from cascade_jax.data import folders
 from cascade_jax.progress import bar
 from launch import command
 
@@ -27,8 +28,8 @@ def main() -> None:
     config = _load_config()
     for name in ("root", "held_out"):
         if folder := config.get("data", {}).get(name):
-            command.tell_passed_over(emidec.passed_over(folder, emidec.find_cases))
-    print(experiment.run(config, Path(_WORKDIR.value), bar))
+            command.tell_passed_over(folders.passed_over(folder, folders.find_cases))
+    print(train.run(config, Path(_WORKDIR.value), bar))
 
 
 def _load_config() -> ConfigDict:
@@ -36,7 +37,7 @@ def _load_config() -> ConfigDict:
         return ConfigDict(_CONFIG.value)
     except OSError:
         path = config_flags.get_config_filename(flags.FLAGS["config"])
-        raise experiment.ConfigError(f"--config={path}: there is no such file") from None
+        raise train.ConfigError(f"--config={path}: there is no such file") from None
 
 
 if __name__ == "__main__":

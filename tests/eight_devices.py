@@ -13,11 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from cascade_jax import training
 from cascade_jax.data.augment import Augmentation, PriorCorruption
 from cascade_jax.data.labels import EMIDEC
-from cascade_jax.fitting import Trainer, fit
 from cascade_jax.models import UNet
+from cascade_jax.training.batches import CaseSelection, Cohort, draw_slices, draw_volumes
+from cascade_jax.training.loop import Trainer, fit
+from cascade_jax.training.step import compile_steps, initial_state, replicate
 
 STEPS = 3
 
@@ -29,15 +30,15 @@ def draw_cohort():
     image = (labels + random.normal(size=labels.shape)).astype(np.float32)
     # Padding of different sizes: devices hold different numbers of valid voxels.
     extent = np.array([[[0, 2 + i % 3], [i % 4, 16], [0, 16 - i]] for i in range(6)], np.int32)
-    return jax.device_put(training.Cohort(image, labels, labels, extent))
+    return jax.device_put(Cohort(image, labels, labels, extent))
 
 
 def compare(network, draw, input_shape, cohort, batch_size, devices):
     optimizer = optax.adam(0.01)
-    cases = jax.device_put(training.CaseSelection(np.arange(6, dtype=np.int32), np.int32(6)))
+    cases = jax.device_put(CaseSelection(np.arange(6, dtype=np.int32), np.int32(6)))
 
     def start():
-        return training.initial_state(jax.random.key(0), network, optimizer, (batch_size, *input_shape))
+        return initial_state(jax.random.key(0), network, optimizer, (batch_size, *input_shape))
 
     def train(run, state, cohort, cases):
         losses, drawn = [], []
@@ -47,10 +48,10 @@ def compare(network, draw, input_shape, cohort, batch_size, devices):
             drawn.append(np.asarray(metrics["case"]).reshape(-1, metrics["case"].shape[-1])[0, :batch_size].tolist())
         return state, losses, drawn
 
-    one = training.compile_steps(network, optimizer, draw, 1)
+    one = compile_steps(network, optimizer, draw, 1)
     state, losses, drawn = train(one, start(), cohort, cases)
-    many = training.compile_steps(network, optimizer, draw, 1, devices)
-    replicated = [training.replicate(tree, devices) for tree in (start(), cohort, cases)]
+    many = compile_steps(network, optimizer, draw, 1, devices)
+    replicated = [replicate(tree, devices) for tree in (start(), cohort, cases)]
     many_state, many_losses, many_drawn = train(many, *replicated)
 
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(many_state.params)]
@@ -74,7 +75,7 @@ def fit_one(network, draw, input_shape, cohort):
         network=network,
         optimizer=optimizer,
         batch_shape=(len(devices), *input_shape),
-        run_steps=training.compile_steps(network, optimizer, draw, 1, devices),
+        run_steps=compile_steps(network, optimizer, draw, 1, devices),
         validate=jax.jit(lambda params, cohort, cases: jnp.zeros(4)),
         label_names=EMIDEC.names[1:],
         steps=3,
@@ -83,7 +84,7 @@ def fit_one(network, draw, input_shape, cohort):
         checkpoint_every=2,
         devices=devices,
     )
-    cases = jax.device_put(training.CaseSelection(np.arange(6, dtype=np.int32), np.int32(6)))
+    cases = jax.device_put(CaseSelection(np.arange(6, dtype=np.int32), np.int32(6)))
     names = tuple("abcdef")
     with tempfile.TemporaryDirectory() as folder:
         params = fit(trainer, Path(folder) / "whole", cohort, cases, cases, names, 0, "whole")
@@ -100,14 +101,14 @@ def main():
     results = []
     for batch_sizes, used in (((16, 8), devices), ((7, 7), devices[:4])):
         draws = (
-            training.draw_slices(batch_sizes[0], Augmentation()),
-            training.draw_volumes(batch_sizes[1], Augmentation(), PriorCorruption(), 5),
+            draw_slices(batch_sizes[0], Augmentation()),
+            draw_volumes(batch_sizes[1], Augmentation(), PriorCorruption(), 5),
         )
         for network, draw, shape, batch_size in zip(
             (slices, volumes), draws, ((16, 16, 1), (4, 16, 16, 5)), batch_sizes, strict=True
         ):
             results.append(compare(network, draw, shape, cohort, batch_size, used))
-    results[0]["fit"] = fit_one(slices, training.draw_slices(16, Augmentation()), (16, 16, 1), cohort)
+    results[0]["fit"] = fit_one(slices, draw_slices(16, Augmentation()), (16, 16, 1), cohort)
     print(json.dumps(results))
 
 

@@ -21,7 +21,7 @@ EXTENT = jnp.array([[0, 4], [2, 22], [1, 19]])
 @pytest.fixture(scope="module")
 def volume():
     random = np.random.default_rng(0)
-    inside = np.asarray(augment.field_of_view(SHAPE, EXTENT))
+    inside = np.asarray(augment.inside_extent(SHAPE, EXTENT))
     smooth = ndimage.gaussian_filter(random.normal(size=(4, *SHAPE)), (0, 0, 2, 2))
     labels = np.where(inside, smooth.argmax(0) + 1, 0).astype(np.uint8)
     return jnp.array(np.where(inside, labels - 2.5, 0).astype(np.float32)), jnp.array(labels)
@@ -42,7 +42,7 @@ def test_nothing_switched_on_changes_nothing(volume):
     np.testing.assert_allclose(image, volume[0], atol=1e-5)
     np.testing.assert_array_equal(labels, volume[1])
     np.testing.assert_array_equal(prior, volume[1])
-    np.testing.assert_array_equal(valid, augment.field_of_view(SHAPE, EXTENT))
+    np.testing.assert_array_equal(valid, augment.inside_extent(SHAPE, EXTENT))
 
 
 @pytest.mark.parametrize(

@@ -231,7 +231,7 @@ def test_the_rival_network_is_the_same_network(tmp_path, stage):
     pytest.importorskip("dynamic_network_architectures")
     import jax
 
-    from cascade_jax.inference import build_networks, input_shapes
+    from cascade_jax.cascade import build_networks, input_shapes
     from cascade_jax.models.unet import params_like
     from launch.benchmarks import peers
 

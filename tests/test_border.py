@@ -3,16 +3,16 @@
 import numpy as np
 import pytest
 
-from cascade_jax.data import phantom
 from cascade_jax.data.border import outside_field_of_view
 from cascade_jax.data.case import Case
-from cascade_jax.data.preprocess import field_of_view, preprocess
+from cascade_jax.data.preprocess import bounding_box, preprocess
+from cascade_jax.phantoms import simulated
 
 
 @pytest.fixture(scope="module")
 def image():
     """A phantom with the border that registration leaves, whose value 0 is also that of some tissue."""
-    image = phantom.simulate_case(3, 1, field_of_view_mm=110).image.copy()
+    image = simulated.simulate_case(3, 1, field_of_view_mm=110).image.copy()
     assert (image == 0).any()
     middle = np.array(image.shape) // 2
     image[tuple(middle)] = 0
@@ -30,7 +30,7 @@ def test_the_border_is_the_plateaus_that_reach_the_edge(image):
 def test_the_same_image_in_another_unit_or_with_another_offset_is_the_same_example(image, scale, offset):
     stored = (scale * image.astype(np.float64) + offset).astype(np.float32)
     np.testing.assert_array_equal(outside_field_of_view(stored), outside_field_of_view(image))
-    assert field_of_view(stored) == field_of_view(image)
+    assert bounding_box(stored) == bounding_box(image)
     one, other = (
         preprocess(Case("case", array, None, (10.0, 1.5, 1.5)), (1.8, 1.8), (12, 96, 96)) for array in (image, stored)
     )

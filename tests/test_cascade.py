@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cascade_jax import compilation
-from cascade_jax.inference import Cascade
+from cascade_jax.cascade import Cascade
+from cascade_jax.cpu import compilation
 from cascade_jax.models import UNet, segment, segment_slices, segment_volume
-from cascade_jax.models.cascade import count_votes, most_probable, one_hot_prior
+from cascade_jax.models.graph import count_votes, most_probable, one_hot_prior
 
 NETWORKS = (
     UNet((4, 8), ((3, 3),) * 2, ((1, 1), (2, 2))),

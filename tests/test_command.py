@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cascade_jax import weights
-from cascade_jax.data import phantom
+from cascade_jax import __version__, weights
+from cascade_jax.bundle import PRETRAINED, folder_of, load_labels, read_model
 from cascade_jax.data.case import CaseError
-from cascade_jax.model_file import load_labels, read_model
+from cascade_jax.phantoms import simulated
 
 ROOT = Path(__file__).parent.parent
 PROGRAM = """
@@ -85,7 +85,7 @@ def closed_pipe():
 
 
 def test_a_reader_who_has_read_enough_ends_the_command_without_a_word(tmp_path):
-    phantom.write_cohort(tmp_path / "truth", 2, 0, field_of_view_mm=90)
+    simulated.write_cohort(tmp_path / "truth", 2, 0, field_of_view_mm=90)
     arguments = [
         f"--prediction={tmp_path / 'truth'}",
         f"--truth={tmp_path / 'truth'}",
@@ -106,7 +106,7 @@ def test_a_reader_who_has_read_enough_ends_the_command_without_a_word(tmp_path):
 
 
 def test_evaluate_replaces_only_metrics_of_its_own(tmp_path):
-    phantom.write_cohort(tmp_path / "truth", 1, 0, field_of_view_mm=90)
+    simulated.write_cohort(tmp_path / "truth", 1, 0, field_of_view_mm=90)
     command = [
         sys.executable,
         "-m",
@@ -144,7 +144,7 @@ def test_an_empty_or_cut_model_is_one_line(tmp_path, content):
 
 
 def test_a_postprocessing_of_a_later_version_is_named(tmp_path):
-    model = json.loads((ROOT / "cascade_jax" / "pretrained" / "model.json").read_text())
+    model = json.loads((folder_of(PRETRAINED) / "model.json").read_text())
     (tmp_path / "model.json").write_text(json.dumps(model | {"rules": [{"name": "magic"}]}))
     with pytest.raises(CaseError, match="does not know: magic"):
         read_model(tmp_path)
@@ -173,7 +173,7 @@ def test_damaged_weights_are_one_line(tmp_path):
 def test_weights_without_a_stage_or_of_other_folds_are_refused(tmp_path):
     import cascade_jax
 
-    model = json.loads((ROOT / "cascade_jax" / "pretrained" / "model.json").read_text())
+    model = json.loads((folder_of(PRETRAINED) / "model.json").read_text())
     for params, folds in (({"stage1": {"kernel": np.zeros((1, 3))}}, [0]), (None, [0, 1])):
         (tmp_path / "model.json").write_text(json.dumps(model | {"folds": folds}))
         if params is None:
@@ -181,3 +181,34 @@ def test_weights_without_a_stage_or_of_other_folds_are_refused(tmp_path):
         weights.write_weights(tmp_path / "weights.npz", params)
         with pytest.raises(CaseError, match="weights"):
             cascade_jax.load(tmp_path)
+
+
+def test_the_console_command_does_what_the_launch_scripts_do_whatever_else_is_called_launch(tmp_path):
+    """As in an installed wheel, where this package has no name of its own at the top."""
+    (tmp_path / "launch.py").write_text("raise ImportError('another package of that name')")
+    program = """
+import importlib.util, sys
+import cascade_jax
+spec = importlib.util.spec_from_file_location("cascade_jax.launch", sys.argv.pop(1))
+sys.modules["cascade_jax.launch"] = package = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(package)
+from cascade_jax.launch import console
+sys.argv[0] = "cascade-jax"
+console.main()
+"""
+
+    def console(*arguments):
+        command = [sys.executable, "-c", program, str(ROOT / "launch" / "__init__.py"), *map(str, arguments)]
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100)
+
+    assert "predict " in console("--help").stdout and console().returncode == 2
+    assert console("--version").stdout.strip() == __version__
+    assert "there is no verb 'fly'" in console("fly").stderr
+    result = console("phantom", f"--output={tmp_path / 'cohort'}", "--cases=1", "--field_of_view_mm=90")
+    assert result.returncode == 0, result.stderr
+    result = console("evaluate", f"--prediction={tmp_path / 'cohort'}", f"--truth={tmp_path / 'cohort'}")
+    assert result.returncode == 0 and "1.000" in result.stdout
+    assert "Compares two folders of labels" in console("evaluate", "--help").stdout
+    result = console("train", "--config=phantom", f"--workdir={tmp_path / 'run'}", "--config.stage1.steps=7.5")
+    assert result.returncode == 2 and "steps" in result.stderr and not (tmp_path / "run").exists()

@@ -17,10 +17,13 @@ import numpy as np
 import pytest
 
 import cascade_jax
-from cascade_jax import checkpoint, experiment, postprocess, tables
-from cascade_jax.data import emidec, phantom
+from cascade_jax import checkpoint, postprocess
+from cascade_jax.commands import train
+from cascade_jax.data import emidec, folders
 from cascade_jax.data.case import CaseError
 from cascade_jax.errors import ConfigError
+from cascade_jax.phantoms import simulated
+from cascade_jax.report import tables
 from launch.configs import default, two_labels
 
 ROOT = Path(__file__).parent.parent
@@ -85,10 +88,10 @@ def test_training_ends_with_the_papers_tables_and_leaves_everything_in_the_workd
     assert "validation Dice" in result.stdout
     stored = json.loads((workdir / "tables.json").read_text())
     assert set(stored) == {"table1", "table2", "table3"}
-    names = [files.name for files in emidec.find_cases(workdir / "data" / "training")]
+    names = [files.name for files in folders.find_cases(workdir / "data" / "training")]
     assert sorted(name for fold in json.loads((workdir / "folds.json").read_text()) for name in fold) == names
     for folder in ("stage1", "stage2", "final"):
-        assert sorted(emidec.find_contours(workdir / "predictions" / folder)) == names
+        assert sorted(folders.find_contours(workdir / "predictions" / folder)) == names
     for stage in ("stage1", "stage2"):
         for fold in ("fold0", "fold1"):
             rows = (workdir / stage / fold / "metrics.csv").read_text().splitlines()
@@ -176,7 +179,7 @@ def test_evaluate_gives_what_the_tables_hold(trained, tmp_path):
 def test_evaluate_names_what_is_missing_or_misshapen_and_does_the_rest(trained, tmp_path):
     workdir, _ = trained
     truth = workdir / "data" / "training"
-    cases = [emidec.read_case(files) for files in emidec.find_cases(truth)]
+    cases = [emidec.read_case(files) for files in folders.find_cases(truth)]
     emidec.write_labels(tmp_path / "prediction", cases[0].labels, cases[0])
     emidec.write_labels(tmp_path / "prediction", cases[1].labels, cases[1])
     path = emidec.contour_path(tmp_path / "prediction", cases[1].name)
@@ -198,7 +201,7 @@ def read(path):
 
 def test_predict_writes_labels_in_the_inputs_own_grid(trained, tmp_path):
     workdir, _ = trained
-    files = emidec.find_cases(workdir / "data" / "held_out")
+    files = folders.find_cases(workdir / "data" / "held_out")
     result = run("predict", workdir=workdir, input=files[0].image, output=tmp_path / "out")
     assert result.returncode == 0, result.stderr
     name = files[0].name
@@ -219,7 +222,7 @@ def test_predict_over_a_cohort_goes_on_past_bad_cases_and_lists_them(trained, tm
     workdir, _ = trained
     folder = tmp_path / "scans"
     folder.mkdir()
-    good = emidec.find_cases(workdir / "data" / "held_out")[0].image
+    good = folders.find_cases(workdir / "data" / "held_out")[0].image
     (folder / "a_broken.nii.gz").write_bytes(good.read_bytes()[:2000])
     (folder / "b_good.nii.gz").write_bytes(good.read_bytes())
     (folder / "c_text.nii").write_text("no image")
@@ -243,13 +246,18 @@ def test_predict_over_a_cohort_goes_on_past_bad_cases_and_lists_them(trained, tm
     assert "doubtful, look at it: b_good" in result.stdout
 
 
+def python_blocks(page):
+    return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+
+
 def test_the_readmes_ten_lines_run(trained, tmp_path):
     workdir, _ = trained
-    labels, example = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (example,) = python_blocks("README.md")
+    (labels,) = python_blocks("docs/train.md")
     config = default.get_config()
     exec(labels, {"config": config})
     assert config.labels == two_labels.get_config().labels
-    scan = emidec.find_cases(workdir / "data" / "held_out")[0].image
+    scan = folders.find_cases(workdir / "data" / "held_out")[0].image
     names = {}
     exec(example.replace("scan.nii.gz", str(scan)).replace("runs/phantom", str(workdir)), names)
     assert names["labels"].shape == nib.load(scan).shape
@@ -259,8 +267,8 @@ def test_the_readmes_ten_lines_run(trained, tmp_path):
 
 def test_predicting_again_keeps_the_others_rows_and_no_stale_map(trained, tmp_path):
     workdir, _ = trained
-    held_out = emidec.find_cases(workdir / "data" / "held_out")[0]
-    other = emidec.find_cases(workdir / "data" / "training")[0]
+    held_out = folders.find_cases(workdir / "data" / "held_out")[0]
+    other = folders.find_cases(workdir / "data" / "training")[0]
     for file, figures in ((held_out, True), (other, False), (held_out, False)):
         result = run("predict", workdir=workdir, input=file.image, output=tmp_path / "out", figures=figures)
         assert result.returncode == 0, result.stderr
@@ -272,7 +280,7 @@ def test_predicting_again_keeps_the_others_rows_and_no_stale_map(trained, tmp_pa
 
 def test_predictions_can_have_images_beside_them_and_a_true_affine(trained, tmp_path):
     workdir, _ = trained
-    file = emidec.find_cases(workdir / "data" / "held_out")[0]
+    file = folders.find_cases(workdir / "data" / "held_out")[0]
     result = run("predict", workdir=workdir, input=file.image, output=tmp_path, images=True)
     assert result.returncode == 0, result.stderr
     zooms = nib.load(file.image).header.get_zooms()
@@ -286,7 +294,7 @@ def test_predictions_can_have_images_beside_them_and_a_true_affine(trained, tmp_
 
 def test_what_is_compiled_is_kept_for_the_user_and_not_looked_for_in_a_model(trained, tmp_path, monkeypatch):
     workdir, _ = trained
-    file = emidec.find_cases(workdir / "data" / "held_out")[0]
+    file = folders.find_cases(workdir / "data" / "held_out")[0]
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     before = sorted(workdir.rglob("*"))
@@ -299,10 +307,10 @@ def test_what_is_compiled_is_kept_for_the_user_and_not_looked_for_in_a_model(tra
 def test_what_a_training_leaves_is_quantified_reported_and_given_to_nnunet(trained, tmp_path):
     workdir, _ = trained
     predicted, cohort = workdir / "predictions" / "held_out", workdir / "data" / "held_out"
-    (name,) = emidec.find_contours(predicted)
-    for kind in (emidec.DOUBT, emidec.DISAGREEMENT):
+    (name,) = folders.find_contours(predicted)
+    for kind in (folders.DOUBT, folders.DISAGREEMENT):
         values, _ = read(emidec.path_in(predicted, kind, name))
-        assert values.shape == nib.load(emidec.find_cases(cohort)[0].image).shape
+        assert values.shape == nib.load(folders.find_cases(cohort)[0].image).shape
         assert 0 < values.max() <= 1
     assert values.max() == 0.5, "one of two folds disagrees"
     for arguments in (
@@ -318,7 +326,7 @@ def test_what_a_training_leaves_is_quantified_reported_and_given_to_nnunet(train
     for page, text in pages.items():
         shown = re.findall(r'class="layer" value="([^"]+)"', text), re.findall(r'class="heat" value="([^"]+)"', text)
         layers = {"prediction", "truth", "stage one", "before postprocessing"}
-        maps = {emidec.DOUBT} | ({emidec.DISAGREEMENT} if "held_out" in page else set())
+        maps = {folders.DOUBT} | ({folders.DISAGREEMENT} if "held_out" in page else set())
         assert tuple(map(set, shown)) == (layers, maps), page
         assert "What each step changed" in text
         assert "doubtful: the cascade expects a Dice" in text
@@ -331,7 +339,7 @@ def test_a_trained_cascade_is_exported_released_and_reads_dicom(trained, tmp_pat
     from dicom_series import write_classic
 
     workdir, _ = trained
-    case = emidec.read_case(emidec.find_cases(workdir / "data" / "held_out")[0])
+    case = emidec.read_case(folders.find_cases(workdir / "data" / "held_out")[0])
     cascade = cascade_jax.load(workdir)
     result = run("export", workdir=workdir, output=tmp_path / "cascade.stablehlo", platforms="cpu")
     assert result.returncode == 0, result.stderr
@@ -371,7 +379,7 @@ def test_predict_goes_on_past_a_case_folder_without_an_image(trained, tmp_path):
     result = run("predict", workdir=workdir, input=tmp_path / "cohort", output=tmp_path / "out", figures=False)
     assert result.returncode == 1
     fails_with_one_line(result, "Case_X", "holds no NIfTI file")
-    assert len(emidec.find_contours(tmp_path / "out")) == 1
+    assert len(folders.find_contours(tmp_path / "out")) == 1
 
 
 def test_predict_without_a_finished_model_says_so(tmp_path):
@@ -382,7 +390,7 @@ def test_predict_without_a_finished_model_says_so(tmp_path):
 def test_the_phantom_command_writes_a_cohort(tmp_path):
     result = run("phantom", output=tmp_path / "cohort", cases=3, seed=4, field_of_view_mm=90)
     assert result.returncode == 0, result.stderr
-    assert len(emidec.find_cases(tmp_path / "cohort", labelled=True)) == 3
+    assert len(folders.find_cases(tmp_path / "cohort", labelled=True)) == 3
 
 
 @pytest.mark.parametrize("name", ["train", "predict", "evaluate", "phantom", "quantify", "dicom", "export", "release"])
@@ -437,7 +445,7 @@ def tiny_config(root):
 @pytest.fixture(scope="module")
 def good_cohort(tmp_path_factory):
     root = tmp_path_factory.mktemp("good")
-    phantom.write_cohort(root, 3, 0, field_of_view_mm=90)
+    simulated.write_cohort(root, 3, 0, field_of_view_mm=90)
     return root
 
 
@@ -459,7 +467,7 @@ def test_training_starts_from_a_trained_cascade_with_its_networks(trained, good_
         return choose_rules(*args, **kwargs)
 
     monkeypatch.setattr(postprocess, "choose_rules", choose)
-    experiment.run(config, tmp_path, lambda iterable, _: iterable)
+    train.run(config, tmp_path, lambda iterable, _: iterable)
     source = cascade_jax.load(workdir)
     assert known == [source.rules]
     restored = checkpoint.restore_params(tmp_path / "stage1" / "fold1" / "params")
@@ -473,7 +481,7 @@ def test_training_from_a_folder_without_a_model_says_so(good_cohort, tmp_path):
     config = tiny_config(good_cohort)
     config.init_from = str(tmp_path / "nothing")
     with pytest.raises(CaseError, match="has no trained model"):
-        experiment.run(config, tmp_path / "run", lambda iterable, _: iterable)
+        train.run(config, tmp_path / "run", lambda iterable, _: iterable)
 
 
 def image_file(root, name="Case_N003"):
@@ -528,12 +536,12 @@ BAD = {
 @pytest.mark.parametrize("fault", BAD)
 def test_a_bad_file_stops_training_before_it_starts_and_is_named(good_cohort, tmp_path, fault):
     root = tmp_path / "cohort"
-    phantom.write_cohort(root, 3, 0, field_of_view_mm=90)
+    simulated.write_cohort(root, 3, 0, field_of_view_mm=90)
     assert image_file(root).exists()
     damage, named = BAD[fault]
     damage(root)
     with pytest.raises(CaseError) as error:
-        experiment.run(tiny_config(root), tmp_path / "run", lambda iterable, _: iterable)
+        train.run(tiny_config(root), tmp_path / "run", lambda iterable, _: iterable)
     assert str(named(root)) in str(error.value)
     assert "\n" not in str(error.value)
     left = {path.name for path in (tmp_path / "run").iterdir()}
@@ -545,7 +553,7 @@ def test_a_missing_or_empty_folder_or_too_few_cases_stop_training(good_cohort, t
         config = tiny_config(root)
         config.update(changes)
         with pytest.raises(CaseError) as error:
-            experiment.run(config, tmp_path / f"run{len(list(tmp_path.iterdir()))}", lambda iterable, _: iterable)
+            train.run(config, tmp_path / f"run{len(list(tmp_path.iterdir()))}", lambda iterable, _: iterable)
         return str(error.value)
 
     (tmp_path / "empty").mkdir()
@@ -558,20 +566,20 @@ def test_a_share_of_the_start_beyond_the_whole_is_refused(good_cohort, tmp_path)
     config = tiny_config(good_cohort)
     config.init_share = 1.5
     with pytest.raises(ConfigError, match=r"init_share is 1\.5"):
-        experiment.run(config, tmp_path, lambda iterable, _: iterable)
+        train.run(config, tmp_path, lambda iterable, _: iterable)
 
 
 def test_a_workdir_that_cannot_be_written_is_refused(good_cohort, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(CaseError, match="cannot be written to"):
-        experiment.run(tiny_config(good_cohort), tmp_path / "file" / "run", lambda iterable, _: iterable)
+        train.run(tiny_config(good_cohort), tmp_path / "file" / "run", lambda iterable, _: iterable)
 
 
 def test_a_folder_that_holds_something_else_is_no_workdir(good_cohort, tmp_path):
     (tmp_path / "predictions").mkdir()
     (tmp_path / "predictions" / "mine.txt").write_text("mine")
     with pytest.raises(CaseError, match="is no working folder, for it holds predictions"):
-        experiment.run(tiny_config(good_cohort), tmp_path, lambda iterable, _: iterable)
+        train.run(tiny_config(good_cohort), tmp_path, lambda iterable, _: iterable)
     assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")] == ["predictions"]
 
 
@@ -598,7 +606,7 @@ def test_segment_refuses_bad_arrays(trained, image, spacing, fault):
 
 def test_a_training_starts_without_what_only_its_end_needs():
     late = {"matplotlib", "orbax", "tensorboardX"}
-    command = f"import sys, cascade_jax.experiment; print({late} & set(sys.modules))"
+    command = f"import sys, cascade_jax.commands.train; print({late} & set(sys.modules))"
     assert (
         subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True).stdout == "set()\n"
     )

@@ -74,17 +74,18 @@ _TRAIN = """
 import json, sys
 from pathlib import Path
 import jax, jax.numpy as jnp, optax
-from cascade_jax import training
+from cascade_jax.training import step
+from cascade_jax.training.batches import Batch
 from cascade_jax.models import UNet
 
 def draw(key, cohort, cases, axis_name):
     labels = jnp.zeros((2, 8, 8), jnp.uint8).at[:, 2:4].set(1)
     image = labels[..., None] * FACTOR + jax.random.normal(key, (2, 8, 8, 1))
-    return training.Batch(image, labels, jnp.ones(labels.shape, bool), jnp.zeros(2, jnp.int32))
+    return Batch(image, labels, jnp.ones(labels.shape, bool), jnp.zeros(2, jnp.int32))
 
 network, optimizer = UNet((4, 8), ((3, 3),) * 2, ((1, 1), (2, 2))), optax.sgd(0.1)
-state = training.initial_state(jax.random.key(0), network, optimizer, (2, 8, 8, 1))
-_, metrics = training.compile_steps(network, optimizer, draw, 2)(state, None, None)
+state = step.initial_state(jax.random.key(0), network, optimizer, (2, 8, 8, 1))
+_, metrics = step.compile_steps(network, optimizer, draw, 2)(state, None, None)
 kept = len(list(Path(jax.config.jax_compilation_cache_dir).glob("*-cache")))
 print(json.dumps([metrics["loss"].tolist(), kept]))
 """

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 import cascade_jax
-from cascade_jax import experiment
-from cascade_jax.crossval import cut_to
-from cascade_jax.data import emidec, phantom, store
+from cascade_jax.cascade import Cascade, whole_example
+from cascade_jax.commands import train
+from cascade_jax.data import emidec, folders, store
 from cascade_jax.data.preprocess import preprocess
-from cascade_jax.expected_dice import read_expected_dice
-from cascade_jax.inference import Cascade, whole_example
+from cascade_jax.phantoms import simulated
+from cascade_jax.report.expected_dice import read_expected_dice
+from cascade_jax.training.crossval import cut_to
 from launch.configs import default
 
 
@@ -36,8 +37,8 @@ def tiny_config(root, **changes):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     root, workdir = tmp_path_factory.mktemp("cohort"), tmp_path_factory.mktemp("run")
-    phantom.write_cohort(root, 4, 0, field_of_view_mm=90)
-    experiment.run(tiny_config(root), workdir, silent)
+    simulated.write_cohort(root, 4, 0, field_of_view_mm=90)
+    train.run(tiny_config(root), workdir, silent)
     return root, workdir
 
 
@@ -50,7 +51,7 @@ def alone(cascade, fold, rules):
 def test_a_validation_case_is_segmented_as_the_cascade_of_its_fold_segments_it(run):
     root, workdir = run
     shipped = cascade_jax.load(workdir)
-    files = {file.name: file for file in emidec.find_cases(root)}
+    files = {file.name: file for file in folders.find_cases(root)}
     table2 = json.loads((workdir / "tables.json").read_text())["table2"]["cases"]
     found = 0
     for fold, names in enumerate(json.loads((workdir / "folds.json").read_text())):
@@ -78,7 +79,7 @@ def test_a_validation_case_is_segmented_as_the_cascade_of_its_fold_segments_it(r
 def test_stage_two_learns_from_what_the_cascade_of_another_fold_gives_it(run):
     root, workdir = run
     shipped = cascade_jax.load(workdir)
-    files = {file.name: file for file in emidec.find_cases(root)}
+    files = {file.name: file for file in folders.find_cases(root)}
     for fold, names in enumerate(json.loads((workdir / "folds.json").read_text())):
         priors = store.read_array(workdir / "stage1" / f"fold{fold}" / "predictions")
         assert priors.shape == (len(names), *shipped.plan.shape)
@@ -95,7 +96,7 @@ def test_stage_two_learns_from_what_the_cascade_of_another_fold_gives_it(run):
 def test_a_whole_case_cut_to_an_example_is_that_example(run):
     root, workdir = run
     plan = cascade_jax.load(workdir).plan
-    for file in emidec.find_cases(root):
+    for file in folders.find_cases(root):
         case = emidec.read_case(file)
         whole = whole_example(plan, case)
         for shape in (plan.shape, (3, 40, 14), whole.image.shape, (20, 60, 61)):

@@ -12,8 +12,8 @@ import pytest
 from test_commands import ROOT, TINY, command, train_command
 
 import cascade_jax
-from cascade_jax import tables
-from cascade_jax.data import emidec
+from cascade_jax.data import emidec, folders
+from cascade_jax.report import tables
 from launch.benchmarks import workspace
 from launch.benchmarks.worker import Contestant
 
@@ -66,7 +66,7 @@ def test_a_killed_training_goes_on_and_then_says_that_it_is_finished(trained):
 
 
 def test_predicting_twice_gives_what_one_device_gives(trained, tmp_path):
-    file = emidec.find_cases(trained / "data" / "held_out")[0]
+    file = folders.find_cases(trained / "data" / "held_out")[0]
     for output in ("first", "second"):
         run("predict", workdir=trained, input=file.image, output=tmp_path / output)
     case = emidec.read_case(file)

@@ -11,7 +11,7 @@ import pytest
 pydicom = pytest.importorskip("pydicom")
 highdicom = pytest.importorskip("highdicom")
 
-from dicom_series import (  # noqa: E402
+from dicom_series import (
     ACROSS,
     DISTANCE,
     DOWN,
@@ -24,16 +24,17 @@ from dicom_series import (  # noqa: E402
     write_localizer,
 )
 
-from cascade_jax.data import dicom, emidec, phantom  # noqa: E402
-from cascade_jax.data.case import CaseError  # noqa: E402
-from cascade_jax.data.dicom_report import structured_report  # noqa: E402
-from cascade_jax.data.dicom_segmentation import segmentation  # noqa: E402
-from cascade_jax.data.labels import EMIDEC  # noqa: E402
-from cascade_jax.dicom_prediction import predict_series  # noqa: E402
-from cascade_jax.figures import LABEL_COLOURS  # noqa: E402
-from cascade_jax.inference import Segmentation  # noqa: E402
-from cascade_jax.quantify import quantify  # noqa: E402
-from launch import dicom_series  # noqa: E402
+from cascade_jax.cascade import Segmentation
+from cascade_jax.commands.dicom import predict_series
+from cascade_jax.data import dicom, emidec, folders
+from cascade_jax.data.case import CaseError
+from cascade_jax.data.dicom_report import structured_report
+from cascade_jax.data.dicom_segmentation import segmentation
+from cascade_jax.data.labels import EMIDEC
+from cascade_jax.phantoms import simulated
+from cascade_jax.quantify.quantities import quantify
+from cascade_jax.report.figures import LABEL_COLOURS
+from launch import dicom_series
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")  # of what is done to files here
 
@@ -41,8 +42,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")  # of wha
 @pytest.fixture(scope="module")
 def case(tmp_path_factory):
     root = tmp_path_factory.mktemp("cohort")
-    phantom.write_cohort(root, 1, 3, field_of_view_mm=90)
-    return emidec.read_case(emidec.find_cases(root)[0])
+    simulated.write_cohort(root, 1, 3, field_of_view_mm=90)
+    return emidec.read_case(folders.find_cases(root)[0])
 
 
 def choose(source, number=None):
@@ -365,8 +366,8 @@ def test_what_a_library_says_of_a_value_is_not_repeated(case, tmp_path, monkeypa
     def fail(*_, **__):
         raise ValueError(f"StudyID of {PATIENT[0]} is too long")
 
-    monkeypatch.setattr("cascade_jax.dicom_prediction.quantify", fail)
-    monkeypatch.setattr("cascade_jax.dicom_prediction.draw_case", fail)
+    monkeypatch.setattr("cascade_jax.commands.dicom.quantify", fail)
+    monkeypatch.setattr("cascade_jax.commands.dicom.draw_case", fail)
     write_classic(tmp_path / "in", case)
     assert dicom_series.segment(lambda: Reader(case.labels), tmp_path / "in", tmp_path / "out", "one", None) == 1
     said = capsys.readouterr()

@@ -12,7 +12,7 @@ import pytest
 pydicom = pytest.importorskip("pydicom")
 pytest.importorskip("highdicom")
 
-from dicom_series import (  # noqa: E402
+from dicom_series import (
     ACROSS,
     DISTANCE,
     DOWN,
@@ -22,10 +22,11 @@ from dicom_series import (  # noqa: E402
     write_enhanced,
     write_localizer,
 )
-from pydicom.uid import generate_uid  # noqa: E402
+from pydicom.uid import generate_uid
 
-from cascade_jax.data import dicom, dicom_files, emidec, phantom  # noqa: E402
-from cascade_jax.data.case import CaseError  # noqa: E402
+from cascade_jax.data import dicom, dicom_files, emidec, folders
+from cascade_jax.data.case import CaseError
+from cascade_jax.phantoms import simulated
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")  # of what is done to files here
 
@@ -35,8 +36,8 @@ SLICES = 6  # of the phantom
 @pytest.fixture(scope="module")
 def case(tmp_path_factory):
     root = tmp_path_factory.mktemp("cohort")
-    phantom.write_cohort(root, 1, 3, field_of_view_mm=90)
-    case = emidec.read_case(emidec.find_cases(root)[0])
+    simulated.write_cohort(root, 1, 3, field_of_view_mm=90)
+    case = emidec.read_case(folders.find_cases(root)[0])
     assert len(case.image) == SLICES
     return case
 

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from cascade_jax.data.draws import Draws
+from cascade_jax.phantoms.draws import Draws
 
 
 def test_each_draw_is_that_of_its_own_key():

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cascade_jax.data import emidec, orientation
+from cascade_jax.data import emidec, folders, orientation
 from cascade_jax.data.case import Case, CaseError
-from cascade_jax.data.emidec import CaseFiles, find_cases, find_contours, find_inputs, read_case, read_labels
-from cascade_jax.data.geometry import BETWEEN_SLICES_MM, IN_PLANE_MM, read_geometry
+from cascade_jax.data.emidec import read_case, read_labels
+from cascade_jax.data.folders import CaseFiles, find_cases, find_contours, find_inputs
+from cascade_jax.data.geometry import BETWEEN_SLICES_MM, IN_PLANE_MM, geometry_of_header
 
 SAMPLE = Path(__file__).parents[2] / "shared" / "data" / "emidec_sample"
 PIXDIM = (1.25, 1.5, 10.0)  # x, y, slice
@@ -180,11 +181,11 @@ def test_only_a_credible_oblique_affine_says_how_slices_lie():
         header.set_data_shape((4, 4, 3))
         header.set_sform(matrix, code=1)
         header["pixdim"][1:4] = zooms
-        assert orientation.right_handed(read_geometry(header)) == expected
+        assert orientation.right_handed(geometry_of_header(header)) == expected
     header["sform_code"] = header["qform_code"] = 0
-    assert orientation.right_handed(read_geometry(header)) is None
+    assert orientation.right_handed(geometry_of_header(header)) is None
     header["qform_code"], header["quatern_b"] = 1, 2.0  # no quaternion
-    assert orientation.right_handed(read_geometry(header)) is None
+    assert orientation.right_handed(geometry_of_header(header)) is None
 
 
 def test_an_affine_that_is_not_of_the_voxels_size_is_replaced_and_another_kept():
@@ -622,7 +623,7 @@ def test_faults_of_single_cases_can_be_collected_instead_of_raised(tmp_path):
         (tmp_path / name / "Contours").mkdir()
     (tmp_path / "Case_A" / "Images" / "a.nii.gz").touch()
     (tmp_path / "Case_A" / "Contours" / "a.nii.gz").touch()
-    for find in (emidec.find_cases, emidec.find_inputs, emidec.find_contours):
+    for find in (folders.find_cases, folders.find_inputs, folders.find_contours):
         with pytest.raises(CaseError, match="Case_B"):
             find(tmp_path)
         faults = {}

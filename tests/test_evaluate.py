@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cascade_jax.commands.evaluate import as_text, evaluate_folders
 from cascade_jax.data import emidec
 from cascade_jax.data.case import Case, CaseError
-from cascade_jax.evaluation import as_text, evaluate_folders
 from cascade_jax.metrics import evaluate_case
 
 ROOT = Path(__file__).parent.parent

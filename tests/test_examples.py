@@ -1,9 +1,9 @@
-"""The examples' page, run as it stands."""
+"""The library's page, run as it stands."""
 
 import re
 from pathlib import Path
 
-PAGE = Path(__file__).parent.parent / "docs" / "examples.md"
+PAGE = Path(__file__).parent.parent / "docs" / "library.md"
 
 
 def test_every_example_runs():

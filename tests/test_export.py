@@ -9,12 +9,12 @@ import jax
 import numpy as np
 import pytest
 
-from cascade_jax import inference, postprocess, weights
+from cascade_jax import postprocess, weights
+from cascade_jax.bundle import MODEL_FILE
+from cascade_jax.cascade import STAGES, Cascade, build_networks, input_shapes, load
+from cascade_jax.commands.export import export_cascade
 from cascade_jax.data.case import Case
 from cascade_jax.data.preprocess import Example, Grid, preprocess
-from cascade_jax.export import export_cascade
-from cascade_jax.inference import Cascade
-from cascade_jax.model_file import MODEL_FILE
 from cascade_jax.plan import Plan, StagePlan
 
 PLAN = Plan(
@@ -37,7 +37,7 @@ assert not {name.split(".")[0] for name in sys.modules} & {"cascade_jax", "flax"
 
 @pytest.fixture(scope="module")
 def cascade():
-    networks = inference.build_networks(PLAN, np.dtype("float32"))
+    networks = build_networks(PLAN, np.dtype("float32"))
 
     def folds(network, shape):
         def init(key):
@@ -46,7 +46,7 @@ def cascade():
 
         return jax.vmap(init)(jax.random.split(jax.random.key(0), 2))
 
-    params = tuple(folds(network, shape) for network, shape in zip(networks, inference.input_shapes(PLAN), strict=True))
+    params = tuple(folds(network, shape) for network, shape in zip(networks, input_shapes(PLAN), strict=True))
     return Cascade(PLAN, networks, params, (), (0, 1), mirror=True)
 
 
@@ -70,7 +70,7 @@ def workdir(cascade, tmp_path):
     """A working folder with that cascade and two rules."""
     folder = tmp_path / "run"
     folder.mkdir()
-    weights.write_weights(folder / weights.WEIGHTS_FILE, dict(zip(inference.STAGES, cascade.params, strict=True)))
+    weights.write_weights(folder / weights.WEIGHTS_FILE, dict(zip(STAGES, cascade.params, strict=True)))
     rules = [{"name": "largest_heart", "minimum_mm3": 0.0}, {"name": "small_infarction", "minimum_mm3": 200.0}]
     model = {"plan": PLAN.to_json(), "folds": [0, 1], "rules": rules, "compute_dtype": "float32", "mirror": False}
     (folder / MODEL_FILE).write_text(json.dumps(model))
@@ -104,7 +104,7 @@ def test_the_command_writes_a_program_with_all_that_one_needs_to_know_of_it(work
     assert description["labels"] == {str(value): name for value, name in enumerate(PLAN.labels.names)}
     assert (description["folds"], description["mirror"]) == (2, False)
     assert description["jax_version"] == jax.__version__
-    loaded = inference.load(workdir)
+    loaded = load(workdir)
     rules = [postprocess.Rule(rule["rule"], rule["minimum_mm3"]) for rule in description["postprocessing"]]
     assert tuple(rules) == loaded.rules
     # Prepared by the words of the description, step by step, a case gives what the cascade gives.

@@ -1,14 +1,16 @@
 """The picture of a case: labels where they belong, in the paper's colours, over an image still to be seen."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
-from cascade_jax import figures
 from cascade_jax.data.case import CAVITY, INFARCTION, LABEL_NAMES, MYOCARDIUM, NO_REFLOW, CaseError
-from cascade_jax.figures import LABEL_COLOURS, draw_case, write_colour_tables
+from cascade_jax.report import figures
+from cascade_jax.report.figures import LABEL_COLOURS, draw_case, write_colour_tables
 
 SPACING = (10.0, 1.5, 1.5)
 SHAPE = (2, 60, 50)
@@ -166,3 +168,35 @@ def test_other_programs_get_the_names_and_colours_of_the_pictures(tmp_path):
     for number, colour in LABEL_COLOURS.items():
         assert np.allclose([int(level) / 255 for level in slicer[number][2:5]], to_rgb(colour))
         assert bids[number] == [str(number), LABEL_NAMES[number], colour]
+
+
+def test_the_right_ventricles_insertions_are_marked_in_the_image_or_said_not_to_be_found(tmp_path):
+    y, x = np.indices(SHAPE[1:])
+    radius = np.hypot(y - 30, x - 25)
+    labels = np.broadcast_to(np.select([radius < 8, radius < 13], [CAVITY, MYOCARDIUM], 0), SHAPE).astype(np.uint8)
+    dark = np.zeros(SHAPE, np.float32)
+    dark[:, 0, 0] = 1
+
+    def column_of_mark(degrees):
+        """Where, from the left of the first slice's tile to its right (0 to 1), the picture is white inside it."""
+        picture = draw(tmp_path / "case.png", dark, {"prediction": labels}, insertions={"A": degrees})
+        first, tile = (round(inches * figures.DOTS_PER_INCH) for inches in (figures.HEADINGS, figures.TILE))
+        left = picture.shape[1] // 2 - round((figures.TILE + figures.GAP) * figures.DOTS_PER_INCH)
+        left += round(figures.LEFT * figures.DOTS_PER_INCH / 2)
+        inside = picture[first + 20 : first + tile - 20, left + 20 : left + tile - 20]
+        return np.nonzero((inside > 0.8).all(axis=-1))[1].mean() / (tile - 40)
+
+    assert column_of_mark(180.0) < 0.3 < 0.7 < column_of_mark(0.0)
+    draw_case(tmp_path / "none.png", dark, {"prediction": labels}, spacing=SPACING, insertions={})
+    draw_case(tmp_path / "plain.png", dark, {"prediction": labels}, spacing=SPACING)
+    assert len(imread(tmp_path / "none.png")) > len(imread(tmp_path / "plain.png")), "a line of words more"
+
+
+def test_the_pictures_of_the_documents_have_all_their_colours():
+    from PIL import Image
+
+    pictures = list((Path(__file__).parent.parent / "docs").glob("*.png"))
+    assert pictures
+    for path in pictures:
+        with Image.open(path) as picture:
+            assert picture.mode in ("RGB", "RGBA"), path

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import SimpleITK
 
-from cascade_jax.data import emidec
+from cascade_jax.data import emidec, folders
 from cascade_jax.data.case import CaseError
 
 SIZE = (1.35, 1.5, 9.0)
@@ -38,8 +38,8 @@ def test_other_formats_are_read_as_the_nifti_file_of_the_same_grid(tmp_path, suf
         nib.save(nib.Nifti1Pair(an_image(), oblique()), path)
     else:
         SimpleITK.WriteImage(SimpleITK.ReadImage(nifti), path)
-    (one,), (other,) = emidec.find_inputs(nifti), emidec.find_inputs(path.parent)
-    assert other.name == "a" and not emidec.passed_over(path.parent, emidec.find_inputs)[1:]
+    (one,), (other,) = folders.find_inputs(nifti), folders.find_inputs(path.parent)
+    assert other.name == "a" and not folders.passed_over(path.parent, folders.find_inputs)[1:]
     one, other = emidec.read_case(one), emidec.read_case(other)
     np.testing.assert_array_equal(one.image, other.image)
     assert one.spacing == pytest.approx(other.spacing)
@@ -67,7 +67,7 @@ def test_what_is_none_of_these_after_all_is_refused_in_one_line(tmp_path, suffix
 def test_a_link_to_nothing_is_a_fault_of_its_case(tmp_path):
     save(tmp_path / "flat" / "a.nii.gz")
     (tmp_path / "flat" / "b.nii.gz").symlink_to(tmp_path / "gone.nii.gz")
-    for find in (emidec.find_inputs, emidec.find_contours):
+    for find in (folders.find_inputs, folders.find_contours):
         with pytest.raises(CaseError, match=r"b\.nii\.gz: is a link to nothing"):
             find(tmp_path / "flat")
         faults = {}
@@ -79,25 +79,25 @@ def test_a_label_without_its_image_is_a_fault(tmp_path):
     save(tmp_path / "A" / "Images" / "a.nii.gz")
     save(tmp_path / "B" / "Contours" / "b.nii.gz")
     faults = {}
-    assert [case.name for case in emidec.find_inputs(tmp_path, faults=faults)] == ["A"]
+    assert [case.name for case in folders.find_inputs(tmp_path, faults=faults)] == ["A"]
     assert "has Contours but no Images" in faults["B"]
     with pytest.raises(CaseError, match="has Contours but no Images"):
-        emidec.find_cases(tmp_path)
+        folders.find_cases(tmp_path)
 
 
 def test_folders_may_be_called_images_and_contours_in_any_letter_case(tmp_path):
     save(tmp_path / "A" / "images" / "a.nii.gz")
     save(tmp_path / "A" / "CONTOURS" / "a.nii.gz")
-    (case,) = emidec.find_cases(tmp_path, labelled=True)
+    (case,) = folders.find_cases(tmp_path, labelled=True)
     assert case.image.parent.name == "images" and case.contour.parent.name == "CONTOURS"
-    assert emidec.find_contours(tmp_path) == {"A": case.contour}
-    assert emidec.passed_over(tmp_path, emidec.find_cases) == []
+    assert folders.find_contours(tmp_path) == {"A": case.contour}
+    assert folders.passed_over(tmp_path, folders.find_cases) == []
 
 
 def test_a_folder_whose_subfolder_holds_the_files_says_so(tmp_path):
     save(tmp_path / "scans" / "a.nii.gz")
     with pytest.raises(CaseError, match="its folder scans does hold such files"):
-        emidec.find_inputs(tmp_path)
+        folders.find_inputs(tmp_path)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="names are bytes on POSIX systems only")
@@ -109,10 +109,10 @@ def test_a_name_that_no_table_can_hold_is_a_fault_of_its_case_alone(tmp_path, na
     save(tmp_path / "a.nii.gz")
     odd = save(tmp_path / "odd.nii.gz").rename(tmp_path / os.fsdecode(name))
     faults = {}
-    assert [case.name for case in emidec.find_inputs(tmp_path, faults=faults)] == ["a"]
+    assert [case.name for case in folders.find_inputs(tmp_path, faults=faults)] == ["a"]
     assert fault in next(iter(faults.values()))
     with pytest.raises(CaseError, match=fault):
-        emidec.find_inputs(odd)
+        folders.find_inputs(odd)
 
 
 def test_what_is_passed_over_is_named_with_its_reason_and_other_files_are_counted(tmp_path):
@@ -127,7 +127,7 @@ def test_what_is_passed_over_is_named_with_its_reason_and_other_files_are_counte
     for name in ("Case A.txt", "Case B.txt"):
         (tmp_path / name).touch()
     (tmp_path / ".DS_Store").touch()
-    lines = emidec.passed_over(tmp_path, emidec.find_cases)
+    lines = folders.passed_over(tmp_path, folders.find_cases)
     assert sorted(line.removeprefix(f"{tmp_path}") for line in lines) == [
         "/A/Images/a.nii.bz2: is in a format that is not read",
         "/A/Images/old: is a folder in a folder of files",
@@ -135,4 +135,4 @@ def test_what_is_passed_over_is_named_with_its_reason_and_other_files_are_counte
         "/B/scan.nii: lies where no such file is looked for",
         ": 2 other files, such as Case A.txt",
     ]
-    assert emidec.passed_over(tmp_path / "A" / "Images" / "a.nii.gz", emidec.find_inputs) == []
+    assert folders.passed_over(tmp_path / "A" / "Images" / "a.nii.gz", folders.find_inputs) == []

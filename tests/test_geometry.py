@@ -7,12 +7,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from cascade_jax.data import emidec, nnunet
+from cascade_jax.commands.evaluate import evaluate_folders
+from cascade_jax.commands.quantify import quantify_folder
+from cascade_jax.data import emidec, folders, nnunet
 from cascade_jax.data.case import CaseError
-from cascade_jax.data.emidec import CaseFiles, read_case, read_labels
-from cascade_jax.data.geometry import GeometryError, geometry_of_array, onto, read_geometry
-from cascade_jax.evaluation import evaluate_folders
-from cascade_jax.quantification import quantify_folder
+from cascade_jax.data.emidec import read_case, read_labels
+from cascade_jax.data.folders import CaseFiles
+from cascade_jax.data.geometry import GeometryError, geometry_of_array, geometry_of_header, onto
 
 SIZE = (1.35, 1.5, 9.0)  # mm along x, y and the slices
 
@@ -69,7 +70,7 @@ def a_heart(shape=(20, 18, 6)):
     ],
 )
 def test_a_voxels_size_is_told_by_whichever_of_pixdim_and_affine_a_stack_can_have(pixdim, affine, unit, expected):
-    geometry = read_geometry(header_of(pixdim=pixdim, affine=affine, unit=unit))
+    geometry = geometry_of_header(header_of(pixdim=pixdim, affine=affine, unit=unit))
     np.testing.assert_allclose(geometry.size_mm, expected, rtol=1e-6)
     np.testing.assert_allclose(geometry.spacing, expected[::-1], rtol=1e-6)
 
@@ -91,7 +92,7 @@ def test_a_voxels_size_is_told_by_whichever_of_pixdim_and_affine_a_stack_can_hav
 )
 def test_what_cannot_be_or_contradicts_itself_is_refused_with_its_figures(fields, fault):
     with pytest.raises(GeometryError) as error:
-        read_geometry(header_of(**fields))
+        geometry_of_header(header_of(**fields))
     assert fault in str(error.value)
 
 
@@ -127,7 +128,7 @@ def test_a_single_slice_has_the_thickness_that_its_file_says_or_none():
         ((1.4, 1.4, 1.0), oblique((1.4, 1.4, 8.0)), 8.0),
         ((1.4, 1.4, 8.0), np.eye(4), 8.0),
     ):
-        geometry = read_geometry(header_of((30, 30, 1), pixdim, affine))
+        geometry = geometry_of_header(header_of((30, 30, 1), pixdim, affine))
         assert geometry.spacing == pytest.approx((expected, 1.4, 1.4), nan_ok=True)
 
 
@@ -209,7 +210,7 @@ def test_files_of_two_grids_are_never_laid_on_one_another(tmp_path, header, faul
     scan = save(cohort / "a" / "Images" / "a.nii.gz", image, own)
     contour = save(cohort / "a" / "Contours" / "a.nii.gz", labels, header.copy())
     with pytest.raises(CaseError) as error:
-        read_case(emidec.find_cases(cohort)[0])
+        read_case(folders.find_cases(cohort)[0])
     assert str(error.value).startswith(f"{contour}: ") and words("its image a.nii.gz") in str(error.value)
 
     save(raw / "imagesTr" / "a_0000.nii.gz", image, own)
@@ -231,8 +232,8 @@ def test_files_of_two_grids_are_never_laid_on_one_another(tmp_path, header, faul
 
 def test_a_file_that_does_not_say_how_it_lies_is_compared_by_its_size():
     labels, _ = a_heart()
-    challenge = read_geometry(header_of(affine=np.diag([-1.0, -1.0, 1.0, 1.0])))
-    true = read_geometry(header_of(affine=oblique()))
+    challenge = geometry_of_header(header_of(affine=np.diag([-1.0, -1.0, 1.0, 1.0])))
+    true = geometry_of_header(header_of(affine=oblique()))
     assert challenge.affine is None and true.affine is not None
     np.testing.assert_array_equal(onto(labels, challenge, true, "it"), labels.T)
     np.testing.assert_array_equal(onto(labels, true, geometry_of_array((6, 18, 20), SIZE[::-1]), "it"), labels.T)

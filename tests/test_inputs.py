@@ -14,10 +14,11 @@ import pytest
 from test_crossval import silent, tiny_config
 
 import cascade_jax
-from cascade_jax import checkpoint, experiment
-from cascade_jax.data import phantom
+from cascade_jax import checkpoint
+from cascade_jax.bundle import MODEL_FILE
+from cascade_jax.commands import train
 from cascade_jax.data.case import CaseError
-from cascade_jax.model_file import MODEL_FILE
+from cascade_jax.phantoms import simulated
 
 ROOT = Path(__file__).parent.parent
 
@@ -26,8 +27,8 @@ ROOT = Path(__file__).parent.parent
 def first_start(tmp_path_factory):
     """A cohort, and a working folder in which stage one is trained."""
     folder = tmp_path_factory.mktemp("first")
-    phantom.write_cohort(folder / "cohort", 4, 0, field_of_view_mm=90)
-    experiment.run(tiny_config(folder / "cohort", stages=(1,)), folder / "run", silent)
+    simulated.write_cohort(folder / "cohort", 4, 0, field_of_view_mm=90)
+    train.run(tiny_config(folder / "cohort", stages=(1,)), folder / "run", silent)
     return folder
 
 
@@ -35,7 +36,7 @@ def first_start(tmp_path_factory):
 def finished_run(first_start, tmp_path_factory):
     folder = tmp_path_factory.mktemp("finished")
     shutil.copytree(first_start, folder, dirs_exist_ok=True)
-    experiment.run(tiny_config(folder / "cohort"), folder / "run", silent)
+    train.run(tiny_config(folder / "cohort"), folder / "run", silent)
     return folder
 
 
@@ -52,7 +53,7 @@ def finished(finished_run, tmp_path):
 
 
 def go_on(folder, **changes):
-    return experiment.run(tiny_config(folder / "cohort", **changes), folder / "run", silent)
+    return train.run(tiny_config(folder / "cohort", **changes), folder / "run", silent)
 
 
 def refusal(folder, **changes):
@@ -96,7 +97,7 @@ def test_a_case_more_or_less_is_named(stopped):
 def test_many_changes_are_counted(stopped):
     for name in ("Case_N003", "Case_P001", "Case_P002", "Case_P004"):
         shutil.rmtree(stopped / "cohort" / name)
-    phantom.write_cohort(stopped / "others", 4, 1, field_of_view_mm=90)
+    simulated.write_cohort(stopped / "others", 4, 1, field_of_view_mm=90)
     shutil.copytree(stopped / "others", stopped / "cohort", dirs_exist_ok=True)
     assert " more; use another" in refusal(stopped)
 
@@ -108,7 +109,7 @@ def test_a_cohort_that_was_moved_or_copied_is_the_same(stopped):
     go_on(stopped, stages=(1,))
     (stopped / "cohort").rename(stopped / "elsewhere")
     config = tiny_config(stopped / "elsewhere", stages=(1,))
-    assert "Stage one is trained" in experiment.run(config, stopped / "run", silent)
+    assert "Stage one is trained" in train.run(config, stopped / "run", silent)
     assert json.loads((stopped / "run" / "config.json").read_text())["data"]["root"] == str(stopped / "elsewhere")
 
 
@@ -141,12 +142,12 @@ def test_other_splits_are_named(first_start, tmp_path):
 def test_weights_to_start_from_that_were_trained_anew_are_named(finished, tmp_path):
     source = finished / "run"
     config = tiny_config(finished / "cohort", init_from=str(source), stages=(1,))
-    experiment.run(config, tmp_path / "second", silent)
+    train.run(config, tmp_path / "second", silent)
     path = source / "stage1" / "fold1" / "params"
     shutil.rmtree(path)
     shutil.copytree(source / "stage1" / "fold0" / "params", path)
     with pytest.raises(CaseError, match="changed: init_from;"):
-        experiment.run(config, tmp_path / "second", silent)
+        train.run(config, tmp_path / "second", silent)
 
 
 def chunks(folder):
@@ -244,8 +245,8 @@ def test_parameters_of_version_0_1_0_are_read(tmp_path):
 _HOLDER = """
 import sys, time
 from pathlib import Path
-from cascade_jax import experiment
-with experiment.claim(Path(sys.argv[1])):
+from cascade_jax.commands import train
+with train.claim(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -254,16 +255,16 @@ with experiment.claim(Path(sys.argv[1])):
 def test_a_folder_is_one_runs_alone_until_that_ends_or_is_killed(tmp_path):
     holder = subprocess.Popen([sys.executable, "-c", _HOLDER, tmp_path], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert holder.stdout.readline() == "held\n"
-    with pytest.raises(CaseError, match="is in use by another run"), experiment.claim(tmp_path):
+    with pytest.raises(CaseError, match="is in use by another run"), train.claim(tmp_path):
         pass
     holder.send_signal(signal.SIGKILL)
     holder.wait()
-    with experiment.claim(tmp_path):
+    with train.claim(tmp_path):
         pass
-    with experiment.claim(tmp_path):
+    with train.claim(tmp_path):
         pass
 
 
 def test_a_training_can_be_imported_where_there_is_no_fcntl():
-    program = "import sys; sys.modules['fcntl'] = None; import launch.train, cascade_jax.experiment"
+    program = "import sys; sys.modules['fcntl'] = None; import launch.train, cascade_jax.commands.train"
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=os.environ, check=True)

@@ -9,19 +9,22 @@ import numpy as np
 import pytest
 
 import cascade_jax
-from cascade_jax import experiment, metrics, postprocess
+from cascade_jax import metrics, postprocess
+from cascade_jax.bundle import load_labels
+from cascade_jax.commands import train
+from cascade_jax.commands.evaluate import as_text, evaluate_folders
+from cascade_jax.commands.predict import predict_cases
 from cascade_jax.confidence import expected_dice
-from cascade_jax.config import labels_of
-from cascade_jax.data import emidec, nnunet, phantom
+from cascade_jax.data import emidec, folders, nnunet
 from cascade_jax.data.case import CaseError
 from cascade_jax.data.labels import EMIDEC, LabelTable, make_label_table
 from cascade_jax.errors import ConfigError
-from cascade_jax.evaluation import as_text, evaluate_folders
-from cascade_jax.figures import write_colour_tables
-from cascade_jax.model_file import load_labels
+from cascade_jax.phantoms import simulated
 from cascade_jax.plan import make_plan
-from cascade_jax.prediction import predict_cases
-from cascade_jax.report import Sources, write_report
+from cascade_jax.report.cases import Sources
+from cascade_jax.report.figures import write_colour_tables
+from cascade_jax.report.page import write_report
+from cascade_jax.training.config import labels_of
 from launch.configs import default, two_labels
 
 NAMES = ("background", "cavity", "muscle")
@@ -115,15 +118,15 @@ def test_colour_tables_name_the_labels(tmp_path):
 def cohort(tmp_path_factory):
     """Phantoms with two labels, by way of nnU-Net's raw format."""
     root = tmp_path_factory.mktemp("two_labels")
-    phantom.write_cohort(root / "five", 4, 0, field_of_view_mm=90)
+    simulated.write_cohort(root / "five", 4, 0, field_of_view_mm=90)
     nnunet.export_dataset(root / "five", root / "raw", silent)
     assert nnunet.import_dataset(root / "raw", root / "two", MERGED, silent, NAMES) == 4
     return root / "two"
 
 
 def test_a_cohort_with_other_labels_comes_from_nnunet_and_goes_back(cohort, tmp_path):
-    original = emidec.find_contours(cohort.parent / "five")
-    for name, path in emidec.find_contours(cohort).items():
+    original = folders.find_contours(cohort.parent / "five")
+    for name, path in folders.find_contours(cohort).items():
         np.testing.assert_array_equal(emidec.read_labels(path)[0], np.minimum(emidec.read_labels(original[name])[0], 2))
     nnunet.export_dataset(cohort, tmp_path / "raw", silent, NAMES)
     assert json.loads((tmp_path / "raw" / "dataset.json").read_text())["labels"] == {
@@ -154,7 +157,7 @@ def trained(cohort, tmp_path_factory):
     )
     for stage in (config.stage1, config.stage2):
         stage.steps, stage.validate_every, stage.checkpoint_every = 30, 30, 30
-    return workdir, experiment.run(config, workdir, silent)
+    return workdir, train.run(config, workdir, silent)
 
 
 def test_the_cascade_trains_on_them_and_the_tables_have_their_targets(trained):
@@ -200,4 +203,4 @@ def test_weights_of_other_labels_are_refused(cohort, tmp_path):
     config.data.root, config.init_from = str(cohort), "pretrained"
     config.num_folds, config.folds = 2, (0, 1)
     with pytest.raises(ConfigError, match="knows the labels background, cavity, myocardium"):
-        experiment.run(config, tmp_path / "run", silent)
+        train.run(config, tmp_path / "run", silent)

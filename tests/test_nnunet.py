@@ -6,9 +6,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from cascade_jax import experiment
-from cascade_jax.data import emidec, nnunet, phantom
+from cascade_jax.commands import train
+from cascade_jax.data import emidec, folders, nnunet
 from cascade_jax.data.case import CaseError
+from cascade_jax.phantoms import simulated
 from launch.configs import default
 
 
@@ -19,7 +20,7 @@ def silent(iterable, _):
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory):
     root = tmp_path_factory.mktemp("cohort")
-    phantom.write_cohort(root, 4, 0, field_of_view_mm=90)
+    simulated.write_cohort(root, 4, 0, field_of_view_mm=90)
     return root
 
 
@@ -32,7 +33,9 @@ def raw(cohort, tmp_path):
 
 def test_there_and_back_again_nothing_is_lost(cohort, raw, tmp_path):
     assert nnunet.import_dataset(raw, tmp_path / "back", {}, silent) == 4
-    for one, other in zip(emidec.find_cases(cohort), emidec.find_cases(tmp_path / "back", labelled=True), strict=True):
+    for one, other in zip(
+        folders.find_cases(cohort), folders.find_cases(tmp_path / "back", labelled=True), strict=True
+    ):
         one, other = emidec.read_case(one), emidec.read_case(other)
         assert one.name == other.name
         np.testing.assert_array_equal(one.image, other.image)
@@ -41,9 +44,9 @@ def test_there_and_back_again_nothing_is_lost(cohort, raw, tmp_path):
 
 
 def test_what_is_exported_tells_the_true_spacing_in_its_affine(cohort, raw):
-    name = emidec.find_cases(cohort)[0].name
+    name = folders.find_cases(cohort)[0].name
     image = nib.load(raw / "imagesTr" / f"{name}_0000.nii.gz")
-    spacing = emidec.read_case(emidec.find_cases(cohort)[0]).spacing
+    spacing = emidec.read_case(folders.find_cases(cohort)[0]).spacing
     np.testing.assert_allclose(nib.affines.voxel_sizes(image.affine), spacing[::-1], rtol=1e-6)
     dataset = json.loads((raw / "dataset.json").read_text())
     assert dataset["numTraining"] == 4
@@ -59,14 +62,14 @@ def oblique(spacing):
 
 def export_with(affine, codes, cohort, tmp_path):
     """A case with that affine, and that of its files as exported and as imported again."""
-    case = emidec.read_case(emidec.find_cases(cohort)[0])
+    case = emidec.read_case(folders.find_cases(cohort)[0])
     case.header.set_sform(affine, codes[0])
     case.header.set_qform(affine, codes[1])
     case.header["pixdim"][1:4] = case.spacing[::-1]
     emidec.write_case(tmp_path / "one", case)
     nnunet.export_dataset(tmp_path / "one", tmp_path / "raw", silent)
     nnunet.import_dataset(tmp_path / "raw", tmp_path / "back", {}, silent)
-    (back,) = emidec.find_cases(tmp_path / "back")
+    (back,) = folders.find_cases(tmp_path / "back")
     exported = [
         nib.load(tmp_path / "raw" / "imagesTr" / f"{case.name}_0000.nii.gz"),
         nib.load(tmp_path / "raw" / "labelsTr" / f"{case.name}.nii.gz"),
@@ -76,7 +79,7 @@ def export_with(affine, codes, cohort, tmp_path):
 
 @pytest.mark.parametrize("codes", [(1, 1), (2, 0), (0, 1)])
 def test_good_geometry_survives_the_way_there_and_back(cohort, tmp_path, codes):
-    spacing = emidec.read_case(emidec.find_cases(cohort)[0]).spacing[::-1]
+    spacing = emidec.read_case(folders.find_cases(cohort)[0]).spacing[::-1]
     _, affines = export_with(oblique(spacing), codes, cohort, tmp_path)
     for affine in affines:
         np.testing.assert_allclose(affine, oblique(spacing), rtol=1e-5, atol=1e-5)
@@ -84,7 +87,7 @@ def test_good_geometry_survives_the_way_there_and_back(cohort, tmp_path, codes):
 
 @pytest.mark.parametrize("fault", ["size", "shear", "not known", "not finite"])
 def test_geometry_that_cannot_be_true_is_replaced_by_the_voxels_size(cohort, tmp_path, fault):
-    spacing = np.asarray(emidec.read_case(emidec.find_cases(cohort)[0]).spacing[::-1])
+    spacing = np.asarray(emidec.read_case(folders.find_cases(cohort)[0]).spacing[::-1])
     affine, codes = oblique(spacing), (2, 0)
     if fault == "size":
         affine = oblique((1.0, 1.0, 1.0))
@@ -110,7 +113,7 @@ def change_labels(raw, labels):
 def test_other_names_and_values_are_mapped(cohort, raw, tmp_path):
     change_labels(raw, {"background": 0, "LV blood": 2, "Myocardium": 1, "infarction": 3, "No-reflow": 4})
     nnunet.import_dataset(raw, tmp_path / "back", {"LV blood": "cavity"}, silent)
-    for one, other in zip(emidec.find_cases(cohort), emidec.find_cases(tmp_path / "back"), strict=True):
+    for one, other in zip(folders.find_cases(cohort), folders.find_cases(tmp_path / "back"), strict=True):
         expected = np.array([0, 2, 1, 3, 4], np.uint8)[emidec.read_case(one).labels]
         np.testing.assert_array_equal(emidec.read_case(other).labels, expected)
 
@@ -153,7 +156,7 @@ def splits_file(tmp_path, folds):
 
 
 def test_a_training_takes_nnunets_folds(cohort, tmp_path):
-    names = [file.name for file in emidec.find_cases(cohort)]
+    names = [file.name for file in folders.find_cases(cohort)]
     folds = [[names[0], names[3]], [names[1], names[2]]]
     config = default.get_config()
     config.data.root, config.data.splits = str(cohort), str(splits_file(tmp_path, folds))
@@ -161,7 +164,7 @@ def test_a_training_takes_nnunets_folds(cohort, tmp_path):
     config.plan.spacing = (10.0, 4.0, 4.0)
     config.plan.slices.features, config.plan.slices.batch_size = (4, 8), 2
     config.stage1.update({"steps": 1, "steps_per_dispatch": 1, "validate_every": 1, "checkpoint_every": 1})
-    experiment.run(config, tmp_path / "run", silent)
+    train.run(config, tmp_path / "run", silent)
     assert json.loads((tmp_path / "run" / "folds.json").read_text()) == folds
 
 

@@ -5,11 +5,12 @@ import os
 import numpy as np
 import pytest
 
-from cascade_jax.data import emidec, nnunet, outputs, phantom
+from cascade_jax.bundle import PRETRAINED
+from cascade_jax.commands.quantify import quantify_folder
+from cascade_jax.commands.release import release
+from cascade_jax.data import emidec, folders, nnunet, outputs
 from cascade_jax.data.case import CaseError
-from cascade_jax.inference import release
-from cascade_jax.model_file import PRETRAINED
-from cascade_jax.quantification import quantify_folder
+from cascade_jax.phantoms import simulated
 
 
 def silent(iterable, _):
@@ -79,7 +80,7 @@ def test_a_damaged_record_replaces_nothing(tmp_path):
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory):
     root = tmp_path_factory.mktemp("cohort")
-    phantom.write_cohort(root, 2, 0, field_of_view_mm=90)
+    simulated.write_cohort(root, 2, 0, field_of_view_mm=90)
     return root
 
 
@@ -101,9 +102,9 @@ def test_datasets_and_cohorts_are_never_mixed(cohort, tmp_path):
     with pytest.raises(CaseError, match="is not empty"):
         nnunet.import_dataset(raw, back, {}, silent)
     with pytest.raises(CaseError, match="holds 2 cases already, more than the 1"):
-        phantom.write_cohort(cohort, 1, 0, field_of_view_mm=90)
+        simulated.write_cohort(cohort, 1, 0, field_of_view_mm=90)
     with pytest.raises(CaseError, match="holds no phantom cohort"):
-        phantom.write_cohort(raw, 1, 0)
+        simulated.write_cohort(raw, 1, 0)
 
 
 def test_a_release_replaces_no_model_but_its_own(tmp_path):
@@ -119,7 +120,7 @@ def test_a_release_replaces_no_model_but_its_own(tmp_path):
 
 def test_labels_of_a_reader_are_as_they_were(cohort, tmp_path):
     """The prediction's folder is the cohort's own: refused before any network is asked."""
-    from cascade_jax.prediction import predict_cases
+    from cascade_jax.commands.predict import predict_cases
 
     class Untouched:
         """A cascade that must not be asked."""
@@ -134,5 +135,5 @@ def test_labels_of_a_reader_are_as_they_were(cohort, tmp_path):
     with pytest.raises(CaseError, match=r"Contours/.*\.nii\.gz: is there already"):
         predict_cases(Untouched(), cohort, cohort, True, silent)
     assert {path: path.read_bytes() for path in cohort.rglob("*") if path.is_file()} == before
-    labels, _ = emidec.read_labels(next(iter(emidec.find_contours(cohort).values())))
+    labels, _ = emidec.read_labels(next(iter(folders.find_contours(cohort).values())))
     assert np.unique(labels).max() >= 2

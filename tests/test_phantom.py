@@ -5,20 +5,21 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from cascade_jax.data import emidec, phantom
+from cascade_jax.data import emidec, folders
 from cascade_jax.data.case import CAVITY, INFARCTION, MYOCARDIUM, NO_REFLOW, CaseError
+from cascade_jax.phantoms import simulated
 
 CASES = 9
 
 
 @pytest.fixture(scope="module")
 def whole():
-    return [phantom.simulate_case(0, index) for index in range(CASES)]
+    return [simulated.simulate_case(0, index) for index in range(CASES)]
 
 
 @pytest.fixture(scope="module")
 def windowed():
-    return [phantom.simulate_case(5, index, field_of_view_mm=120) for index in range(CASES)]
+    return [simulated.simulate_case(5, index, field_of_view_mm=120) for index in range(CASES)]
 
 
 def pathological(cases):
@@ -30,7 +31,7 @@ def test_one_third_of_any_three_consecutive_cases_is_normal(whole):
         assert sum(case.name.startswith("Case_N") for case in whole[first : first + 3]) == 1
     for case in whole:
         assert (case.labels >= INFARCTION).any() == case.name.startswith("Case_P")
-    order = {tuple(phantom.is_pathological(seed, index) for index in range(3)) for seed in range(12)}
+    order = {tuple(simulated.is_pathological(seed, index) for index in range(3)) for seed in range(12)}
     assert len(order) == 3
 
 
@@ -97,7 +98,7 @@ def test_the_ventricle_tapers_to_the_apex(whole):
 
 def test_partial_volume_makes_the_apex_grey():
     """At the apex a thick slice holds muscle, blood and what is around: fewer voxels of pure muscle than mid-heart."""
-    noiseless = phantom.simulate_case(0, 0)
+    noiseless = simulated.simulate_case(0, 0)
     apex = noiseless.labels[0] > 0
     middle = noiseless.labels[len(noiseless.labels) // 2] > 0
     assert 0 <= apex.sum() < middle.sum()
@@ -140,7 +141,7 @@ def test_no_reflow_is_a_core_inside_the_infarction(windowed):
 def test_slices_are_shifted_against_each_other():
     jumps = []
     for index in range(4):
-        case = phantom.simulate_case(2, index, field_of_view_mm=120)
+        case = simulated.simulate_case(2, index, field_of_view_mm=120)
         centres = [ndimage.center_of_mass(plane > 0) for plane in case.labels if (plane > 0).sum() > 50]
         second = np.diff(np.array(centres) * case.spacing[1], n=2, axis=0)
         jumps.append(np.abs(second).mean())
@@ -149,9 +150,9 @@ def test_slices_are_shifted_against_each_other():
 
 
 def test_a_case_depends_on_seed_and_number_alone(tmp_path):
-    phantom.write_cohort(tmp_path / "few", 2, 7, field_of_view_mm=100)
-    phantom.write_cohort(tmp_path / "more", 4, 7, field_of_view_mm=100)
-    phantom.write_cohort(tmp_path / "other", 2, 8, field_of_view_mm=100)
+    simulated.write_cohort(tmp_path / "few", 2, 7, field_of_view_mm=100)
+    simulated.write_cohort(tmp_path / "more", 4, 7, field_of_view_mm=100)
+    simulated.write_cohort(tmp_path / "other", 2, 8, field_of_view_mm=100)
     few, more, other = (
         {path.name: path.read_bytes() for path in (tmp_path / name).rglob("*.nii.gz")}
         for name in ("few", "more", "other")
@@ -163,15 +164,15 @@ def test_a_case_depends_on_seed_and_number_alone(tmp_path):
 
 
 def test_files_have_the_challenges_quirks(tmp_path):
-    phantom.write_cohort(tmp_path, 1, 0, field_of_view_mm=100)
-    (files,) = emidec.find_cases(tmp_path, labelled=True)
+    simulated.write_cohort(tmp_path, 1, 0, field_of_view_mm=100)
+    (files,) = folders.find_cases(tmp_path, labelled=True)
     for path in (files.image, files.contour):
         image = nib.load(path)
         assert image.get_data_dtype() == np.float64
         np.testing.assert_array_equal(image.affine, np.diag([-1, -1, 1, 1]))
         assert (int(image.header["sform_code"]), int(image.header["qform_code"])) == (2, 0)
         assert image.header.get_zooms()[2] >= 8
-    case, made = emidec.read_case(files), phantom.simulate_case(0, 0, field_of_view_mm=100)
+    case, made = emidec.read_case(files), simulated.simulate_case(0, 0, field_of_view_mm=100)
     np.testing.assert_array_equal(case.image, made.image)
     np.testing.assert_array_equal(case.labels, made.labels)
     assert case.spacing == pytest.approx(made.spacing)
@@ -179,15 +180,15 @@ def test_files_have_the_challenges_quirks(tmp_path):
 
 def test_the_signal_is_null_where_it_should_be():
     repetition = 1e9
-    assert phantom.inversion_recovery(450, 450 * np.log(2), repetition) == pytest.approx(0)
-    assert phantom.inversion_recovery(450, 1e-9, repetition) == pytest.approx(-1)
-    assert phantom.inversion_recovery(300, 330, 1600) > phantom.inversion_recovery(450, 330, 1600)
+    assert simulated.inversion_recovery(450, 450 * np.log(2), repetition) == pytest.approx(0)
+    assert simulated.inversion_recovery(450, 1e-9, repetition) == pytest.approx(-1)
+    assert simulated.inversion_recovery(300, 330, 1600) > simulated.inversion_recovery(450, 330, 1600)
 
 
 def test_a_folder_that_holds_something_else_is_left_alone(tmp_path):
-    phantom.write_cohort(tmp_path / "cohort", 1, 0, field_of_view_mm=90)
+    simulated.write_cohort(tmp_path / "cohort", 1, 0, field_of_view_mm=90)
     with pytest.raises(CaseError, match="holds another phantom cohort"):
-        phantom.write_cohort(tmp_path / "cohort", 1, 1, field_of_view_mm=90)
+        simulated.write_cohort(tmp_path / "cohort", 1, 1, field_of_view_mm=90)
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(CaseError, match="is not empty and holds no phantom cohort"):
-        phantom.write_cohort(tmp_path, 1, 0, field_of_view_mm=90)
+        simulated.write_cohort(tmp_path, 1, 0, field_of_view_mm=90)

@@ -1,5 +1,6 @@
 """The plan is nnU-Net's for data like EMIDEC's, and can be overridden."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -8,9 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from cascade_jax.data import emidec
-from cascade_jax.data.preprocess import field_of_view, resampled_shape
-from cascade_jax.inference import load
+from cascade_jax.cascade import load
+from cascade_jax.data import emidec, folders
+from cascade_jax.data.preprocess import bounding_box, resampled_shape
 from cascade_jax.plan import Plan, bucket, make_plan, smallest_shape, topology, total_strides
 
 REAL = Path(__file__).parent.parent.parent / "shared" / "data" / "emidec"
@@ -122,6 +123,9 @@ def test_sizes_share_buckets_and_a_small_case_is_not_padded_to_a_large_one():
     assert bucket(plan, (9, 115, 191)) == (10, 144, 208)
     assert bucket(plan, (14, 200, 210)) == (17, 208, 272)
     assert bucket(plan, (4, 100, 270)) == (8, 208, 272), "the shorter axis is at most one step behind"
+    small = dataclasses.replace(plan, shape=(8, 64, 64))
+    assert bucket(small, (8, 66, 64)) == (8, 80, 64), "small planes grow by small steps"
+    assert bucket(small, (8, 100, 110)) == (8, 112, 112)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -139,8 +143,8 @@ def test_thirty_cases_of_any_sizes_share_few_shapes(seed):
 @pytest.mark.skipif(not REAL.exists(), reason="the real cases are not beside the project")
 def test_seventy_real_cases_are_ten_shapes_instead_of_two_dozen():
     plan = load("pretrained").plan
-    cases = [emidec.read_case(file) for file in emidec.find_cases(REAL)]
-    boxes = [[stop - start for start, stop in field_of_view(case.image)] for case in cases]
+    cases = [emidec.read_case(file) for file in folders.find_cases(REAL)]
+    boxes = [[stop - start for start, stop in bounding_box(case.image)] for case in cases]
     needed = needed_shapes([(box, case.spacing) for box, case in zip(boxes, cases, strict=True)], plan)
     assert len({bucket(plan, shape) for shape in needed}) == 10
     assert len({smallest_shape(plan, shape) for shape in needed}) == 24

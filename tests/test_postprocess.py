@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
 from cascade_jax import postprocess
-from cascade_jax.data import emidec
+from cascade_jax.data import emidec, folders
 from cascade_jax.postprocess import CANDIDATES, Rule, apply, choose_rules
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "emidec"
@@ -79,7 +79,7 @@ def test_parts_of_one_cavity_lie_over_one_another_and_stay():
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real cases are not here")
 def test_one_ventricle_leaves_what_readers_have_drawn():
-    for file in emidec.find_cases(REAL, labelled=True)[::5]:
+    for file in folders.find_cases(REAL, labelled=True)[::5]:
         case = emidec.read_case(file)
         np.testing.assert_array_equal(apply(ONE_HEART, case.labels, case.spacing), case.labels)
 

@@ -5,9 +5,10 @@ import logging as python_logging
 import numpy as np
 import pytest
 
-from cascade_jax import preparation
-from cascade_jax.data import emidec, phantom
+from cascade_jax.data import emidec, folders
 from cascade_jax.data.case import Case
+from cascade_jax.phantoms import simulated
+from cascade_jax.training import preparation
 
 OVERRIDES = {"slices": {"features": (4, 8)}, "volumes": {"features": (4, 8)}}
 
@@ -18,7 +19,7 @@ def silent(iterable, _):
 
 @pytest.fixture
 def cohort(tmp_path):
-    phantom.write_cohort(tmp_path / "cohort", 3, 0, field_of_view_mm=90)
+    simulated.write_cohort(tmp_path / "cohort", 3, 0, field_of_view_mm=90)
     return tmp_path / "cohort"
 
 
@@ -35,7 +36,7 @@ def test_the_second_time_reads_what_the_first_prepared(cohort, tmp_path, monkeyp
 
 def test_a_changed_file_or_plan_is_prepared_anew(cohort, tmp_path):
     first, examples = preparation.prepare(cohort, tmp_path / "prepared", OVERRIDES, 2, silent)
-    case = emidec.read_case(emidec.find_cases(cohort)[0])
+    case = emidec.read_case(folders.find_cases(cohort)[0])
     emidec.write_case(cohort, Case(case.name, np.sqrt(case.image), case.labels, case.spacing, case.header))
     _, changed = preparation.prepare(cohort, tmp_path / "prepared", OVERRIDES, 2, silent)
     assert not np.array_equal(examples[0].image, changed[0].image)

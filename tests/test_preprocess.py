@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from cascade_jax.data import phantom
 from cascade_jax.data.case import Case, CaseError
-from cascade_jax.data.preprocess import field_of_view, preprocess, resampled_shape, restore_labels
+from cascade_jax.data.preprocess import bounding_box, preprocess, resampled_shape, restore_labels
+from cascade_jax.phantoms import simulated
 
 
 @pytest.fixture(scope="module")
 def case():
-    return phantom.simulate_case(3, 1, field_of_view_mm=110)
+    return simulated.simulate_case(3, 1, field_of_view_mm=110)
 
 
 def one_hot(labels):
@@ -102,6 +102,6 @@ def test_any_case_comes_back_on_its_own_grid(shape, spacing, target, example_sha
     restored = restore_labels(one_hot(example.labels), example.grid)
     assert restored.shape == shape
     assert not restored[case.image == 0].any()
-    box = field_of_view(case.image)
+    box = bounding_box(case.image)
     inner = tuple(stop - start for start, stop in box)
     assert example.grid.resampled_shape == resampled_shape(inner, case.spacing, (target, target))

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 import cascade_jax
-from cascade_jax.data import emidec, phantom
+from cascade_jax.data import emidec
 from cascade_jax.data.case import INFARCTION
 from cascade_jax.data.labels import EMIDEC
-from cascade_jax.data.random_phantom import draw_phantom
+from cascade_jax.phantoms import simulated
+from cascade_jax.phantoms.random_phantom import draw_phantom
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,7 @@ def test_hearts_are_found_wherever_they_lie_and_doubt_is_where_the_faults_are(ca
 @pytest.fixture(scope="module")
 def infarcted():
     """A phantom with an infarct and a border around its field of view: image (x, y, slice), labels, spacing."""
-    case = phantom.simulate_case(0, 1, field_of_view_mm=115)
+    case = simulated.simulate_case(0, 1, field_of_view_mm=115)
     assert (case.labels >= INFARCTION).any() and (case.image == 0).mean() > 0.01
     return emidec.to_file_axes(case.image), emidec.to_file_axes(case.labels), case.spacing[::-1]
 

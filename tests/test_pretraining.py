@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 import cascade_jax
-from cascade_jax import experiment, inference, weights
+from cascade_jax import weights
+from cascade_jax.commands import train
+from cascade_jax.commands.release import release
 from cascade_jax.data.case import CaseError
 from cascade_jax.errors import ConfigError
 from launch.configs import pretrain
@@ -41,7 +43,7 @@ def tiny_config(**changes):
 @pytest.fixture(scope="module")
 def pretrained(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("pretrain")
-    return workdir, experiment.run(tiny_config(), workdir, silent)
+    return workdir, train.run(tiny_config(), workdir, silent)
 
 
 def leaves(cascade):
@@ -60,24 +62,24 @@ def test_a_run_ends_with_a_model_and_the_held_out_phantoms_table(pretrained):
 
 def test_a_finished_run_is_not_done_again_and_an_interrupted_one_ends_alike(pretrained, tmp_path):
     workdir, text = pretrained
-    assert "nothing was left to do" in experiment.run(tiny_config(), workdir, silent)
+    assert "nothing was left to do" in train.run(tiny_config(), workdir, silent)
     shutil.copytree(workdir, tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "stage2")
     (tmp_path / "run" / "tables.md").unlink()
-    assert experiment.run(tiny_config(), tmp_path / "run", silent) == text
+    assert train.run(tiny_config(), tmp_path / "run", silent) == text
     for one, other in zip(leaves(cascade_jax.load(workdir)), leaves(cascade_jax.load(tmp_path / "run")), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
 def test_another_config_is_refused_in_the_same_folder(pretrained):
     with pytest.raises(CaseError, match="seed"):
-        experiment.run(tiny_config(seed=1), pretrained[0], silent)
+        train.run(tiny_config(seed=1), pretrained[0], silent)
 
 
 def test_both_stages_go_on_from_another_runs(pretrained, tmp_path):
     workdir, _ = pretrained
     config = tiny_config(init_from=str(workdir), seed=1)
-    experiment.run(config, tmp_path, silent)
+    train.run(config, tmp_path, silent)
     before, after = (cascade_jax.load(folder).params for folder in (workdir, tmp_path))
     for stage, settings in enumerate((config.stage1, config.stage2)):
         pairs = zip(jax.tree.leaves(before[stage]), jax.tree.leaves(after[stage]), strict=True)
@@ -88,7 +90,7 @@ def test_both_stages_go_on_from_another_runs(pretrained, tmp_path):
 
 def test_what_comes_out_keeps_its_share_of_the_start(pretrained, tmp_path):
     workdir, _ = pretrained
-    experiment.run(tiny_config(init_from=str(workdir), init_share=1.0, seed=1), tmp_path, silent)
+    train.run(tiny_config(init_from=str(workdir), init_share=1.0, seed=1), tmp_path, silent)
     for one, other in zip(leaves(cascade_jax.load(workdir)), leaves(cascade_jax.load(tmp_path)), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6)
 
@@ -97,7 +99,7 @@ def test_what_comes_out_keeps_its_share_of_the_start(pretrained, tmp_path):
 def test_another_network_cannot_go_on(pretrained, tmp_path, part):
     config = tiny_config(**{"init_from": str(pretrained[0]), f"plan.{part}.features": (4, 16)})
     with pytest.raises(ConfigError, match="another network"):
-        experiment.run(config, tmp_path, silent)
+        train.run(config, tmp_path, silent)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +113,7 @@ def test_another_network_cannot_go_on(pretrained, tmp_path, part):
 )
 def test_a_setting_that_cannot_be_is_named(tmp_path, change, fault):
     with pytest.raises(ConfigError, match=fault):
-        experiment.run(tiny_config(**change), tmp_path, silent)
+        train.run(tiny_config(**change), tmp_path, silent)
 
 
 def test_an_unknown_schedule_is_named():
@@ -121,7 +123,7 @@ def test_an_unknown_schedule_is_named():
 
 def test_a_release_holds_the_cascade_as_plain_float16_arrays(pretrained, tmp_path):
     workdir, _ = pretrained
-    path = inference.release(workdir, tmp_path / "release")
+    path = release(workdir, tmp_path / "release")
     assert {path.name for path in (tmp_path / "release").glob("[!.]*")} == {"model.json", "weights.npz"}
     with np.load(path, allow_pickle=False) as file:
         assert {file[name].dtype for name in file.files} == {np.dtype(np.float16)}
@@ -134,7 +136,7 @@ def test_a_release_holds_the_cascade_as_plain_float16_arrays(pretrained, tmp_pat
 
 @pytest.mark.parametrize("content", [b"", b"no archive", "pickle"])
 def test_a_damaged_file_of_weights_is_refused(pretrained, tmp_path, content):
-    inference.release(pretrained[0], tmp_path)
+    release(pretrained[0], tmp_path)
     path = tmp_path / weights.WEIGHTS_FILE
     if content == "pickle":
         np.savez(path, **{"stage1/kernel": np.array([{"code": 1}], dtype=object)})
@@ -145,7 +147,7 @@ def test_a_damaged_file_of_weights_is_refused(pretrained, tmp_path, content):
 
 
 def test_a_truncated_file_of_weights_is_refused(pretrained, tmp_path):
-    path = inference.release(pretrained[0], tmp_path)
+    path = release(pretrained[0], tmp_path)
     path.write_bytes(path.read_bytes()[:-500])
     with pytest.raises(CaseError, match="is not a file of weights"):
         cascade_jax.load(tmp_path)

@@ -9,15 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cascade_jax import aha, thresholds
-from cascade_jax.data import anatomy, emidec, phantom
+from cascade_jax.bundle import MODEL_FILE, PRETRAINED, folder_of
+from cascade_jax.commands.quantify import quantify_folder
+from cascade_jax.data import emidec, folders
 from cascade_jax.data.case import CaseError
 from cascade_jax.data.labels import LabelTable
-from cascade_jax.expected_dice import write_expected_dice
-from cascade_jax.model_file import MODEL_FILE, PRETRAINED, folder_of
-from cascade_jax.quantification import Orientation, quantify_folder, read_orientations, unlike_a_heart
-from cascade_jax.quantify import endocardial_extent, quantify, volumes
-from cascade_jax.wall import spokes, wall_of
+from cascade_jax.phantoms import anatomy, simulated
+from cascade_jax.quantify import aha, thresholds
+from cascade_jax.quantify.orientations import Orientation, read_orientations
+from cascade_jax.quantify.plausibility import unlike_a_heart
+from cascade_jax.quantify.quantities import endocardial_extent, quantify, volumes
+from cascade_jax.quantify.wall import spokes, wall_of
+from cascade_jax.report.expected_dice import write_expected_dice
 
 REAL = Path(__file__).parent.parent.parent / "shared" / "data" / "emidec"
 SPACING = (0.5, 0.5, 10.0)
@@ -257,7 +260,7 @@ def test_both_insertions_are_found_and_say_so_in_the_tables():
 
 
 def test_insertions_turn_and_mirror_with_the_heart():
-    case = phantom.simulate_case(0, 3, field_of_view_mm=115)
+    case = simulated.simulate_case(0, 3, field_of_view_mm=115)
     image, labels, spacing = emidec.to_file_axes(case.image), emidec.to_file_axes(case.labels), case.spacing[::-1]
     found = find_insertions(image, labels, spacing)
     turned = find_insertions(np.rot90(image), np.rot90(labels), spacing)
@@ -272,14 +275,14 @@ def test_insertions_turn_and_mirror_with_the_heart():
 @pytest.mark.parametrize("index", range(6))
 def test_the_phantoms_insertions_are_found(index):
     random = np.random.default_rng([4, index])
-    infarct = anatomy.draw_infarct(random) if phantom.is_pathological(4, index) else None
+    infarct = anatomy.draw_infarct(random) if simulated.is_pathological(4, index) else None
     heart = anatomy.Heart(random, infarct)
     # Where the right ventricle's blood, an ellipse, crosses the left one's outline, a circle.
     size, height, _ = heart._right
     around = np.linspace(0, np.pi, 1801)
     inside = np.hypot((np.cos(around) - 0.75) / size, np.sin(around) / (0.85 * height)) < 1
     half, middle = np.rad2deg(around[inside].max()), -np.rad2deg(heart._septum)
-    case = phantom.simulate_case(4, index, field_of_view_mm=115)
+    case = simulated.simulate_case(4, index, field_of_view_mm=115)
     found = find_insertions(emidec.to_file_axes(case.image), emidec.to_file_axes(case.labels), case.spacing[::-1])
     assert apart(found.anterior, middle - half) < 22
     assert apart(found.inferior, middle + half) < 22
@@ -328,7 +331,7 @@ def test_lung_and_fat_along_the_wall_are_not_blood(level):
 @pytest.mark.skipif(not REAL.exists(), reason="the real cases are not beside the project")
 def test_of_the_real_cases_none_is_found_on_the_wrong_side():
     found = {}
-    for files in emidec.find_cases(REAL, labelled=True):
+    for files in folders.find_cases(REAL, labelled=True):
         case = emidec.read_case(files)
         insertions = find_insertions(
             emidec.to_file_axes(case.image), emidec.to_file_axes(case.labels), case.spacing[::-1]
@@ -346,7 +349,7 @@ def test_of_the_real_cases_none_is_found_on_the_wrong_side():
 @pytest.mark.skipif(not REAL.exists(), reason="the real cases are not beside the project")
 @pytest.mark.parametrize("name", ["Case_N016", "Case_P066"])
 def test_a_real_case_turned_or_mirrored_has_its_insertions_turned_or_mirrored(name):
-    case = emidec.read_case(next(file for file in emidec.find_cases(REAL) if file.name == name))
+    case = emidec.read_case(next(file for file in folders.find_cases(REAL) if file.name == name))
     image, labels, spacing = emidec.to_file_axes(case.image), emidec.to_file_axes(case.labels), case.spacing[::-1]
     found = find_insertions(image, labels, spacing)
     turned = find_insertions(np.rot90(image), np.rot90(labels), spacing)
@@ -478,7 +481,7 @@ def phantoms():
     """[(true infarct in ml, the case's quantities with the true outline)] of 12 phantoms."""
     measured = []
     for index in range(12):
-        case = phantom.simulate_case(1, index, field_of_view_mm=115)
+        case = simulated.simulate_case(1, index, field_of_view_mm=115)
         labels, spacing = emidec.to_file_axes(case.labels), case.spacing[::-1]
         true_ml = np.count_nonzero(labels >= 3) * np.prod(spacing) / 1000
         measured.append((true_ml, quantify(labels, spacing, emidec.to_file_axes(case.image)).case))
@@ -680,8 +683,8 @@ def read_rows(path):
 
 
 def test_the_command_writes_a_row_for_each_case_slice_and_segment_and_goes_on_past_a_bad_one(tmp_path):
-    phantom.write_cohort(tmp_path / "cohort", 3, 0, field_of_view_mm=115)
-    names = [file.name for file in emidec.find_cases(tmp_path / "cohort")]
+    simulated.write_cohort(tmp_path / "cohort", 3, 0, field_of_view_mm=115)
+    names = [file.name for file in folders.find_cases(tmp_path / "cohort")]
     emidec.contour_path(tmp_path / "cohort", names[1]).write_bytes(b"no labels")
     flags = [f"--labels={tmp_path / 'cohort'}", f"--images={tmp_path / 'cohort'}", f"--output={tmp_path / 'out'}"]
     result = run_command(*flags)
@@ -702,8 +705,8 @@ def test_the_command_writes_a_row_for_each_case_slice_and_segment_and_goes_on_pa
 
 
 def test_the_command_takes_an_insertion_for_each_case(tmp_path):
-    phantom.write_cohort(tmp_path / "cohort", 3, 0, field_of_view_mm=90)
-    names = [file.name for file in emidec.find_cases(tmp_path / "cohort")]
+    simulated.write_cohort(tmp_path / "cohort", 3, 0, field_of_view_mm=90)
+    names = [file.name for file in folders.find_cases(tmp_path / "cohort")]
     table = tmp_path / "insertions.csv"
     table.write_text(f"case,insertion_degrees,mirrored\n{names[0]},100,yes\n{names[1]},,no\n")
     flags = [f"--labels={tmp_path / 'cohort'}", f"--output={tmp_path / 'out'}", f"--insertions={table}"]
@@ -760,7 +763,7 @@ def test_a_wall_open_on_one_side_is_a_heart(gap, infarct):
 
 @pytest.mark.skipif(not REAL.exists(), reason="the real cases are not beside the project")
 def test_every_real_heart_and_every_slice_of_it_is_a_heart():
-    for path in emidec.find_contours(REAL).values():
+    for path in folders.find_contours(REAL).values():
         labels, _ = emidec.read_labels(path)
         assert unlike_a_heart(labels) is None
         for index in range(len(labels)):
@@ -814,8 +817,10 @@ import cascade_jax
 assert set(cascade_jax.__all__) <= set(dir(cascade_jax))
 for name in cascade_jax.__all__:
     getattr(cascade_jax, name)
-assert cascade_jax.data.case.CaseError is cascade_jax.CaseError
-assert cascade_jax.plan.Plan and cascade_jax.load is cascade_jax.inference.load
+from cascade_jax import cascade
+from cascade_jax.data.case import CaseError
+assert CaseError is cascade_jax.CaseError
+assert cascade_jax.plan.Plan and cascade_jax.load is cascade.load
 assert not hasattr(cascade_jax, "nothing")
 from cascade_jax import *
 assert UNet is models.UNet and metrics.dice and segment is models.segment

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from cascade_jax.compilation import run_once
-from cascade_jax.data.random_field import smooth_fields
-from cascade_jax.data.random_heart import Stack, draw_heart
-from cascade_jax.data.random_phantom import draw_phantom
+from cascade_jax.cpu.compilation import run_once
+from cascade_jax.phantoms.random_field import smooth_fields
+from cascade_jax.phantoms.random_heart import Stack, draw_heart
+from cascade_jax.phantoms.random_phantom import draw_phantom
 
 SHAPE = (6, 64, 80)
 PIXEL = 3.0

@@ -13,7 +13,7 @@ import pytest
 from test_export import ELSEWHERE
 
 import cascade_jax
-from cascade_jax.data import emidec
+from cascade_jax.data import emidec, folders
 
 ROOT = Path(__file__).parent.parent
 SAMPLE = ROOT.parent / "shared" / "data" / "emidec_sample"
@@ -82,7 +82,7 @@ def test_report_shows_it(predicted, tmp_path):
 
 
 def test_the_exported_cascade_labels_it_alike_without_this_package(tmp_path):
-    (files,) = emidec.find_cases(SAMPLE)
+    (files,) = folders.find_cases(SAMPLE)
     cascade = cascade_jax.load("pretrained")
     example = cascade.example(emidec.read_case(files))
     output, shape = tmp_path / "cascade.stablehlo", ",".join(map(str, example.image.shape))
@@ -97,7 +97,7 @@ def test_the_exported_cascade_labels_it_alike_without_this_package(tmp_path):
 def test_it_goes_to_nnunet_and_back(tmp_path):
     run("nnunet", cohort=SAMPLE, to_raw=tmp_path / "Dataset001")
     run("nnunet", raw=tmp_path / "Dataset001", to_cohort=tmp_path / "back")
-    (original,), (back,) = (emidec.find_cases(root, labelled=True) for root in (SAMPLE, tmp_path / "back"))
+    (original,), (back,) = (folders.find_cases(root, labelled=True) for root in (SAMPLE, tmp_path / "back"))
     original, back = emidec.read_case(original), emidec.read_case(back)
     np.testing.assert_array_equal(original.image, back.image)
     np.testing.assert_array_equal(original.labels, back.labels)
@@ -109,7 +109,7 @@ def test_a_dicom_series_of_it_becomes_labels_a_segmentation_and_a_report(truth, 
     highdicom = pytest.importorskip("highdicom")
     from dicom_series import PATIENT, write_classic, write_localizer
 
-    (files,) = emidec.find_cases(SAMPLE)
+    (files,) = folders.find_cases(SAMPLE)
     write_classic(tmp_path / "series", emidec.read_case(files), description=f"PSIR {PATIENT[0]}")
     write_localizer(tmp_path / "series")
     output = tmp_path / "out"

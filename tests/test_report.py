@@ -14,15 +14,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cascade_jax import aha, tables
-from cascade_jax.data import emidec, phantom
+from cascade_jax.bundle import MODEL_FILE, PRETRAINED, folder_of
+from cascade_jax.data import emidec, folders
 from cascade_jax.data.case import CAVITY, CaseError
 from cascade_jax.data.labels import EMIDEC
-from cascade_jax.evaluation import evaluate_labels
-from cascade_jax.model_file import MODEL_FILE, PRETRAINED, folder_of
-from cascade_jax.quantification import Orientation
-from cascade_jax.report import Sources, slices, write_report
+from cascade_jax.metrics import evaluate_labels
+from cascade_jax.phantoms import simulated
+from cascade_jax.quantify import aha
+from cascade_jax.quantify.orientations import Orientation
+from cascade_jax.report import slices, tables
+from cascade_jax.report.cases import Sources
 from cascade_jax.report.charts import COLOURS, bland_altman, bullseyes, learning_curves
+from cascade_jax.report.insertions import insertion_marks
+from cascade_jax.report.page import write_report
 from cascade_jax.report.quantities import bullseye_marks, measure
 from cascade_jax.report.slices import outlines, outlines_of, window
 from cascade_jax.report.steps import postprocessing_note, vote_note
@@ -47,9 +51,9 @@ def phantom_sources(root):
 def report(tmp_path_factory):
     """A page on three phantoms with predictions shifted by 3, 2 and 1 pixels, and their names, worst first."""
     root = tmp_path_factory.mktemp("report")
-    phantom.write_cohort(root / "cohort", 3, 2, field_of_view_mm=115)
+    simulated.write_cohort(root / "cohort", 3, 2, field_of_view_mm=115)
     dice = {}
-    for index, file in enumerate(emidec.find_cases(root / "cohort")):
+    for index, file in enumerate(folders.find_cases(root / "cohort")):
         case = emidec.read_case(file)
         labels = np.roll(case.labels, 3 - index, axis=2)
         metrics = evaluate_labels(labels, case.labels, case.spacing)
@@ -57,8 +61,8 @@ def report(tmp_path_factory):
         emidec.write_labels(root / "prediction", labels, case)
         emidec.write_labels(root / "stage1", np.roll(case.labels, 4, axis=1), case)
         emidec.write_labels(root / "stage2", np.where(np.arange(len(labels))[:, None, None] > 1, labels, 0), case)
-        emidec.write_map(root / "prediction", emidec.DOUBT, (labels != case.labels).astype(np.float32), case)
-        emidec.write_map(root / "prediction", emidec.DISAGREEMENT, 0.4 * (labels != case.labels), case)
+        emidec.write_maps(root / "prediction", {folders.DOUBT: (labels != case.labels).astype(np.float32)}, case)
+        emidec.write_maps(root / "prediction", {folders.DISAGREEMENT: 0.4 * (labels != case.labels)}, case)
     names = sorted(dice, key=dice.get)
     rows = f"{names[0]},0.41,,\n{names[1]},0.95,0.5,\n"
     (root / "prediction" / "expected_dice.csv").write_text("case,myocardium,infarction,no_reflow\n" + rows)
@@ -185,9 +189,9 @@ def scattered(request, tmp_path):
     if request.param == "real" and not SAMPLE.exists():
         pytest.skip("the real sample is not beside the project")
     if request.param == "phantom":
-        phantom.write_cohort(tmp_path / "cohort", 1, 5)
+        simulated.write_cohort(tmp_path / "cohort", 1, 5)
     cohort = SAMPLE if request.param == "real" else tmp_path / "cohort"
-    case = emidec.read_case(emidec.find_cases(cohort)[0])
+    case = emidec.read_case(folders.find_cases(cohort)[0])
     labels = np.roll(case.labels, 2, axis=1)
     labels[2, 1:4, 1:4] = 3
     labels[3, -4:-1, -4:-1] = 2
@@ -195,7 +199,7 @@ def scattered(request, tmp_path):
         emidec.write_labels(tmp_path / folder, labels, case)
     doubt = np.random.default_rng(0).random(labels.shape, np.float32) * (labels != case.labels)
     for kind in slices.HEAT_MAPS:
-        emidec.write_map(tmp_path / "prediction", kind, doubt, case)
+        emidec.write_maps(tmp_path / "prediction", {kind: doubt}, case)
     earlier = {"stage one": tmp_path / "stage1", "before postprocessing": tmp_path / "stage2"}
     return labels, case, Sources("scattered", tmp_path / "prediction", cohort, cohort, earlier)
 
@@ -225,7 +229,7 @@ def decoded(uri):
 
 
 def test_prediction_and_truth_are_measured_in_one_frame(tmp_path):
-    case = phantom.simulate_case(2, 0)
+    case = simulated.simulate_case(2, 0)
     truth = case.labels
     # With the upper half of its basal slices missing, the prediction's larger end is the other one.
     prediction = truth.copy()
@@ -253,7 +257,7 @@ def test_the_insertions_are_marked_on_slices_and_bullseye(report):
     text = report[0].read_text()
     for index, name in enumerate(report[1]):
         case = emidec.read_case(
-            next(file for file in emidec.find_cases(report[0].parent / "cohort") if file.name == name)
+            next(file for file in folders.find_cases(report[0].parent / "cohort") if file.name == name)
         )
         measured = measure({"truth": case.labels}, case.spacing, case.image, Orientation(), None)
         assert set(measured.insertions) == {"A", "I"}
@@ -276,7 +280,7 @@ def test_a_mark_lies_where_a_spoke_leaves_the_muscle():
     for index, (row, column) in enumerate(((30, 40), (25, 38))):
         radius = np.hypot(y - row, x - column)
         labels[index] = np.where(radius < 10, 1, np.where(radius < 15, 2, 0))
-    marks = slices.insertion_marks(labels, (10.0, 2.0, 2.0), {"A": 90.0, "I": 180.0})
+    marks = insertion_marks(labels, (10.0, 2.0, 2.0), {"A": 90.0, "I": 180.0})
     for here, (row, column) in zip(marks, ((30, 40), (25, 38)), strict=True):
         (a, *upwards), (i, *leftwards) = here
         assert (a, i) == ("A", "I")
@@ -284,12 +288,12 @@ def test_a_mark_lies_where_a_spoke_leaves_the_muscle():
         np.testing.assert_allclose(upwards, (middle_x, middle_y - 31, middle_x, middle_y - 38), atol=2)
         np.testing.assert_allclose(leftwards, (middle_x - 31, middle_y, middle_x - 38, middle_y), atol=2)
     labels[1][labels[1] == 1] = 2
-    assert slices.insertion_marks(labels, (10.0, 2.0, 2.0), {"A": 90.0})[1] == []
+    assert insertion_marks(labels, (10.0, 2.0, 2.0), {"A": 90.0})[1] == []
 
 
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_the_marks_on_the_bullseye_go_the_segments_way(mirrored):
-    case = phantom.simulate_case(2, 0, field_of_view_mm=115)
+    case = simulated.simulate_case(2, 0, field_of_view_mm=115)
     measured = measure({"prediction": case.labels}, case.spacing, case.image, Orientation(), None)
     length = (measured.insertions["I"] - measured.insertions["A"]) % 360
     image, labels = (array[:, ::-1] if mirrored else array for array in (case.image, case.labels))
@@ -302,7 +306,7 @@ def test_the_marks_on_the_bullseye_go_the_segments_way(mirrored):
 
 def test_where_no_right_ventricle_is_found_the_page_says_so(report, tmp_path):
     root = report[0].parent
-    for file in emidec.find_cases(root / "cohort"):
+    for file in folders.find_cases(root / "cohort"):
         case = emidec.read_case(file)
         plain = np.where(case.labels == CAVITY, 300, 100) + np.arange(case.image.shape[1])[:, None] % 2
         emidec.write_case(tmp_path / "images", dataclasses.replace(case, image=plain.astype(np.float32), labels=None))
@@ -319,7 +323,7 @@ def test_where_no_right_ventricle_is_found_the_page_says_so(report, tmp_path):
 
 def test_labels_that_are_no_heart_are_shown_and_not_measured(report, tmp_path):
     root, names = report[0].parent, sorted(report[1])
-    for file in emidec.find_cases(root / "cohort"):
+    for file in folders.find_cases(root / "cohort"):
         case = emidec.read_case(file)
         swapped = np.choose(case.labels, [0, 2, 1, 1, 1]).astype(np.uint8)
         emidec.write_labels(tmp_path / "labels", swapped if case.name == names[0] else case.labels, case)
@@ -538,7 +542,7 @@ def test_what_does_not_belong_together_is_named(report, tmp_path):
     root = report[0].parent
     source = Sources("odd", root / "prediction", root / "cohort", root / "cohort")
     first = min(report[1])
-    case = emidec.read_case(next(file for file in emidec.find_cases(root / "cohort") if file.name == first))
+    case = emidec.read_case(next(file for file in folders.find_cases(root / "cohort") if file.name == first))
     stretched = dataclasses.replace(case, spacing=(case.spacing[0] + 2, *case.spacing[1:]), header=None)
     emidec.write_labels(tmp_path / "truth", case.labels, stretched)
     emidec.write_labels(tmp_path / "truth", case.labels, dataclasses.replace(case, name="unknown"))

@@ -6,7 +6,8 @@ import math
 import numpy as np
 import pytest
 
-from cascade_jax import metrics, tables
+from cascade_jax import metrics
+from cascade_jax.report import tables
 
 
 def case(dice_share, empty=False):

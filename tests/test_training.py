@@ -13,17 +13,19 @@ import numpy as np
 import optax
 import pytest
 
-from cascade_jax import training
-from cascade_jax.data import phantom
 from cascade_jax.data.augment import Augmentation, PriorCorruption
 from cascade_jax.data.labels import EMIDEC
 from cascade_jax.data.preprocess import preprocess
 from cascade_jax.errors import TrainingError
-from cascade_jax.fitting import Trainer, fit, make_trainer
 from cascade_jax.models import UNet
-from cascade_jax.optimizers import OPTIMIZERS, SCHEDULES, make_optimizer
+from cascade_jax.phantoms import simulated
 from cascade_jax.plan import Plan, StagePlan
-from cascade_jax.progress import TrainingLog
+from cascade_jax.training import loop
+from cascade_jax.training.batches import CaseSelection, Cohort, draw_slices, draw_volumes
+from cascade_jax.training.log import TrainingLog
+from cascade_jax.training.loop import Trainer, fit, make_trainer
+from cascade_jax.training.optimizers import OPTIMIZERS, SCHEDULES, make_optimizer
+from cascade_jax.training.step import compile_steps, initial_state
 from launch.configs import default
 
 SLICES = UNet((4, 8), ((3, 3),) * 2, ((1, 1), (2, 2)))
@@ -33,28 +35,28 @@ SHAPE = (10, 40, 40)
 
 @pytest.fixture(scope="module")
 def cohort():
-    cases = [phantom.simulate_case(0, index, field_of_view_mm=100) for index in range(4)]
+    cases = [simulated.simulate_case(0, index, field_of_view_mm=100) for index in range(4)]
     examples = [preprocess(case, (2.5, 2.5), SHAPE) for case in cases]
     labels = np.stack([example.labels for example in examples])
     extent = np.array([example.grid.extent for example in examples], np.int32)
-    return jax.device_put(training.Cohort(np.stack([e.image for e in examples]), labels, labels, extent))
+    return jax.device_put(Cohort(np.stack([e.image for e in examples]), labels, labels, extent))
 
 
 def select(*positions):
-    return jax.device_put(training.CaseSelection(np.array(positions, np.int32), np.int32(len(positions))))
+    return jax.device_put(CaseSelection(np.array(positions, np.int32), np.int32(len(positions))))
 
 
 def setting(stage, batch_size):
     if stage == 0:
-        return SLICES, training.draw_slices(batch_size, Augmentation()), (*SHAPE[1:], 1)
-    return VOLUMES, training.draw_volumes(batch_size, Augmentation(), PriorCorruption(), 5), (*SHAPE, 5)
+        return SLICES, draw_slices(batch_size, Augmentation()), (*SHAPE[1:], 1)
+    return VOLUMES, draw_volumes(batch_size, Augmentation(), PriorCorruption(), 5), (*SHAPE, 5)
 
 
 def train(stage, cohort, dispatches, steps_per_dispatch, batch_size=4, learning_rate=0.01, scan=None):
     network, draw, input_shape = setting(stage, batch_size)
     optimizer = make_optimizer("adam", "polynomial", learning_rate, 100, 12.0)
-    state = training.initial_state(jax.random.key(0), network, optimizer, (batch_size, *input_shape))
-    run = training.compile_steps(network, optimizer, draw, steps_per_dispatch, scan=scan)
+    state = initial_state(jax.random.key(0), network, optimizer, (batch_size, *input_shape))
+    run = compile_steps(network, optimizer, draw, steps_per_dispatch, scan=scan)
     history = []
     for _ in range(dispatches):
         state, metrics = run(state, cohort, select(0, 1, 2, 3))
@@ -77,13 +79,13 @@ def test_several_steps_in_one_dispatch_are_the_steps_one_by_one(cohort, stage, s
 
 
 def test_draws_come_from_the_selected_cases_and_their_true_slices(cohort):
-    draw = jax.jit(training.draw_slices(32, Augmentation()), static_argnums=3)
-    cases = training.CaseSelection(jnp.array([1, 3, 0], jnp.int32), jnp.int32(2))
+    draw = jax.jit(draw_slices(32, Augmentation()), static_argnums=3)
+    cases = CaseSelection(jnp.array([1, 3, 0], jnp.int32), jnp.int32(2))
     batch = draw(jax.random.key(1), cohort, cases, None)
     assert set(np.asarray(batch.case).tolist()) == {1, 3}
     assert batch.inputs.shape == (32, *SHAPE[1:], 1)
     assert np.asarray(batch.valid).any((1, 2)).all()  # a slice of padding would show nothing
-    volumes = training.draw_volumes(3, Augmentation(), PriorCorruption(), 5)(jax.random.key(1), cohort, cases, None)
+    volumes = draw_volumes(3, Augmentation(), PriorCorruption(), 5)(jax.random.key(1), cohort, cases, None)
     assert volumes.inputs.shape == (3, *SHAPE, 5)
     assert volumes.labels.dtype == jnp.uint8
 
@@ -115,7 +117,7 @@ def test_as_many_devices_are_used_as_get_a_share_and_others_are_named(
     monkeypatch, caplog, batch_size, devices, used, would
 ):
     monkeypatch.setattr(jax, "local_devices", lambda: list(range(devices)))
-    monkeypatch.setattr(training, "compile_steps", lambda *arguments: arguments[-1])
+    monkeypatch.setattr(loop, "compile_steps", lambda *arguments: arguments[-1])
     plan = Plan((10.0, 2.0, 2.0), (4, 16, 16), StagePlan((4,), (), (), batch_size), StagePlan((4,), (), (), 1))
     settings = default.stage()
     fitted = make_trainer("stage1", settings, plan, SLICES, (16, 16, 1), None, None)
@@ -131,7 +133,7 @@ def trainer(stage=0, steps=6, batch_size=4, network=None):
         network=network,
         optimizer=optimizer,
         batch_shape=(batch_size, *input_shape),
-        run_steps=training.compile_steps(network, optimizer, draw, 1),
+        run_steps=compile_steps(network, optimizer, draw, 1),
         validate=jax.jit(lambda params, cohort, cases: jnp.zeros(4)),
         label_names=EMIDEC.names[1:],
         steps=steps,
@@ -181,7 +183,7 @@ def blended_run(cohort, folder, dice_of):
     """What training starts from, its end, and its end with half of the start kept; `dice_of` is the validation."""
     start = trainer()
     key = jax.random.key(9)
-    initial = training.initial_state(key, start.network, start.optimizer, start.batch_shape).params
+    initial = initial_state(key, start.network, start.optimizer, start.batch_shape).params
     fitted = dataclasses.replace(start, validate=jax.jit(lambda params, cohort, cases: dice_of(params) * jnp.ones(4)))
     cases = select(0, 1, 2), select(3)
     end = fit(fitted, folder / "end", cohort, *cases, NAMES, 5, "end", initial)
@@ -250,7 +252,7 @@ sys.path.insert(0, {str(tmp_path)!r})
 from pathlib import Path
 if {imported_before}:
     import torch
-from cascade_jax.progress import TrainingLog
+from cascade_jax.training.log import TrainingLog
 from launch.configs import default
 with TrainingLog(Path({str(tmp_path)!r}), "", 0, 1) as log:
     log.steps(1, [0.5], [0.5])

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only 
 # those that huge pages were asked for. With "crowded", small things of many sizes come to stay after each call.
 _PROGRAM = """
 import ctypes, resource, sys
-from cascade_jax import compilation, working_memory
+from cascade_jax.cpu import compilation, working_memory
 library = ctypes.CDLL(None)
 library.malloc.restype = ctypes.c_void_p
 library.prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE: pages are counted, and huge ones would be few
@@ -44,7 +44,7 @@ for line in open("/proc/self/smaps"):
     if name == "VmFlags:" and "hg" in words:
         asked_for += kilobytes
 held = megabytes()
-working_memory.release()
+working_memory.give_back()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10, held, megabytes(), asked_for >> 10)
 """
 
@@ -74,7 +74,7 @@ def test_working_memory_is_kept_while_small_things_settle_around_it():
 
 _OTHER_SHAPES = """
 import jax, jax.numpy as jnp
-from cascade_jax import working_memory
+from cascade_jax.cpu import working_memory
 working_memory.keep()
 program = working_memory.reusing_compiled(jax.jit(lambda tree: jax.tree.map(lambda leaf: leaf * 2, tree)))
 for argument in (jnp.ones(3), jnp.ones((2, 2)), {"a": jnp.ones(3)}, jnp.ones(3, jnp.int32), jnp.ones(3)):

@@ -265,7 +265,7 @@ def augment(
     return image, labels, prior, valid
 
 
-def field_of_view(shape: tuple[int, int, int], extent: jax.Array) -> jax.Array:
+def inside_extent(shape: tuple[int, int, int], extent: jax.Array) -> jax.Array:
     """bool `shape`: which voxels of an example are not padding, for its integer extent (3, 2)."""
     positions = jnp.broadcast_to(jnp.indices(shape[1:], jnp.float32)[:, None], (2, *shape))
     return _within(positions, extent)

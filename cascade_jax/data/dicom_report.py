@@ -9,7 +9,6 @@ from highdicom.seg import Segmentation
 from pydicom.sr.codedict import Code, codes
 
 from cascade_jax import __version__
-from cascade_jax.data.dicom import Series
 from cascade_jax.data.dicom_segmentation import (
     INFARCT,
     PRIVATE_SCHEME,
@@ -18,6 +17,7 @@ from cascade_jax.data.dicom_segmentation import (
     identify_private_scheme,
     source_images,
 )
+from cascade_jax.data.dicom_stack import Series
 
 _ML, _G, _CM2, _PERCENT = (*(Code(unit, "UCUM", unit) for unit in ("ml", "g", "cm2")), codes.UCUM.Percent)
 _WHOLE = (  # of several labels: what it is, and the quantities that are its volume and its mass

@@ -17,7 +17,8 @@ from pydicom.valuerep import DA, DT, TM, DSfloat, validate_value
 
 from cascade_jax import __version__
 from cascade_jax.data.case import CAVITY, INFARCTION, MYOCARDIUM, NO_REFLOW
-from cascade_jax.data.dicom import Series, series_number
+from cascade_jax.data.dicom_slice import series_number
+from cascade_jax.data.dicom_stack import Series
 
 PRIVATE_SCHEME = "99CASCADE"
 

@@ -1,14 +1,9 @@
-"""Cases in the EMIDEC challenge's layout: finding, reading and writing them.
-
-    <root>/<case>/Images/<any name>.nii.gz      the image
-    <root>/<case>/Contours/<any name>.nii.gz    its labels, absent in the challenge's test set
+"""Cases in the EMIDEC challenge's layout: reading and writing them. Where they lie is told by `folders`.
 
 Files hold their voxels as (x, y, slice), the library as (depth, height, width).
 """
 
-import contextlib
-import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Mapping
 from pathlib import Path
 
 import nibabel as nib
@@ -16,27 +11,10 @@ import numpy as np
 
 from cascade_jax.data import formats, orientation
 from cascade_jax.data.case import Case, CaseError
-from cascade_jax.data.files import reading
+from cascade_jax.data.folders import CONTOURS, IMAGES, CaseFiles
 from cascade_jax.data.geometry import Geometry, GeometryError, onto
 from cascade_jax.data.labels import EMIDEC, LabelTable
 from cascade_jax.data.nifti import write_nifti
-
-IMAGES, CONTOURS = "Images", "Contours"
-# Maps of where not to believe the labels: 1 minus the highest mean probability, and the share of folds that disagree.
-DOUBT, DISAGREEMENT = "Doubt", "Disagreement"
-_OUR_FOLDERS = (IMAGES, CONTOURS, DOUBT, DISAGREEMENT)
-_OUR_FILES = ("expected_dice.csv", "labels.ctbl", "dseg.tsv", "phantom.json")
-_CHANNEL = "_0000"
-_MOST_FOLDERS_DEEP = 3  # a cohort's files lie in <case>/Images
-
-
-@dataclasses.dataclass(frozen=True)
-class CaseFiles:
-    """Where one case lies: its name, its image, and its labels or None where it has none."""
-
-    name: str
-    image: Path
-    contour: Path | None
 
 
 def from_file_axes(array: np.ndarray) -> np.ndarray:
@@ -47,269 +25,6 @@ def from_file_axes(array: np.ndarray) -> np.ndarray:
 def to_file_axes(array: np.ndarray) -> np.ndarray:
     """The library's (depth, height, width) to the (x, y, slice) of files; a view."""
     return array.transpose(2, 1, 0)
-
-
-def find_cases(root, *, labelled: bool = False, faults: dict[str, str] | None = None) -> list[CaseFiles]:
-    """The cases of a cohort in the challenge's layout, sorted by name.
-
-    A case is a folder of any name with a folder `Images`, in whatever letter case, in it; the folder's name is the
-    case's. What else lies in the root, such as the challenge's text files with clinical facts, is told by
-    `passed_over`.
-
-    Args:
-        root: the cohort's folder.
-        labelled: whether every case must have labels.
-        faults: where given, takes what is wrong with single cases, by name, and they are left out; else it is raised.
-
-    Raises:
-        CaseError: the root is missing, no folder or holds no case; a case has no image or several; it has
-            several contours, or none although `labelled`, or contours without an image; a name cannot be written down;
-            two names differ only in upper and lower case.
-    """
-    root = Path(root)
-    folders = _folders_with(root, IMAGES)
-    if not folders:
-        raise CaseError(root, f"holds no case: expected <case>/{IMAGES}/*.nii.gz")
-    for folder, contours in _folders_with(root, CONTOURS).items():
-        if folder not in folders and _image_files(contours):
-            with _collecting(faults, folder.name):
-                raise CaseError(folder, f"has {CONTOURS} but no {IMAGES}")
-    cases = []
-    for folder, images in folders.items():
-        with _collecting(faults, folder.name):
-            cases.append(_case_in(folder, images, labelled))
-    _refuse_duplicates(root, ((case.name, case.image) for case in cases))
-    return cases
-
-
-def _case_in(folder: Path, images: Path, labelled: bool) -> CaseFiles:
-    _check_name(folder, folder.name)
-    subfolder = _subfolder(folder, CONTOURS)
-    contours = _image_files(subfolder) if subfolder else []
-    if len(contours) > 1:
-        raise CaseError(subfolder, _several(contours))
-    if labelled and not contours:
-        raise CaseError(folder, f"has no contour: expected a NIfTI file in its {CONTOURS} folder")
-    return CaseFiles(folder.name, _only_image_file(images), contours[0] if contours else None)
-
-
-@contextlib.contextmanager
-def _collecting(faults: dict[str, str] | None, name: str):
-    """Puts what is wrong with one case into `faults`, if there is such a thing."""
-    try:
-        yield
-    except CaseError as error:
-        if faults is None:
-            raise
-        faults[name] = str(error)
-
-
-def find_contours(root, *, faults: dict[str, str] | None = None) -> dict[str, Path]:
-    """The labels of a cohort by case name, sorted, whether or not its images are there too.
-
-    Args:
-        root: a folder of `<case>/Contours/*.nii.gz`: predictions, or the challenge's own truth; or a folder of
-            files of labels, each named like its case, as other programs write them.
-        faults: as for `find_cases`.
-
-    Raises:
-        CaseError: the root is missing, no folder or holds no contours, or holds both files and cases; a `Contours`
-            folder holds no file or several; a name cannot be written down; two names differ only in upper and lower
-            case.
-    """
-    root = Path(root)
-    folders, files = _folders_with(root, CONTOURS), _image_files(root, faults)
-    if not folders and not files:
-        raise CaseError(root, f"holds no contours: expected <case>/{CONTOURS}/*.nii.gz or <case>.nii.gz")
-    _refuse_mixture(root, files, list(folders))
-    if files:
-        named = _named(files, faults)
-        _refuse_duplicates(root, named)
-        return dict(sorted(named))
-    contours = {}
-    for folder, subfolder in folders.items():
-        with _collecting(faults, folder.name):
-            _check_name(folder, folder.name)
-            contours[folder.name] = _only_image_file(subfolder)
-    _refuse_duplicates(root, contours.items())
-    return contours
-
-
-def find_inputs(path, *, faults: dict[str, str] | None = None) -> list[CaseFiles]:
-    """The images to be segmented, sorted by name.
-
-    Args:
-        path: one file of an image, a folder of them (each a case named like its file, without nnU-Net's `_0000` if
-            all have it), or a cohort in the challenge's layout.
-        faults: as for `find_cases`.
-
-    Raises:
-        CaseError: the path is missing or holds nothing to read; a folder holds both files and cases; two
-            cases would have one name, such as `a.nii` beside `a.nii.gz`; and as `find_cases`.
-    """
-    path = Path(path)
-    with reading(path):
-        is_file = path.is_file()
-    if is_file:
-        if formats.stem_of(path) is None:
-            raise CaseError(path, f"is not a NIfTI file: expected a name that ends in {', '.join(formats.SUFFIXES)}")
-        _check_name(path, formats.stem_of(path))
-        return [CaseFiles(formats.stem_of(path), path, None)]
-    images = _image_files(path, faults)
-    folders = _folders_with(path, IMAGES)
-    _refuse_mixture(path, images, list(folders))
-    if folders:
-        return find_cases(path, faults=faults)
-    if not images:
-        deeper = [folder for folder in sorted(path.iterdir()) if folder.is_dir() and _image_files(folder, {})]
-        hint = f"; its folder {deeper[0].name} does hold such files" if deeper else ""
-        raise CaseError(path, f"holds neither NIfTI files nor cases as <case>/{IMAGES}/*.nii.gz{hint}")
-    named = _named(images, faults)
-    if all(name.endswith(_CHANNEL) for name, _ in named):  # nnU-Net's images, whose cases are named without
-        named = [(name.removesuffix(_CHANNEL), image) for name, image in named]
-    _refuse_duplicates(path, named)
-    return [CaseFiles(name, image, None) for name, image in sorted(named)]
-
-
-def passed_over(root, find: Callable) -> list[str]:
-    """What lies in a folder of images or labels and is not used, a line each; files of other kinds in one together.
-
-    Nothing is said of what this library puts beside labels, of hidden files, and of cases that have a fault.
-
-    Args:
-        root: a folder. A file has nothing beside it.
-        find: `find_cases`, `find_inputs` or `find_contours`, which looked through it.
-
-    Raises:
-        CaseError: as `find`, but for faults of single cases.
-    """
-    root = Path(root)
-    if not root.is_dir():
-        return []
-    faults: dict[str, str] = {}
-    found = find(root, faults=faults)
-    if isinstance(found, dict):
-        files = list(found.values())
-    else:
-        files = [path for case in found for path in (case.image, case.contour) if path]
-    used = set(files) | {path.with_suffix(".img") for path in files if path.suffix.lower() == ".hdr"}
-    lines, others = [], []
-    folders = [root]
-    while folders:
-        folder = folders.pop(0)
-        if folder.name in _OUR_FOLDERS and folder != root and not used & set(_visible(folder)):
-            continue
-        for path in _visible(folder):
-            if path in used or path.name in _OUR_FILES or path.name == f"{folder.name}.png":
-                continue
-            if folder == root and (path.name in faults or formats.stem_of(path) in faults):
-                continue
-            if path.is_dir():
-                if len(path.relative_to(root).parts) < _MOST_FOLDERS_DEEP:
-                    folders.append(path)
-                else:
-                    lines.append(f"{path}: is a folder in a folder of files")
-            elif path.is_symlink() and not path.exists():
-                lines.append(f"{path}: is a link to nothing")
-            elif formats.stem_of(path) is not None:
-                lines.append(f"{path}: lies where no such file is looked for")
-            elif path.name.lower().endswith((*formats.OTHER_FORMATS, ".img")):
-                lines.append(f"{path}: is in a format that is not read")
-            else:
-                others.append(path)
-    if others:
-        number = "1 other file" if len(others) == 1 else f"{len(others)} other files"
-        lines.append(f"{root}: {number}, such as {others[0].relative_to(root)}")
-    return lines
-
-
-def _visible(folder: Path) -> list[Path]:
-    with reading(folder):
-        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-
-
-def _refuse_mixture(root: Path, files: list[Path], folders: list[Path]) -> None:
-    if files and folders:
-        raise CaseError(
-            root, f"holds NIfTI files ({files[0].name}) beside case folders ({folders[0].name}): which are meant?"
-        )
-
-
-def _subfolder(folder: Path, name: str) -> Path | None:
-    """The folder of that name in another, in whatever letter case."""
-    if not folder.is_dir():
-        return None
-    found = [path for path in _visible(folder) if path.name.lower() == name.lower() and path.is_dir()]
-    if len(found) > 1:
-        raise CaseError(folder, f"holds the folders {found[0].name} and {found[1].name}: which is meant?")
-    return found[0] if found else None
-
-
-def _folders_with(root: Path, name: str) -> dict[Path, Path]:
-    """{folder: its subfolder of that name} of the folders in the root that have one."""
-    found = {folder: _subfolder(folder, name) for folder in _visible(root)}
-    return {folder: subfolder for folder, subfolder in found.items() if subfolder}
-
-
-def _image_files(folder: Path, faults: dict[str, str] | None = None) -> list[Path]:
-    """The files of a folder that are images or labels by their names, sorted; what is none after all is a fault."""
-    files = []
-    for path in _visible(folder):
-        if (name := formats.stem_of(path)) is None or path.is_dir():
-            continue
-        with _collecting(faults, name):
-            if not path.exists():
-                raise CaseError(path, "is a link to nothing")
-            files.append(path)
-    return files
-
-
-def _only_image_file(folder: Path) -> Path:
-    files = _image_files(folder)
-    if not files:
-        raise CaseError(folder, f"holds no NIfTI file ({', '.join(formats.SUFFIXES)})")
-    if len(files) > 1:
-        raise CaseError(folder, _several(files))
-    return files[0]
-
-
-def _several(files: list[Path]) -> str:
-    return f"holds {len(files)} NIfTI files where one is expected: {', '.join(file.name for file in files)}"
-
-
-def _named(files: list[Path], faults: dict[str, str] | None) -> list[tuple[str, Path]]:
-    """The files with the names of their cases."""
-    named = []
-    for path in files:
-        name = formats.stem_of(path)
-        with _collecting(faults, name):
-            _check_name(path, name)
-            named.append((name, path))
-    return named
-
-
-def _check_name(path: Path, name: str) -> None:
-    """Raises CaseError where a case's name could not be written into a table."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        raise CaseError(path, "has a name that is not UTF-8; rename it") from None
-    if not name.isprintable():
-        raise CaseError(path, "has a name with characters that cannot be printed; rename it")
-    if not name.strip():
-        raise CaseError(path, "has no name before its ending; rename it")
-
-
-def _refuse_duplicates(root: Path, named_paths: Iterable[tuple[str, Path]]) -> None:
-    """Upper and lower case are the same here, as they are to some file systems when results are written."""
-    seen: dict[str, Path] = {}
-    for name, path in named_paths:
-        other = seen.setdefault(name.casefold(), path)
-        if other != path:
-            raise CaseError(
-                root,
-                f"holds two cases named {name}: {other.relative_to(root)} and {path.relative_to(root)}",
-            )
 
 
 def read_case(files: CaseFiles, table: LabelTable = EMIDEC) -> Case:
@@ -445,19 +160,23 @@ def write_labels(root, labels: np.ndarray, case: Case) -> Path:
     return path
 
 
-def write_map(root, kind: str, values: np.ndarray, case: Case) -> None:
-    """Writes a map, float (depth, height, width) in the case's own grid, as float32 where `path_in` says.
+def write_maps(root, maps: Mapping[str, np.ndarray | None], case: Case) -> None:
+    """Writes maps as float32 where `path_in` says, and removes those that an earlier prediction left.
 
     Args:
         root: the output folder, made where it is missing.
-        kind: DOUBT or DISAGREEMENT.
-        values: the map.
-        case: the case that it is for.
+        maps: {DOUBT or DISAGREEMENT: float (depth, height, width) in the case's own grid, or None for no such map}.
+        case: the case that they are for.
 
     Raises:
         CaseError: the folder cannot be written to.
     """
-    _write(path_in(root, kind, case.name), values, case, np.float32)
+    for kind, values in maps.items():
+        path = path_in(root, kind, case.name)
+        if values is None:
+            path.unlink(missing_ok=True)
+        else:
+            _write(path, values, case, np.float32)
 
 
 def contour_path(root, name: str) -> Path:
@@ -483,4 +202,4 @@ def _challenge_header(case: Case) -> nib.Nifti1Header:
 
 def _write(path: Path, array: np.ndarray, case: Case, dtype) -> None:
     header = _challenge_header(case) if case.header is None else case.header
-    write_nifti(path, array, header, orientation.geometry_of(case), dtype)
+    write_nifti(path, array, header, orientation.geometry_of_case(case), dtype)

@@ -7,7 +7,7 @@ import numpy as np
 
 from cascade_jax.data.case import CaseError
 from cascade_jax.data.files import reading
-from cascade_jax.data.geometry import Geometry, GeometryError, read_geometry
+from cascade_jax.data.geometry import Geometry, GeometryError, geometry_of_header
 from cascade_jax.data.nifti import SUFFIXES as NIFTI
 from cascade_jax.data.nifti import read_nifti, read_nifti_geometry
 
@@ -69,7 +69,7 @@ def _read_other(path: Path) -> tuple[nib.Nifti1Header, Geometry, np.ndarray]:
     if len(header.get_data_shape()) < 2 or any(length != 1 for length in header.get_data_shape()[3:]):
         raise CaseError(path, f"has {len(header.get_data_shape())} dimensions where 3 are expected (x, y, slice)")
     try:
-        geometry = read_geometry(header)
+        geometry = geometry_of_header(header)
     except GeometryError as error:
         raise CaseError(path, str(error)) from None
     try:

@@ -58,7 +58,7 @@ class Geometry:
         return array.transpose(np.argsort(self.axes[::-1]))
 
 
-def read_geometry(header: nib.Nifti1Header) -> Geometry:
+def geometry_of_header(header: nib.Nifti1Header) -> Geometry:
     """The grid of a file's header.
 
     The voxels' size stands in pixdim and in the affine's columns. Where the two differ, that one counts with which the

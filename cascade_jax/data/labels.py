@@ -64,6 +64,6 @@ def make_label_table(names: Sequence[str], targets: Sequence[tuple[str, Sequence
     return LabelTable(names, {target: tuple(names.index(member) for member in members) for target, members in targets})
 
 
-def spoken(name: str) -> str:
+def display_name(name: str) -> str:
     """A label's or a target's name as a reader is shown it."""
     return name.replace("_", "-")

@@ -17,7 +17,7 @@ from nibabel.volumeutils import apply_read_scaling
 
 from cascade_jax.data.case import CaseError
 from cascade_jax.data.files import reading, replacing
-from cascade_jax.data.geometry import Geometry, GeometryError, read_geometry
+from cascade_jax.data.geometry import Geometry, GeometryError, geometry_of_header
 
 SUFFIXES = (".nii", ".nii.gz")
 _MOST_EXTENSION_BYTES = 64 << 20
@@ -98,7 +98,7 @@ def _read_header(path: Path, file: BinaryIO) -> tuple[nib.Nifti1Header, Geometry
     if min(shape) < 1:
         raise CaseError(path, f"has an empty dimension: {' x '.join(map(str, shape))} voxels")
     try:
-        return header, read_geometry(header), content
+        return header, geometry_of_header(header), content
     except GeometryError as error:
         raise CaseError(path, str(error)) from None
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from cascade_jax.data import emidec, formats, orientation
+from cascade_jax.data import emidec, folders, formats, orientation
 from cascade_jax.data.case import LABEL_NAMES, Case, CaseError, number_of_cases
 from cascade_jax.data.files import make_writable_folder, read_json, replacing, write_text
 from cascade_jax.data.labels import make_label_table
@@ -91,7 +91,7 @@ def import_dataset(
         labels = raw / "labelsTr" / f"{name}{ending}"
         if not labels.exists():
             raise CaseError(labels, "is missing")
-        case = emidec.read_case(emidec.CaseFiles(name, image, None))
+        case = emidec.read_case(folders.CaseFiles(name, image, None))
         cases.append(dataclasses.replace(case, labels=_mapped(labels, case, values)))
     # Only now: a fault in the last case must not leave half a cohort.
     make_writable_folder(output)
@@ -100,7 +100,7 @@ def import_dataset(
     return len(cases)
 
 
-def passed_over(raw: Path) -> list[str]:
+def not_imported(raw: Path) -> list[str]:
     """What lies in a raw dataset and is not imported, a line each."""
     ending = read_json(raw / "dataset.json").get("file_ending", ".nii.gz")
     lines = [f"{path}: is not imported" for path in sorted(raw.iterdir()) if path.name not in _IMPORTED]
@@ -112,7 +112,7 @@ def passed_over(raw: Path) -> list[str]:
 
 def _mapped(path: Path, case: Case, known: Mapping[int, int]) -> np.ndarray:
     """The labels of a file, by our values, on the case's grid: uint8 (depth, height, width)."""
-    values = emidec.read_voxels(path, like=orientation.geometry_of(case), name="its image")
+    values = emidec.read_voxels(path, like=orientation.geometry_of_case(case), name="its image")
     labels = np.full(values.shape, 255, np.uint8)
     for theirs, ours in known.items():
         labels[values == theirs] = ours
@@ -143,7 +143,7 @@ def export_dataset(root: Path, raw: Path, progress: Callable, names: Sequence[st
     """
     table = make_label_table(names, [(name, (name,)) for name in names[1:]])
     refuse_full_folder(raw)
-    files = emidec.find_cases(root, labelled=True)
+    files = folders.find_cases(root, labelled=True)
     # All are read before anything is written: a fault in the last case must not leave half a dataset.
     cases = [
         emidec.read_case(file, table) for file in progress(files, f"reading {number_of_cases(len(files))} of {root}")
@@ -152,7 +152,7 @@ def export_dataset(root: Path, raw: Path, progress: Callable, names: Sequence[st
         make_writable_folder(raw / folder)
     for case in progress(cases, f"exporting {number_of_cases(len(cases))}"):
         case = orientation.with_true_affine(case)
-        geometry = orientation.geometry_of(case)
+        geometry = orientation.geometry_of_case(case)
         for array, path in (
             (case.image, raw / "imagesTr" / f"{case.name}{_CHANNEL}.nii.gz"),
             (case.labels, raw / "labelsTr" / f"{case.name}.nii.gz"),

@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 
 from cascade_jax.data.case import Case
-from cascade_jax.data.geometry import Geometry, geometry_of_array, read_geometry, true_affine
+from cascade_jax.data.geometry import Geometry, geometry_of_array, geometry_of_header, true_affine
 
 _OBLIQUE = 0.966  # cosine of 15 degrees
 
@@ -17,11 +17,11 @@ def is_oblique(normal: np.ndarray) -> bool:
     return bool(np.abs(normal).max() < _OBLIQUE)
 
 
-def geometry_of(case: Case) -> Geometry:
+def geometry_of_case(case: Case) -> Geometry:
     """The grid of a case, along the axes of its file."""
     if case.header is None:
         return geometry_of_array(case.image.shape, case.spacing)
-    return read_geometry(case.header)
+    return geometry_of_header(case.header)
 
 
 def right_handed(geometry: Geometry) -> bool | None:
@@ -42,7 +42,7 @@ def right_handed(geometry: Geometry) -> bool | None:
 def with_true_affine(case: Case) -> Case:
     """The case with a header that programs may measure by: its own if that is credible, else one of the voxels' true
     size, with the directions of its own (`geometry.true_affine`)."""
-    geometry = geometry_of(case)
+    geometry = geometry_of_case(case)
     if geometry.affine is not None:
         return case
     affine = true_affine(geometry, case.header)

@@ -52,7 +52,7 @@ class Example:
         return inside
 
 
-def field_of_view(image: np.ndarray) -> tuple[tuple[int, int], ...]:
+def bounding_box(image: np.ndarray) -> tuple[tuple[int, int], ...]:
     """The bounding box of tissue (all but the border, `border.outside_field_of_view`) in the plane, over all slices;
     every slice is kept.
 

@@ -94,7 +94,7 @@ def _first_line(error: Exception) -> str:
     return (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]
 
 
-def write_cohort(path: Path, examples: Sequence[Example], provenance: dict) -> None:
+def write_examples(path: Path, examples: Sequence[Example], provenance: dict) -> None:
     """Writes a cohort under a temporary name and renames it: a cohort that is there is complete.
 
     Args:
@@ -137,7 +137,7 @@ def _grid(values: dict) -> Grid:
     return Grid(**{key: tuple(value) for key, value in values.items()} | as_pairs)
 
 
-def read_cohort(path: Path) -> list[Example]:
+def read_examples(path: Path) -> list[Example]:
     """Reads a cohort back.
 
     Raises:

@@ -7,14 +7,15 @@ from pathlib import Path
 import numpy as np
 
 from cascade_jax.confidence import DOUBTFUL
-from cascade_jax.data import emidec, orientation
+from cascade_jax.data import emidec, folders, orientation
 from cascade_jax.data.case import CaseError, number_of_cases
-from cascade_jax.data.labels import EMIDEC, LabelTable, spoken
-from cascade_jax.evaluation import evaluate_labels
-from cascade_jax.expected_dice import read_expected_dice
+from cascade_jax.data.labels import EMIDEC, LabelTable, display_name
+from cascade_jax.metrics import evaluate_labels
 from cascade_jax.progress import Progress
-from cascade_jax.quantification import Orientation, unlike_a_heart
+from cascade_jax.quantify.orientations import Orientation
+from cascade_jax.quantify.plausibility import unlike_a_heart
 from cascade_jax.report import slices
+from cascade_jax.report.expected_dice import read_expected_dice
 from cascade_jax.report.quantities import Measured, measure
 from cascade_jax.report.warnings import hidden_warnings, stack_warnings
 
@@ -58,7 +59,7 @@ class ReportCase:
         image: float32, zeros where there is none.
         layers: labels of the "prediction", the "truth" and earlier steps.
         shown: rows and columns of the pictures.
-        maps: {kind: map, 0 to 1} of those there are: `emidec.DOUBT`, `emidec.DISAGREEMENT`.
+        maps: {kind: map, 0 to 1} of those there are: `folders.DOUBT`, `folders.DISAGREEMENT`.
         measured: of prediction and truth; None for other labels than the challenge's, and what cannot be a heart by it.
         metrics: {layer: {target: {metric: value}}} against the truth; empty without one.
         expected_dice: the main target's, by the cascade's own account, or None.
@@ -94,13 +95,13 @@ def read_cases(sources: Sources, progress: Progress) -> tuple[list[ReportCase], 
         CaseError: there are no predictions, or a table beside them is not what it should be.
     """
     failed: dict[str, str] = {}
-    contours = emidec.find_contours(sources.prediction, faults=failed)
+    contours = folders.find_contours(sources.prediction, faults=failed)
     others = dict(sources.earlier) if sources.truth is None else {"truth": sources.truth} | dict(sources.earlier)
-    layers = {layer: emidec.find_contours(folder, faults=failed) for layer, folder in others.items()}
+    layers = {layer: folders.find_contours(folder, faults=failed) for layer, folder in others.items()}
     if sources.workdir is None:  # a training may have predicted some of its folds only
         for name in layers.get("truth", {}).keys() - contours.keys():
             failed.setdefault(name, f"{sources.prediction}: holds no labels of this case")
-    files = [] if sources.images is None else emidec.find_inputs(sources.images, faults=failed)
+    files = [] if sources.images is None else folders.find_inputs(sources.images, faults=failed)
     images = {file.name: file for file in files}
     expected = read_expected_dice(sources.prediction, sources.labels)
     cases = []
@@ -166,6 +167,6 @@ def _read_case(
         warnings.append("no true labels of this case were found")
     dice = expected.get(table.main)
     if dice is not None and dice < DOUBTFUL:
-        warnings.insert(0, f"doubtful: the cascade expects a Dice of {dice:.2f} for the {spoken(table.main)}")
+        warnings.insert(0, f"doubtful: the cascade expects a Dice of {dice:.2f} for the {display_name(table.main)}")
     image = np.zeros(prediction.shape, np.float32) if image is None else image
     return ReportCase(name, spacing, image, layers, shown, maps, measured, metrics, dice, warnings)

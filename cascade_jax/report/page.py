@@ -9,14 +9,14 @@ from pathlib import Path
 import jinja2
 import numpy as np
 
-from cascade_jax import tables
 from cascade_jax.data.case import number_of_cases
 from cascade_jax.data.files import make_writable_folder, read_json, write_text
-from cascade_jax.data.labels import EMIDEC, LabelTable, spoken
+from cascade_jax.data.labels import EMIDEC, LabelTable, display_name
 from cascade_jax.data.outputs import making, refuse_to_replace
 from cascade_jax.progress import Progress
-from cascade_jax.report import charts, quantities, slices
+from cascade_jax.report import charts, quantities, slices, tables
 from cascade_jax.report.cases import ReportCase, Sources, read_cases
+from cascade_jax.report.insertions import insertion_marks
 from cascade_jax.report.steps import STEPS, dice_by_step, postprocessing_note, vote_note
 
 _WORST = 10
@@ -40,7 +40,7 @@ def _case_data(case: ReportCase, grey: slices.GreyStack, around: Sequence[slices
         },
     }
     if case.measured:
-        whole = slices.insertion_marks(case.layers[case.measured.leading], case.spacing, case.measured.insertions)
+        whole = insertion_marks(case.layers[case.measured.leading], case.spacing, case.measured.insertions)
         across, down = columns.start * case.spacing[2], rows.start * case.spacing[1]
         data["marks"] = [
             [
@@ -104,9 +104,9 @@ def _groups(cases: Sequence[ReportCase], table: LabelTable) -> list[dict]:
     known = sum(case.mean_dice is not None for case in cases)
     if not known:
         doubtful = any(case.expected_dice is not None for case in cases)
-        order = f", most doubtful first, by the Dice of the {spoken(table.main)} that the cascade expects"
+        order = f", most doubtful first, by the Dice of the {display_name(table.main)} that the cascade expects"
         return [{"title": "Cases" + order * doubtful, "cases": numbers}]
-    order = "by the prediction's mean Dice over " + ", ".join(spoken(target) for target in table.targets)
+    order = "by the prediction's mean Dice over " + ", ".join(display_name(target) for target in table.targets)
     if known <= _WORST:
         return [{"title": f"Cases, worst first, {order}", "cases": numbers}]
     return [
@@ -219,7 +219,7 @@ def write_report(sources: Sources, output: Path, progress: Progress) -> dict[str
         outlines=around,
         heat_colour=slices.HEAT_COLOUR,
         segment_columns=[title for title, _ in quantities.OF_A_SEGMENT],
-        targets=[spoken(target) for target in table.targets],
+        targets=[display_name(target) for target in table.targets],
         failed=failed,
         with_truth=any(case.metrics for case in cases),
     )

@@ -5,10 +5,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from cascade_jax import aha
 from cascade_jax.data import emidec
-from cascade_jax.quantification import Orientation
-from cascade_jax.quantify import DEVIATIONS, Quantities, quantify
+from cascade_jax.quantify import aha
+from cascade_jax.quantify.orientations import Orientation
+from cascade_jax.quantify.quantities import DEVIATIONS, Quantities, quantify
+from cascade_jax.report.insertions import known_insertions
 
 _OF_THE_CASE = (
     ("cavity", "cavity_ml", "ml"),
@@ -58,9 +59,7 @@ class Measured:
     @property
     def insertions(self) -> dict[str, float]:
         """Where the right ventricle's insertions are known to lie, {"A" or "I" (anterior, inferior): degrees}."""
-        case = self.layers[self.leading].case
-        angles = {"A": case["insertion_degrees"], "I": case["inferior_insertion_degrees"]}
-        return {letter: angle for letter, angle in angles.items() if not np.isnan(angle)}
+        return known_insertions(self.layers[self.leading].case)
 
 
 def measure(

@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import contourpy
@@ -10,11 +10,10 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from cascade_jax.data import emidec
+from cascade_jax.data import folders
 from cascade_jax.data.border import outside_field_of_view
 from cascade_jax.data.case import CAVITY, INFARCTION, MYOCARDIUM, NO_REFLOW
-from cascade_jax.data.labels import EMIDEC, LabelTable, spoken
-from cascade_jax.wall import SPOKES, centre_of, spokes
+from cascade_jax.data.labels import EMIDEC, LabelTable, display_name
 
 _MARGIN_MM = 25.0
 # A labelled region below this share of the largest one is stray, and the pictures do not reach out for it.
@@ -61,7 +60,7 @@ def outlines_of(table: LabelTable) -> tuple[Outline, ...]:
             "no-reflow": (NO_REFLOW,),
         }
     else:
-        around = {spoken(name): (label,) for label, name in enumerate(table.names) if label}
+        around = {display_name(name): (label,) for label, name in enumerate(table.names) if label}
     return tuple(
         Outline(title, inside, *_STYLES[index % len(_STYLES)]) for index, (title, inside) in enumerate(around.items())
     )
@@ -163,12 +162,12 @@ class HeatMap(NamedTuple):
 
 HEAT_COLOUR = (214, 60, 170)  # unlike that of any outline; only one map is shown at a time
 HEAT_MAPS = {
-    emidec.DOUBT: HeatMap(
+    folders.DOUBT: HeatMap(
         "doubt of the networks",
         "d",
         "1 minus the highest mean probability: high where the networks are unsure, or sure of different labels",
     ),
-    emidec.DISAGREEMENT: HeatMap(
+    folders.DISAGREEMENT: HeatMap(
         "folds that disagree",
         "v",
         "the share of the folds that vote for another label than the majority",
@@ -185,39 +184,6 @@ def heat_images(values: np.ndarray) -> list[str]:
         steps.putpalette(HEAT_COLOUR * 16)
         uris.append(_uri(steps, "PNG", bits=4, transparency=bytes(range(0, 256, 17))))
     return uris
-
-
-def insertion_marks(
-    labels: np.ndarray, spacing: tuple[float, float, float], insertions: Mapping[str, float]
-) -> list[list[tuple]]:
-    """Short lines outward from the muscle, where the right ventricle's insertions lie, in mm from the stack's corner.
-
-    Args:
-        labels: (depth, height, width), the outline with which they were found.
-        spacing: mm along the same axes.
-        insertions: {letter: degrees}.
-
-    Returns:
-        For each slice (letter, x and y of the line's beginning, x and y of its end); none where it has no wall there.
-    """
-    stack, size = emidec.to_file_axes(labels), spacing[::-1]
-    epicardium = spokes(stack, size).epicardium
-    marks = []
-    for plane, radii in zip(labels, epicardium, strict=True):
-        here = []
-        for letter, angle in insertions.items():
-            radius = radii[int(angle % 360 / 360 * SPOKES)]
-            if np.isfinite(radius):
-                column, row = centre_of(plane.T)
-                along = np.cos(np.deg2rad(angle)), -np.sin(np.deg2rad(angle))
-                ends = [
-                    round(float((middle + 0.5) * scale + reach * part), 1)
-                    for reach in (radius + 1, radius + 8)
-                    for middle, scale, part in zip((column, row), size, along, strict=False)
-                ]
-                here.append((letter, *ends))
-        marks.append(here)
-    return marks
 
 
 def _corners(line: np.ndarray) -> np.ndarray:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cascade_jax.data.labels import LabelTable, spoken
-from cascade_jax.model_file import read_model
+from cascade_jax.bundle import read_model
+from cascade_jax.data.labels import LabelTable, display_name
 
 # What a layer of a report is, in the order in which the cascade makes them: its title, and the key that shows it.
 STEPS = {"stage one": "o", "before postprocessing": "b", "prediction": "p"}
@@ -24,7 +24,7 @@ def dice_by_step(dice: Sequence[Mapping[str, Mapping]], table: LabelTable) -> di
         return None
     rows = [
         (
-            f"{spoken(target)} Dice %",
+            f"{display_name(target)} Dice %",
             [f"{100 * np.mean([case[step][target]['dice'] for case in dice]):.2f}" for step in steps],
         )
         for target in table.targets
@@ -58,5 +58,5 @@ def vote_note(columns: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
         columns: Table 3's means, {column: {target: metrics}}.
     """
     vote, alone = columns["ensemble"], columns["final, mean of folds"]
-    gains = [f"{spoken(target)} {100 * (vote[target]['dice'] - alone[target]['dice']):+.2f}" for target in vote]
+    gains = [f"{display_name(target)} {100 * (vote[target]['dice'] - alone[target]['dice']):+.2f}" for target in vote]
     return f"What the vote adds to the mean Dice of the folds on their own: {', '.join(gains)}."

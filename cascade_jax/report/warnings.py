@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from cascade_jax.data.labels import EMIDEC, LabelTable, spoken
+from cascade_jax.data.labels import EMIDEC, LabelTable, display_name
 
 _SHIFT_MM = 6.0
 # A line through four centres can be tilted by one that is out of place, so that another seems to be.
@@ -19,7 +19,7 @@ def stack_warnings(labels: np.ndarray, spacing: tuple[float, float, float], tabl
         spacing: mm along the same axes.
         table: of the labels.
     """
-    wanted = spoken(table.main)
+    wanted = display_name(table.main)
     present = np.isin(labels, table.targets[table.main]).any(axis=(1, 2))
     if not present.any():
         return [f"no {wanted} was found"]

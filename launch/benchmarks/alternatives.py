@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cascade_jax import compilation, working_memory
-from cascade_jax.models import cascade, layers, lowerings, planes, winograd
+from cascade_jax.cpu import compilation, working_memory
+from cascade_jax.models import graph, layers, lowerings, planes, winograd
 from launch.benchmarks import ours
 
 
@@ -130,7 +130,7 @@ def kernel_gradients(workspace: str, loop: bool) -> Callable[[], int]:
 
 def five_folds_at_once(workspace: str) -> Callable[[], None]:
     """Five folds in one mapped program."""
-    one_by_one = cascade.segment
+    one_by_one = graph.segment
 
     def mapped(networks, params, image, valid):
         def fold(params):
@@ -149,9 +149,9 @@ def prior(workspace: str, at_once: bool) -> Callable[[], None]:
     valid = jnp.ones(image.shape, bool)
     params = ours._random_params(network, shape, 0)
     if at_once:
-        run = compilation.jit(lambda p, i, _: cascade.most_probable(cascade.segment_slices(network, p, i)))
+        run = compilation.jit(lambda p, i, _: graph.most_probable(graph.segment_slices(network, p, i)))
     else:
-        run = compilation.jit(functools.partial(cascade.predict_prior, network))
+        run = compilation.jit(functools.partial(graph.predict_prior, network))
 
     def work():
         run(params, image, valid).block_until_ready()

@@ -22,14 +22,18 @@ import jax.numpy as jnp
 import numpy as np
 
 import cascade_jax
-from cascade_jax import compilation, training, working_memory
-from cascade_jax.data import augment, emidec
-from cascade_jax.inference import STAGES, build_networks, compute_dtype, fold_folder, input_shapes
-from cascade_jax.model_file import MODEL_FILE
+from cascade_jax.bundle import MODEL_FILE
+from cascade_jax.cascade import STAGES, build_networks, compute_dtype, fold_folder, input_shapes
+from cascade_jax.cpu import compilation, working_memory
+from cascade_jax.data import augment, folders
 from cascade_jax.models import UNet, lowerings, segment
 from cascade_jax.models.unet import params_like
-from cascade_jax.optimizers import make_optimizer
-from cascade_jax.progress import TrainingLog
+from cascade_jax.training.batches import Batch, CaseSelection, Cohort, Draw, draw_slices, draw_volumes
+from cascade_jax.training.log import TrainingLog
+from cascade_jax.training.optimizers import make_optimizer
+from cascade_jax.training.step import compile_steps, initial_state
+from cascade_jax.training.step import train_step as one_train_step
+from launch import console
 from launch.benchmarks import workspace as shared
 
 _NUM_CLASSES = 5
@@ -60,16 +64,14 @@ def train_step(workspace: str, stage: int, dtype: str = "auto") -> Callable[[], 
     optimizer = _optimizer()
     key = jax.random.key(0)
     spatial = (batch_size, *shape[:-1])
-    batch = training.Batch(
+    batch = Batch(
         jax.random.normal(key, (batch_size, *shape)),
         jax.random.randint(key, spatial, 0, _NUM_CLASSES).astype(jnp.uint8),
         jnp.ones(spatial, bool),
         jnp.zeros(batch_size, jnp.int32),
     )
-    state = training.initial_state(key, network, optimizer, (batch_size, *shape))
-    step = compilation.jit(
-        functools.partial(training.train_step, network=network, optimizer=optimizer), donate_argnums=0
-    )
+    state = initial_state(key, network, optimizer, (batch_size, *shape))
+    step = compilation.jit(functools.partial(one_train_step, network=network, optimizer=optimizer), donate_argnums=0)
     step = working_memory.reusing(step.lower(state, batch).compile())
 
     def work():
@@ -93,30 +95,28 @@ def forward(workspace: str, stage: int, dtype: str = "auto") -> Callable[[], Non
     return work
 
 
-def _prepared_cohort(workspace: str, stage: int) -> tuple[training.Cohort, training.CaseSelection, tuple[str, ...]]:
-    from cascade_jax.preparation import prepare
+def _prepared_cohort(workspace: str, stage: int) -> tuple[Cohort, CaseSelection, tuple[str, ...]]:
+    from cascade_jax.training.preparation import prepare
 
     with tempfile.TemporaryDirectory() as folder:
         _, examples = prepare(
             shared.cohort(workspace), Path(folder), shared.overrides(workspace), 1, lambda iterable, _: iterable
         )
     labels = np.stack([example.labels for example in examples])
-    cohort = training.Cohort(
+    cohort = Cohort(
         np.stack([example.image for example in examples]),
         labels,
         labels if stage else None,
         np.array([example.grid.extent for example in examples], np.int32),
     )
-    cases = training.CaseSelection(np.arange(len(examples), dtype=np.int32), np.int32(len(examples)))
+    cases = CaseSelection(np.arange(len(examples), dtype=np.int32), np.int32(len(examples)))
     return jax.device_put(cohort), jax.device_put(cases), tuple(example.name for example in examples)
 
 
-def _draw(stage: int, batch_size: int) -> training.Draw:
+def _draw(stage: int, batch_size: int) -> Draw:
     if stage == 0:
-        return training.draw_slices(batch_size, augment.Augmentation())
-    return training.draw_volumes(
-        batch_size, augment.Augmentation(mirror_depth=True), augment.PriorCorruption(), _NUM_CLASSES
-    )
+        return draw_slices(batch_size, augment.Augmentation())
+    return draw_volumes(batch_size, augment.Augmentation(mirror_depth=True), augment.PriorCorruption(), _NUM_CLASSES)
 
 
 def loop(workspace: str, stage: int, dtype: str = "auto") -> Callable[[], int]:
@@ -125,10 +125,10 @@ def loop(workspace: str, stage: int, dtype: str = "auto") -> Callable[[], int]:
     network, batch_size, shape = _stage(workspace, stage, dtype)
     cohort, cases, _ = _prepared_cohort(workspace, stage)
     optimizer = _optimizer()
-    state = training.initial_state(jax.random.key(0), network, optimizer, (batch_size, *shape))
+    state = initial_state(jax.random.key(0), network, optimizer, (batch_size, *shape))
     steps = shared.loop_steps(jax.default_backend())
     steps_per_dispatch = min(steps, _STEPS_PER_DISPATCH)
-    run_steps = training.compile_steps(network, optimizer, _draw(stage, batch_size), steps_per_dispatch)
+    run_steps = compile_steps(network, optimizer, _draw(stage, batch_size), steps_per_dispatch)
     log = TrainingLog(Path(tempfile.mkdtemp(dir=workspace)), "benchmark", 0, 1_000_000)
     step = 0
 
@@ -223,12 +223,12 @@ def _trained(workspace: str, mirror: bool) -> Path:
 
 
 def _first_image(workspace: str) -> Path:
-    return emidec.find_cases(shared.cohort(workspace))[0].image
+    return folders.find_cases(shared.cohort(workspace))[0].image
 
 
 def predict(workspace: str, mirror: bool) -> Callable[[], None]:
     """One case from file to file, both stages, five folds, the model loaded."""
-    from cascade_jax.prediction import predict_cases
+    from cascade_jax.commands.predict import predict_cases
 
     cascade = cascade_jax.load(_trained(workspace, mirror), mirror=mirror)
     image, output = _first_image(workspace), Path(tempfile.mkdtemp(dir=workspace))
@@ -254,7 +254,7 @@ def predict_cold(workspace: str, mirror: bool) -> Callable[[], None]:
 
 def predict_again(workspace: str, mirror: bool) -> Callable[[], None]:
     """The same from the command line, where an earlier start has left what it compiled."""
-    command = [sys.executable, "-m", "launch.predict", "--nofigures", f"--input={_first_image(workspace)}"]
+    command = [*console.command("predict"), "--nofigures", f"--input={_first_image(workspace)}"]
     command += [f"--workdir={_trained(workspace, mirror)}", f"--output={tempfile.mkdtemp(dir=workspace)}"]
     environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(_cache(workspace))}
     return lambda: subprocess.run(command, check=True, env=environment) and None
@@ -266,7 +266,7 @@ def _cache(workspace: str) -> Path:
 
 def prepare_cohort(workspace: str) -> Callable[[], int]:
     """From the cohort's files to planned and preprocessed examples on disk. Units: cases."""
-    from cascade_jax.preparation import prepare
+    from cascade_jax.training.preparation import prepare
 
     def work():
         with tempfile.TemporaryDirectory(dir=workspace) as folder:

@@ -16,7 +16,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from cascade_jax.data import emidec
+from cascade_jax.data import emidec, folders
 from launch.benchmarks import nnunet_loader
 from launch.benchmarks import workspace as shared
 
@@ -173,7 +173,7 @@ def _write_raw(workspace: Path) -> None:
     raw = _raw(workspace)
     for folder in ("imagesTr", "labelsTr"):
         (raw / folder).mkdir(parents=True, exist_ok=True)
-    for files in emidec.find_cases(shared.cohort(workspace), labelled=True):
+    for files in folders.find_cases(shared.cohort(workspace), labelled=True):
         case = emidec.read_case(files)
         affine = np.diag([*case.spacing[::-1], 1.0])
         for array, path in (

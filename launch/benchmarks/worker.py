@@ -21,6 +21,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from launch.console import command
+
 _SHORTEST_TURN_SECONDS = 5.0  # a single step of a second or two says too little
 
 
@@ -72,7 +74,7 @@ class Contestant:
         module, function = target.split(".")
         self._log = Path(log).open("w+")  # noqa: SIM115 closed in `close`
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "launch.benchmarks.worker", module, function, json.dumps(arguments)],
+            [*command("benchmarks.worker"), module, function, json.dumps(arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,

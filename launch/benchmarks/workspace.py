@@ -37,10 +37,10 @@ def loop_steps(platform: str) -> int:
 
 def make(folder: Path, trial: bool) -> None:
     """Writes the cohort and the plan; `trial` makes both small."""
-    from cascade_jax.data import phantom  # a contestant's memory is measured, and none needs this
+    from cascade_jax.phantoms import simulated
 
     folder.mkdir(parents=True, exist_ok=True)
-    phantom.write_cohort(cohort(folder), CASES, 0, field_of_view_mm=100 if trial else None)
+    simulated.write_cohort(cohort(folder), CASES, 0, field_of_view_mm=100 if trial else None)
     (folder / "plan.json").write_text(json.dumps((_TRIAL if trial else _FULL).to_json()))
 
 

@@ -1,0 +1,269 @@
+"""A trained cascade as one object: an image in, labels out."""
+
+import functools
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, overload
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cascade_jax import checkpoint, postprocess, weights
+from cascade_jax.bundle import folder_of, read_model
+from cascade_jax.confidence import disagreement, doubt, expected_dice
+from cascade_jax.cpu import compilation
+from cascade_jax.data import folders
+from cascade_jax.data.case import Case, CaseError
+from cascade_jax.data.emidec import from_file_axes, to_file_axes
+from cascade_jax.data.geometry import GeometryError, check_spacing
+from cascade_jax.data.preprocess import (
+    Example,
+    bounding_box,
+    preprocess,
+    resampled_shape,
+    restore_labels,
+    restore_scores,
+)
+from cascade_jax.models.graph import Vote, segment
+from cascade_jax.models.unet import UNet
+from cascade_jax.plan import Plan, StagePlan, bucket
+
+STAGES = ("stage1", "stage2")
+
+# With two programs at once on a CPU, XLA computes some convolutions of either wrongly (docs/performance.md).
+_ONE_PROGRAM_AT_A_TIME = threading.Lock()
+
+
+class Segmentation(NamedTuple):
+    """What a cascade says about one case.
+
+    Attributes:
+        labels: uint8, postprocessed.
+        probabilities: float32, with the classes along a last axis: the mean over folds and mirror images, before
+            postprocessing.
+        disagreement: float32, the share of the folds that vote for another label than the majority; None if there is
+            one fold only.
+        expected_dice: of each target of the plan's labels, by the cascade's own account (`confidence.expected_dice`);
+            below `confidence.DOUBTFUL` for the first (the myocardium), look at the case yourself.
+    """
+
+    labels: np.ndarray
+    probabilities: np.ndarray | None
+    disagreement: np.ndarray | None
+    expected_dice: dict[str, float]
+
+    @property
+    def maps(self) -> dict[str, np.ndarray | None]:
+        """Where not to believe the labels: the share of doubt, and of the folds that disagree, in every voxel."""
+        doubtful = None if self.probabilities is None else doubt(self.probabilities)
+        return {folders.DOUBT: doubtful, folders.DISAGREEMENT: self.disagreement}
+
+
+def compute_dtype(name: str) -> jnp.dtype:
+    """The dtype networks compute in: "auto" is float32 on a CPU (bfloat16 gains nothing there), else bfloat16."""
+    if name == "auto":
+        name = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    return jnp.dtype(name)
+
+
+def build_networks(plan: Plan, dtype: jnp.dtype) -> tuple[UNet, UNet]:
+    """The networks of both stages."""
+
+    def build(stage: StagePlan) -> UNet:
+        return UNet(stage.features, stage.kernel_sizes, stage.strides, len(plan.labels.names), dtype)
+
+    return build(plan.slices), build(plan.volumes)
+
+
+def input_shapes(plan: Plan) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The shape of one input of each stage: (height, width, 1), and (depth, height, width, 1 + foreground labels)."""
+    return (*plan.shape[1:], 1), (*plan.shape, len(plan.labels.names))
+
+
+@functools.cache
+def _compiled_vote() -> Callable:
+    """The compiled inference graph, one for all cascades: those of the same networks share its programs."""
+    return compilation.jit(segment, static_argnums=0, static_argnames="mirror")
+
+
+def whole_example(plan: Plan, case: Case) -> Example:
+    """The case on the networks' grid, in the plan's shape or the next larger `bucket` that holds it whole.
+
+    Raises:
+        CaseError: the image has no contrast.
+    """
+    box = bounding_box(case.image)
+    needed = resampled_shape([stop - start for start, stop in box], case.spacing, plan.spacing[1:])
+    return preprocess(case, plan.spacing[1:], bucket(plan, needed))
+
+
+class Cascade:
+    """The trained folds of both stages, ready to segment.
+
+    Attributes:
+        plan: the spacing, shape and networks it was trained with.
+        networks: the 2D and the 3D U-Net, hashable.
+        params: their parameters, each leaf with the folds along its first axis.
+        rules: the postprocessing that the cross-validation kept.
+        folds: which folds vote.
+        mirror: whether probabilities are averaged over in-plane mirror images.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        networks: tuple[UNet, UNet],
+        params: tuple[Any, Any],
+        rules: Sequence[postprocess.Rule],
+        folds: Sequence[int],
+        mirror: bool = False,
+    ):
+        self.plan, self.networks, self.params = plan, networks, params
+        self.rules, self.folds, self.mirror = tuple(rules), tuple(folds), mirror
+
+        self._vote = functools.partial(_compiled_vote(), networks, mirror=mirror)
+
+    def example(self, case: Case) -> Example:
+        """The case whole on the networks' grid; see `whole_example`."""
+        return whole_example(self.plan, case)
+
+    def vote(self, example: Example) -> Vote:
+        """The folds' vote on the networks' grid, as numpy arrays. Calls by several threads take turns."""
+        with _ONE_PROGRAM_AT_A_TIME:
+            return jax.device_get(self._vote(self.params, example.image, example.valid))
+
+    def segment_case(self, case: Case, *, details: bool = False) -> Segmentation:
+        """Segments a case; arrays are (depth, height, width) in the case's own grid.
+
+        Args:
+            case: the case.
+            details: whether to bring probabilities and disagreement to the case's grid too; otherwise they are None.
+
+        Raises:
+            CaseError: the image has no contrast.
+        """
+        example = self.example(case)
+        return self.segmentation_of(self.vote(example), example, case, details=details)
+
+    def segmentation_of(self, vote: Vote, example: Example, case: Case, *, details: bool) -> Segmentation:
+        """What a vote on the networks' grid says about the case; arguments and result as for `segment_case`."""
+        labels = self.postprocess(self.majority(vote, example), case)
+        probabilities = restore_scores(vote.probabilities, example.grid)
+        expected = expected_dice(probabilities, labels, self.plan.labels)
+        if not details:
+            return Segmentation(labels, None, None, expected)
+        if len(self.folds) == 1:
+            return Segmentation(labels, probabilities, None, expected)
+        share = disagreement(vote.counts)
+        restored = restore_scores(np.stack([1 - share, share], axis=-1), example.grid)[..., 1]
+        return Segmentation(labels, probabilities, restored, expected)
+
+    def majority(self, vote: Vote, example: Example) -> np.ndarray:
+        """The vote's labels in the case's own grid, uint8, before postprocessing."""
+        return restore_labels(vote.counts + vote.probabilities, example.grid)
+
+    def fold_params(self, stage: int, fold: int) -> Any:
+        """One fold's parameters of one stage (0 or 1); folds beyond the last begin anew with the first."""
+        return jax.tree.map(lambda leaf: leaf[fold % len(self.folds)], self.params[stage])
+
+    def postprocess(self, labels: np.ndarray, case: Case) -> np.ndarray:
+        """Labels in the case's own grid after the rules that the cross-validation kept."""
+        return postprocess.apply(self.rules, labels, case.spacing)
+
+    @overload
+    def segment(
+        self, image: np.ndarray, spacing: Sequence[float], *, details: Literal[False] = False
+    ) -> np.ndarray: ...
+
+    @overload
+    def segment(self, image: np.ndarray, spacing: Sequence[float], *, details: Literal[True]) -> Segmentation: ...
+
+    def segment(
+        self, image: np.ndarray, spacing: Sequence[float], *, details: bool = False
+    ) -> np.ndarray | Segmentation:
+        """Segments one short-axis stack.
+
+        Args:
+            image: (x, y, slice), as nibabel gives it, or one slice (x, y).
+            spacing: mm along (x, y, slice), as `header.get_zooms()` gives it; for one slice (x, y) will do.
+            details: also return the probabilities, where the folds disagree, and the Dice that the cascade expects to
+                have.
+
+        Returns:
+            uint8 labels of the image's shape, by `plan.labels.names`: 0 background, 1 cavity, 2 normal myocardium,
+            3 infarction, 4 no-reflow; with `details`, a `Segmentation` whose arrays are (x, y, slice) or (x, y), and
+            class.
+
+        Raises:
+            CaseError: the image is not two- or three-dimensional and finite, is constant, or the spacing is not
+                positive or none that a short-axis stack has.
+        """
+        image, spacing = np.asarray(image), tuple(float(value) for value in spacing)
+        if image.ndim == 2 and image.size:
+            stack = self.segment(image[..., None], (*spacing, np.nan)[:3], details=details)
+            if not details:
+                return stack[:, :, 0]
+            return Segmentation(*(part if part is None else part[:, :, 0] for part in stack[:3]), stack.expected_dice)
+        if image.ndim != 3 or not image.size:
+            raise CaseError(
+                "image", f"has shape {image.shape}; a stack has three dimensions (x, y, slice), a slice two"
+            )
+        if not np.isfinite(image).all():
+            raise CaseError("image", "has voxels that are NaN or infinite")
+        if image.min() == image.max():
+            raise CaseError("image", f"is constant: every voxel is {image.flat[0]:g}")
+        known = spacing[:2] if image.shape[2:] == (1,) and np.isnan(spacing[2:]).all() else spacing
+        if len(spacing) != 3 or not all(np.isfinite(value) and value > 0 for value in known):
+            raise CaseError("spacing", f"is {spacing}; three positive numbers (mm) are needed")
+        try:
+            check_spacing(image.shape, spacing)
+        except GeometryError as error:
+            raise CaseError("image", str(error)) from None
+        case = Case("image", from_file_axes(image).astype(np.float32), None, spacing[::-1])
+        result = self.segment_case(case, details=details)
+        labels = to_file_axes(result.labels)
+        if not details:
+            return labels
+        shares = None if result.disagreement is None else to_file_axes(result.disagreement)
+        return Segmentation(labels, result.probabilities.transpose(2, 1, 0, 3), shares, result.expected_dice)
+
+
+def load(workdir, *, mirror: bool | None = None) -> Cascade:
+    """A trained cascade.
+
+    Args:
+        workdir: the folder that `python -m launch.train` or `python -m launch.release` left; "pretrained" is the
+            cascade in the box, which was trained on random phantoms (a folder of that name is "./pretrained").
+        mirror: average over in-plane mirror images; None does as the training's config said.
+
+    Raises:
+        CaseError: there is no finished model, or it cannot be read.
+    """
+    folder, model = folder_of(workdir), read_model(workdir)
+    plan, rules = model["plan"], model["rules"]
+    networks = build_networks(plan, compute_dtype(model["compute_dtype"]))
+    if (folder / weights.WEIGHTS_FILE).exists():
+        params = weights.read_weights(folder / weights.WEIGHTS_FILE)
+        counts = {len(leaf) if leaf.ndim else 0 for leaf in jax.tree.leaves(params)}
+        if not set(STAGES) <= params.keys() or counts != {len(model["folds"])}:
+            raise CaseError(
+                folder / weights.WEIGHTS_FILE, f"has not the weights of both stages for {len(model['folds'])} folds"
+            )
+    else:
+        params = {stage: _restore_folds(folder, stage, model["folds"]) for stage in STAGES}
+    mirror = model["mirror"] if mirror is None else mirror
+    return Cascade(plan, networks, tuple(params[stage] for stage in STAGES), rules, model["folds"], mirror)
+
+
+def _restore_folds(folder: Path, stage: str, folds: Sequence[int]) -> Any:
+    """One stage's parameters, each leaf with the folds along its first axis."""
+    restored = [checkpoint.restore_params(fold_folder(folder, stage, fold) / "params") for fold in folds]
+    # By numpy: a program that stacks would be compiled for every shape, which takes longer than all reading.
+    return jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *restored)
+
+
+def fold_folder(workdir: Path, stage: str, fold: int) -> Path:
+    """Where one fold of one stage keeps what it makes."""
+    return Path(workdir) / stage / f"fold{fold}"

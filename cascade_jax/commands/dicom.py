@@ -1,0 +1,147 @@
+"""From a DICOM series to labels as NIfTI, as a DICOM segmentation, and in numbers as a structured report."""
+
+import os
+import re
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from pydicom.datadict import tag_for_keyword
+
+from cascade_jax.cascade import Cascade
+from cascade_jax.commands.predict import TABLES, insertions_in, write_tables
+from cascade_jax.confidence import DOUBTFUL
+from cascade_jax.data import dicom, dicom_stack, emidec
+from cascade_jax.data.case import Case, CaseError
+from cascade_jax.data.dicom_report import structured_report
+from cascade_jax.data.dicom_segmentation import AttributeFault, segmentation, source_images
+from cascade_jax.data.files import make_writable_folder
+from cascade_jax.data.labels import EMIDEC
+from cascade_jax.data.outputs import refuse_to_replace
+from cascade_jax.quantify.quantities import quantify
+from cascade_jax.report.expected_dice import read_expected_dice
+from cascade_jax.report.figures import LABEL_COLOURS, draw_case
+
+
+def predict_series(
+    cascade: Cascade, source: Path, output: Path, name: str, number: int | None
+) -> tuple[list[str], list[str]]:
+    """Segments one series.
+
+    Args:
+        cascade: the trained cascade.
+        source: a folder or a zip archive of DICOM files, or one of many frames.
+        output: image, labels and doubt go to `output/<name>/Images`, `Contours` and `Doubt` (and `Disagreement`, if
+            several folds vote), beside `<name>.png`, the segmentation `<name>.seg.dcm` and the structured report
+            `<name>.sr.dcm`; to `output` the labels' names and colours, and `expected_dice.csv` with a row for each of
+            its cases, the most doubtful first. The case's folder appears only when complete.
+        name: the case's; one that the output does not have yet.
+        number: the series' number, or None.
+
+    Returns:
+        Lines for the user: which files and series were passed over and why, what is to be known of the one that was
+        not, and what was found in it. And a line for each of picture, segmentation and report that could not be made,
+        with the attribute of the series that stands against it.
+
+    Raises:
+        CaseError: there is no such series, or it cannot be used; the case, or another program's file of a name that
+            is written, exists already.
+    """
+    check_free(output, name)
+    folder = output / name
+    if cascade.plan.labels != EMIDEC:
+        raise CaseError(source, "the model has labels without DICOM codes; launch.predict writes them as NIfTI")
+    read_expected_dice(output, EMIDEC)
+    series, lines = dicom.choose_series(source, number)
+    case = dicom.read_series(source, series, name)
+    make_writable_folder(output)
+    result = cascade.segment_case(case, details=True)
+    labels, expected = result.labels, result.expected_dice
+    with tempfile.TemporaryDirectory(prefix=".", dir=output) as partial:
+        emidec.write_case(Path(partial), case)
+        emidec.write_labels(Path(partial), labels, case)
+        emidec.write_maps(Path(partial), result.maps, case)
+        left_out, emptied = _write_side_products(Path(partial) / name, series, case, labels)
+        try:
+            (Path(partial) / name).rename(folder)
+        except OSError as error:
+            raise CaseError(folder, f"cannot be written: {error.strerror}") from None
+    write_tables(output, {name: expected}, EMIDEC)
+    if emptied:
+        lines.append(f"left empty in the DICOM objects, since the series has no valid value: {', '.join(emptied)}")
+    doubt = ", doubtful, look at it" if expected[EMIDEC.main] < DOUBTFUL else ""
+    slices = "1 slice" if len(series.slices) == 1 else f"{len(series.slices)} slices"
+    lines.append(
+        f"{folder}: {series.name}, {slices}, expected Dice of the myocardium {expected[EMIDEC.main]:.2f}{doubt}"
+    )
+    return lines, left_out
+
+
+def check_free(output: Path, name: str) -> None:
+    """Raises CaseError where a case cannot be written without replacing something; for before any work."""
+    folder = output / name
+    if Path(name).name != name or name in ("", "..") or not name.isprintable():
+        raise CaseError(output, "a case's name is a folder's in there, without a slash or characters that do not print")
+    try:
+        os.lstat(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        raise CaseError(folder, f"cannot be written: {error.strerror}") from None
+    else:
+        raise CaseError(folder, "is there already; another patient's results would replace it: choose another name")
+    refuse_to_replace(output, TABLES)
+
+
+def _write_side_products(
+    folder: Path, series: dicom_stack.Series, case: Case, labels: np.ndarray
+) -> tuple[list[str], list[str]]:
+    """Writes picture, segmentation and report, each unless something stands against it.
+
+    Returns:
+        A line for each that is left out, and the keywords of attributes that were left empty in the others.
+    """
+    left_out: list[str] = []
+    made: dict = {}
+
+    def write(what: str, ending: str, make: Callable, save: Callable) -> None:
+        path = folder / f"{case.name}{ending}"
+        try:
+            made[what] = make()
+            save(path, made[what])
+        except Exception as error:  # highdicom and pydicom raise many kinds, whose words may hold a patient's
+            made.pop(what, None)
+            path.unlink(missing_ok=True)
+            left_out.append(f"{folder.name}: labels are written, the {what} is left out: {_reason(error)}")
+
+    def draw(path: Path, _) -> None:
+        draw_case(
+            path,
+            case.image,
+            {"prediction": labels},
+            spacing=case.spacing,
+            title=case.name,
+            insertions=insertions_in(case, labels, EMIDEC),
+        )
+
+    def report():
+        measured = quantify(emidec.to_file_axes(labels), case.spacing[::-1]).case
+        return structured_report(series, made.get("DICOM segmentation"), labels, case.spacing, measured)
+
+    write("picture", ".png", lambda: None, draw)
+    write("DICOM segmentation", ".seg.dcm", lambda: segmentation(series, labels, LABEL_COLOURS), dicom.write_dataset)
+    write("DICOM report", ".sr.dcm", report, dicom.write_dataset)
+    emptied = source_images(series)[1] if len(made) > 1 else []
+    return left_out, emptied
+
+
+def _reason(error: Exception) -> str:
+    """What stands against an object, without a word of the patient's: a file's fault, or the attribute."""
+    if isinstance(error, CaseError):
+        return error.fault
+    if isinstance(error, AttributeFault):
+        return str(error)
+    named = [word for word in re.findall(r"[A-Z]\w+", str(error)) if tag_for_keyword(word) is not None]
+    attributes = ", ".join(dict.fromkeys(named))
+    return f"{attributes or 'an attribute'} of the series is against the standard ({type(error).__name__})"

@@ -1,0 +1,116 @@
+"""From files to files: every case of a folder through a trained cascade."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from cascade_jax.cascade import Cascade, Segmentation
+from cascade_jax.confidence import DOUBTFUL
+from cascade_jax.data import emidec, folders, orientation
+from cascade_jax.data.case import Case, CaseError, number_of_cases
+from cascade_jax.data.files import make_writable_folder
+from cascade_jax.data.labels import EMIDEC, LabelTable
+from cascade_jax.data.orientation import with_true_affine
+from cascade_jax.data.outputs import locked, making, refuse_to_replace
+from cascade_jax.progress import Progress
+from cascade_jax.quantify.quantities import quantify
+from cascade_jax.report.expected_dice import EXPECTED_DICE_FILE, ranked, read_expected_dice, write_expected_dice
+from cascade_jax.report.figures import COLOUR_TABLES, draw_case, write_colour_tables
+from cascade_jax.report.insertions import known_insertions
+
+TABLES = (EXPECTED_DICE_FILE, *COLOUR_TABLES)  # of a folder of predictions
+_MAPS = (folders.DOUBT, folders.DISAGREEMENT)
+
+
+def predict_cases(
+    cascade: Cascade, source: Path, output: Path, figures: bool, progress: Progress, *, images: bool = False
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Segments every case of `source` and writes its labels; a bad case does not keep the others from it.
+
+    `output/expected_dice.csv` has the Dice that the cascade expects of each case there, the most doubtful first;
+    `output/labels.ctbl` and `dseg.tsv` tell viewers the labels' names and colours.
+
+    Args:
+        cascade: the trained cascade.
+        source: a NIfTI file, a folder of them, or a cohort in the challenge's layout.
+        output: labels go to `output/<case>/Contours/<case>.nii.gz`.
+        figures: also draw `output/<case>/<case>.png`, beside the truth where there is one, and write
+            `output/<case>/Doubt/<case>.nii.gz`, the share of doubt in every voxel, and, if several folds vote,
+            `output/<case>/Disagreement/<case>.nii.gz`, the share of them that vote otherwise.
+        progress: wraps the loop with a bar.
+        images: also write `output/<case>/Images/<case>.nii.gz`, and give all that is written of a case an affine of its
+            voxels' true size where its file's own says another.
+
+    Returns:
+        {case: expected Dice of the main target (the myocardium)} of the doubtful cases, and {case: reason} of those
+        that failed.
+
+    Raises:
+        CaseError: the source holds no case at all, the output has a table of other labels, or a file there that is not
+            of an earlier prediction would be replaced.
+    """
+    failed: dict[str, str] = {}
+    expected: dict[str, dict[str, float]] = {}
+    table = cascade.plan.labels
+    files = folders.find_inputs(source, faults=failed)
+    refuse_to_replace(output, [name for file in files for name in _files_of(file.name, images)])
+    refuse_to_replace(output, TABLES)
+    make_writable_folder(output)
+    read_expected_dice(output, table)
+    for file in progress(files, f"segmenting {number_of_cases(len(files))} of {source}"):
+        try:
+            case = emidec.read_case(file, table)
+            case = with_true_affine(case) if images else case
+            result = cascade.segment_case(case, details=figures)
+            with making(output, _files_of(case.name, images)):
+                _write_prediction(output, case, result, table, figures=figures, images=images)
+            expected[case.name] = result.expected_dice
+        except CaseError as error:
+            failed[file.name] = str(error)
+    write_tables(output, expected, table)
+    of_main = {name: dice[table.main] for name, dice in ranked(expected, table).items()}
+    return {name: dice for name, dice in of_main.items() if dice < DOUBTFUL}, failed
+
+
+def write_tables(output: Path, expected: dict[str, dict[str, float]], table: LabelTable) -> None:
+    """Writes `TABLES`; of the Dice expected of cases those that were predicted into the folder before keep theirs."""
+    with making(output, TABLES):
+        write_colour_tables(output, table)
+        with locked(output):  # others may predict into the same folder
+            write_expected_dice(output, read_expected_dice(output, table) | expected, table)
+
+
+def _files_of(name: str, images: bool) -> list[str]:
+    """What a prediction of a case writes, or removes, in the output."""
+    kinds = (folders.CONTOURS, *_MAPS, *((folders.IMAGES,) if images else ()))
+    return [str(emidec.path_in(Path(), kind, name)) for kind in kinds] + [f"{name}/{name}.png"]
+
+
+def _write_prediction(
+    output: Path, case: Case, result: Segmentation, table: LabelTable, *, figures: bool, images: bool
+) -> None:
+    if images:
+        emidec.write_case(output, dataclasses.replace(case, labels=None))
+    emidec.write_labels(output, result.labels, case)
+    emidec.write_maps(output, result.maps, case)
+    if figures:
+        truth = {} if case.labels is None else {"truth": case.labels}
+        draw_case(
+            output / case.name / f"{case.name}.png",
+            case.image,
+            {**truth, "prediction": result.labels},
+            spacing=case.spacing,
+            title=case.name,
+            table=table,
+            insertions=insertions_in(case, result.labels, table),
+        )
+
+
+def insertions_in(case: Case, labels: np.ndarray, table: LabelTable) -> dict[str, float] | None:
+    """Where a case's picture marks the right ventricle's insertions; None where nothing is known of such a thing."""
+    if table != EMIDEC or np.isnan(case.spacing[0]):
+        return None
+    right_handed = orientation.right_handed(orientation.geometry_of_case(case))
+    arrays = (emidec.to_file_axes(array) for array in (labels, case.image))
+    return known_insertions(quantify(next(arrays), case.spacing[::-1], next(arrays), right_handed=right_handed).case)

@@ -1,0 +1,136 @@
+"""From folders of labels to tables of quantities, one row a case, a slice or a segment."""
+
+import csv
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from cascade_jax.data import emidec, folders, orientation
+from cascade_jax.data.case import CaseError, number_of_cases
+from cascade_jax.data.files import make_writable_folder, replacing
+from cascade_jax.data.labels import EMIDEC, LabelTable, display_name
+from cascade_jax.data.outputs import making, refuse_to_replace
+from cascade_jax.progress import Progress
+from cascade_jax.quantify.orientations import Orientation
+from cascade_jax.quantify.plausibility import unlike_a_heart
+from cascade_jax.quantify.quantities import Quantities, quantify
+from cascade_jax.report.expected_dice import read_expected_dice
+
+TABLES = ("cases", "slices", "segments")  # the files that are written, without their ending
+
+
+def quantify_folder(
+    labels: Path,
+    images: Path | None,
+    output: Path,
+    insertion: float | None,
+    progress: Progress,
+    orientations: Mapping[str, Orientation] | None = None,
+) -> dict[str, str]:
+    """Measures every case and writes `cases.csv`, `slices.csv` and `segments.csv`.
+
+    Args:
+        labels: in the challenge's layout, such as what `launch.predict` wrote.
+        images: the images of the same cases: a file, a folder of them or a cohort; None does without.
+        output: the folder for the tables.
+        insertion: angle of the right ventricle's anterior insertion, degrees, if it is known for all cases.
+        progress: wraps the loop with a bar.
+        orientations: {case: what is known of it}, which goes before `insertion`.
+
+    Returns:
+        {case: reason} of those that failed; the others are in the tables.
+
+    Raises:
+        CaseError: there are no labels, or a cascade's of another table; the output cannot be written.
+    """
+    failed: dict[str, str] = {}
+    contours = folders.find_contours(labels, faults=failed)
+    files = {} if images is None else {file.name: file for file in folders.find_inputs(images, faults=failed)}
+    read_expected_dice(Path(labels), EMIDEC)  # which says by its columns if a cascade wrote labels of another table
+    refuse_to_replace(output, [f"{title}.csv" for title in TABLES])
+    make_writable_folder(output)
+    everywhere = Orientation(insertion)
+    known = {
+        name: dataclasses.replace(orientation, insertion=insertion) if orientation.insertion is None else orientation
+        for name, orientation in (orientations or {}).items()
+    }
+    measured: dict[str, Quantities] = {}
+    for name in progress(sorted(contours), f"measuring {number_of_cases(len(contours))}"):
+        try:
+            measured[name] = _quantify_case(name, contours[name], files, images, known.get(name, everywhere))
+        except CaseError as error:
+            failed[name] = str(error)
+    rows_of = (
+        [{"case": name} | quantities.case for name, quantities in measured.items()],
+        [{"case": name} | row for name, quantities in measured.items() for row in quantities.slices],
+        [{"case": name} | row for name, quantities in measured.items() for row in quantities.segments],
+    )
+    tables = dict(zip(TABLES, rows_of, strict=True))
+    with making(output, [f"{title}.csv" for title in TABLES]):
+        for title, rows in tables.items():
+            _write_table(output / f"{title}.csv", rows)
+    return failed
+
+
+def _quantify_case(
+    name: str,
+    contour: Path,
+    files: Mapping[str, folders.CaseFiles],
+    images: Path | None,
+    known: Orientation,
+) -> Quantities:
+    geometry, image, reference = emidec.read_geometry(contour), None, ""
+    if images is not None:
+        if name not in files:
+            raise CaseError(images, f"holds no image of case {name}")
+        # Without its own contour, which need not be the one that is measured.
+        image = emidec.to_file_axes(emidec.read_case(dataclasses.replace(files[name], contour=None)).image)
+        geometry, reference = emidec.read_geometry(files[name].image), f"its image {files[name].image.name}"
+    mask, spacing = emidec.read_labels(contour, like=geometry, name=reference)
+    if np.isnan(spacing[0]):
+        raise CaseError(contour, "is a single slice of unknown thickness, which has no volumes")
+    if fault := unlike_a_heart(mask):
+        raise CaseError(contour, f"is not labelled as the challenge is: {fault}")
+    return quantify(
+        emidec.to_file_axes(mask),
+        spacing[::-1],
+        image,
+        insertion=known.insertion,
+        base_first=known.base_first,
+        mirrored=known.mirrored,
+        right_handed=orientation.right_handed(geometry),
+    )
+
+
+def check_table(table: LabelTable, source) -> None:
+    """Refuses labels of another table than the challenge's, which these quantities are of.
+
+    Args:
+        table: the labels' table.
+        source: what it was read from, to be named.
+
+    Raises:
+        CaseError: it is another table.
+    """
+    if table != EMIDEC:
+        has, needed = (", ".join(map(display_name, names)) for names in (table.names, EMIDEC.names))
+        raise CaseError(source, f"has the labels {has}; only {needed} can be measured")
+
+
+def _write_table(path: Path, rows: Sequence[Mapping]) -> None:
+    """Writes rows of the same columns as CSV; NaN and None become empty fields."""
+    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(list(rows[0]) if rows else ["case"])
+        for row in rows:
+            writer.writerow([_field(value) for value in row.values()])
+
+
+def _field(value) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return "" if np.isnan(value) else f"{value:.4g}"
+    return str(value)

@@ -1,0 +1,283 @@
+"""A whole run, from a config and an empty folder to the paper's tables and figures."""
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import filelock
+import numpy as np
+from ml_collections import ConfigDict
+
+from cascade_jax import checkpoint
+from cascade_jax.cascade import STAGES, Cascade, load
+from cascade_jax.data import emidec, folders
+from cascade_jax.data.case import CaseError
+from cascade_jax.data.files import file_checksum, make_writable_folder, read_json, read_text, write_text
+from cascade_jax.data.labels import LabelTable
+from cascade_jax.data.preprocess import Example
+from cascade_jax.errors import ConfigError
+from cascade_jax.phantoms import simulated
+from cascade_jax.plan import Plan, with_networks_of
+from cascade_jax.progress import Progress
+from cascade_jax.report import tables
+from cascade_jax.training.config import check_config, check_stages, labels_of
+from cascade_jax.training.crossval import CrossValidation, draw_cases
+from cascade_jax.training.preparation import PlanError, file_checksums, prepare
+from cascade_jax.training.pretraining import Pretraining
+
+# What may differ between two starts of the same run: which part of it is done this time, and what is drawn.
+_PER_START = ("folds", "stages", "figures", "figure_cases")
+# Where the files lie may differ too, as long as the same stands in them: `check_same_inputs`.
+_PLACES = ("root", "held_out", "splits")
+_MOST_NAMED = 5
+_BEFORE_CONFIG = ("prepared", "folds.json", "inputs.json")  # what a start leaves that was stopped before its record
+
+
+@contextlib.contextmanager
+def claim(workdir: Path) -> Iterator[None]:
+    """Makes the working folder this process's alone, for as long as the context lasts.
+
+    Raises:
+        CaseError: the folder cannot be written or is in use.
+    """
+    make_writable_folder(workdir)
+    lock = filelock.FileLock(workdir / ".lock")
+    try:
+        lock.acquire(blocking=False)
+    except filelock.Timeout:
+        raise CaseError(workdir, "is in use by another run") from None
+    except (OSError, NotImplementedError) as error:
+        raise CaseError(workdir, f"cannot be locked: {error}") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _lasting(config: ConfigDict) -> dict:
+    """The settings that a working folder stands for."""
+    values = json.loads(config.to_json_best_effort())
+    return {key: value for key, value in values.items() if key not in _PER_START}
+
+
+def check_same_config(workdir: Path, config: ConfigDict) -> None:
+    """Raises CaseError if the working folder was made with another config, or by something else."""
+    path = workdir / "config.json"
+    if not path.exists():
+        others = [one.name for one in sorted(workdir.iterdir()) if one.name not in _BEFORE_CONFIG]
+        if visible := [name for name in others if not name.startswith(".")]:
+            raise CaseError(workdir, f"is no working folder, for it holds {visible[0]}: choose another, or a new one")
+        return
+    old, new = read_json(path), _lasting(config)
+    if not isinstance(old, dict):
+        raise CaseError(path, "is damaged: it holds no settings")
+    places, new_places = old.get("data"), new.get("data")
+    if isinstance(places, dict) and isinstance(new_places, dict):
+        places |= {name: new_places[name] for name in _PLACES if places.get(name) and new_places.get(name)}
+    if different := _differences(old, new):
+        raise CaseError(workdir, f"was made with another config; these settings differ: {', '.join(different)}")
+
+
+def _is_trained(workdir: Path) -> bool:
+    """Whether anything in the working folder depends on what it was made from."""
+    return any(any(workdir.glob(f"{stage}/fold*/{made}")) for stage in STAGES for made in ("params", "checkpoints"))
+
+
+def _checksums_of_files(config: ConfigDict, root: Path) -> dict[str, str]:
+    splits = {"data.splits": file_checksum(Path(config.data.splits))} if config.data.splits else {}
+    return file_checksums(folders.find_cases(root, labelled=True)) | splits
+
+
+def check_same_inputs(workdir: Path, root: Path, checksums: Mapping[str, str]) -> None:
+    """Makes sure that all that is trained in a working folder is trained on the same.
+
+    Args:
+        workdir: the working folder, whose `inputs.json` an earlier start wrote.
+        root: where the cohort lies now.
+        checksums: of the cohort's files, and of what else training starts from, by name. Without "init_from", that is
+            not compared.
+
+    Raises:
+        CaseError: networks in the working folder were trained on something else; it names what changed.
+    """
+    path = workdir / "inputs.json"
+    if not path.exists() or not _is_trained(workdir):
+        return
+    before = read_json(path)
+    if not isinstance(before, dict):
+        raise CaseError(path, "is damaged: it holds no checksums")
+    names = sorted((before.keys() | checksums.keys()) - ({"init_from"} - checksums.keys()))
+    changed = [name for name in names if before.get(name) != checksums.get(name)]
+    if changed:
+        more = f" and {len(changed) - _MOST_NAMED} more" if len(changed) > _MOST_NAMED else ""
+        raise CaseError(
+            root,
+            f"is not what {workdir} was trained on; changed: {', '.join(changed[:_MOST_NAMED])}{more}; use another "
+            "working folder, or put back what was there",
+        )
+
+
+def _finished(config: ConfigDict, workdir: Path, request: Mapping) -> str | None:
+    """What a run says that has nothing left to do; None if there is something."""
+    path, tables_file = workdir / "finished.json", workdir / "tables.md"
+    if not path.exists() or not tables_file.exists():
+        return None
+    done = read_json(path)
+    if not isinstance(done, dict):
+        raise CaseError(path, "is damaged; remove it to have the results made again")
+    root, held_out = _cohorts(config, workdir)
+    if root.exists():
+        check_same_inputs(workdir, root, _checksums_of_files(config, root))
+    if any(done.get(name) != value for name, value in request.items()):
+        return None
+    if held_out and held_out.exists() and done.get("held_out") != file_checksums(folders.find_cases(held_out)):
+        return None
+    return f"{read_text(tables_file)}\n{workdir} is finished; nothing was left to do."
+
+
+def _differences(old, new, prefix: str = "") -> list[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        return [
+            line
+            for key in sorted(old.keys() | new.keys())
+            for line in _differences(old.get(key), new.get(key), f"{prefix}.{key}")
+        ]
+    return [] if old == new else [f"{prefix[1:]} (was {old}, is {new})"]
+
+
+def _cohorts(config: ConfigDict, workdir: Path) -> tuple[Path, Path | None]:
+    """Where the cohort lies, and that of the held-out cases if there is one."""
+    if config.data.root:
+        return Path(config.data.root), Path(config.data.held_out) if config.data.held_out else None
+    return workdir / "data" / "training", workdir / "data" / "held_out" if config.data.phantom.held_out_cases else None
+
+
+def _make_phantoms(config: ConfigDict, workdir: Path, progress: Progress) -> None:
+    settings = config.data.phantom
+    for root, cases, seed in zip(
+        _cohorts(config, workdir),
+        (settings.cases, settings.held_out_cases),
+        (settings.seed, settings.seed + 1),
+        strict=True,
+    ):
+        if cases:
+            simulated.write_cohort(
+                root, cases, seed, field_of_view_mm=settings.field_of_view_mm or None, progress=progress
+            )
+
+
+def _prepare(
+    config: ConfigDict, workdir: Path, root: Path, labels: LabelTable, initial: Cascade | None, progress: Progress
+) -> tuple[Plan, list[Example]]:
+    overrides = config.plan.to_dict()
+    if initial is not None:
+        if initial.plan.labels.names != labels.names:
+            known = ", ".join(initial.plan.labels.names)
+            raise ConfigError(f"init_from: {config.init_from} knows the labels {known}; labels.names has others")
+        overrides = with_networks_of(initial.plan, overrides)
+    try:
+        return prepare(root, workdir / "prepared", overrides, config.num_folds, progress, labels)
+    except PlanError as error:
+        raise ConfigError(f"plan: {error}") from error
+
+
+def _chosen(config: ConfigDict, names: Sequence[str]) -> list[str]:
+    """Which cases are drawn: those that the config names, or some from the first to the last."""
+    spread = np.unique(np.linspace(0, len(names) - 1, config.figures).astype(int)) if config.figures else []
+    return [name for name in names if name in config.figure_cases] or [names[index] for index in spread]
+
+
+def _pretrain(config: ConfigDict, workdir: Path, progress: Progress) -> str:
+    check_stages(config)
+    with claim(workdir):
+        check_same_config(workdir, config)
+        tables_file = workdir / "tables.md"
+        if tables_file.exists():
+            return f"{read_text(tables_file)}\n{workdir} is finished; nothing was left to do."
+        try:
+            pretraining = Pretraining(config, workdir, progress)
+        except ValueError as error:
+            raise ConfigError(f"plan: {error}") from error
+        if config.init_from:
+            checksums = {"init_from": checkpoint.digest(load(config.init_from).params)}
+            check_same_inputs(workdir, Path(config.init_from), checksums)
+            write_text(workdir / "inputs.json", json.dumps(checksums, indent=1))
+        write_text(workdir / "config.json", json.dumps(_lasting(config), indent=1))
+        pretraining.train()
+        return pretraining.write_results()
+
+
+def run(config: ConfigDict, workdir: Path, progress: Progress) -> str:
+    """Does what `config` asks for in `workdir`, going on where an earlier run stopped.
+
+    Args:
+        config: as `launch/configs/default.py` describes it, or `launch/configs/pretrain.py`.
+        workdir: the working folder.
+        progress: wraps loops with a bar.
+
+    Returns:
+        What the run has to say at its end: the tables, in Markdown.
+
+    Raises:
+        ConfigError, CaseError, TrainingError: one line each.
+    """
+    if "pretraining" in config:
+        return _pretrain(config, workdir, progress)
+    check_config(config)
+    labels = labels_of(config)
+    with claim(workdir):
+        check_same_config(workdir, config)
+        folds, stages = sorted(config.folds), sorted(config.stages)
+        request = {"folds": folds, "stages": stages}
+        if (said := _finished(config, workdir, request)) is not None:
+            return said
+
+        record = json.dumps(_lasting(config), indent=1)
+        root, held_out = _cohorts(config, workdir)
+        if not config.data.root:
+            write_text(workdir / "config.json", record)
+            _make_phantoms(config, workdir, progress)
+        if held_out is not None:
+            for file in progress(folders.find_cases(held_out, labelled=True), f"checking the cases of {held_out}"):
+                emidec.read_case(file, labels)
+        initial = load(config.init_from) if config.init_from else None
+        checksums = _checksums_of_files(config, root)
+        if initial is not None:
+            checksums["init_from"] = checkpoint.digest(initial.params)
+        check_same_inputs(workdir, root, checksums)
+        plan, examples = _prepare(config, workdir, root, labels, initial, progress)
+        if not _is_trained(workdir):
+            (workdir / "folds.json").unlink(missing_ok=True)  # of other inputs, maybe
+        files = folders.find_cases(root, labelled=True)
+        crossval = CrossValidation(config, workdir, plan, examples, files, progress, initial)
+        # Only now: a folder in which nothing was done yet belongs to no config.
+        write_text(workdir / "inputs.json", json.dumps(checksums, indent=1))
+        write_text(workdir / "config.json", record)
+        if 1 in stages:
+            # Stage two trains on out-of-fold results of stage one, so it needs that stage's every fold.
+            crossval.train(0, range(config.num_folds) if 2 in stages else folds)
+        if 2 not in stages:
+            return f"Stage one is trained on folds {', '.join(map(str, folds))}."
+        crossval.train(1, folds)
+
+        results = crossval.write_results(folds)
+        if held_out is not None:
+            results["table3"] = crossval.held_out(held_out)
+        text = tables.write(workdir, results)
+        validated = [name for fold in folds for name in crossval.folds[fold]]
+        panels = {"stage one": "stage1", "prediction": "final"}
+        draw_cases(workdir, "cross_validation", root, panels, _chosen(config, validated), labels)
+        if held_out is not None:
+            names = [file.name for file in folders.find_cases(held_out)]
+            draw_cases(workdir, "held_out", held_out, {"prediction": "held_out"}, _chosen(config, names), labels)
+        from cascade_jax.commands.report import sources_of_run
+        from cascade_jax.report.page import write_report
+
+        reports = sources_of_run(workdir)
+        for name, sources in reports.items():
+            write_report(sources, workdir / name, progress)
+        if held_out is not None:
+            request["held_out"] = file_checksums(folders.find_cases(held_out))
+        write_text(workdir / "finished.json", json.dumps(request))
+        return f"{text}\nFigures are in {workdir / 'figures'}, reports in {' and '.join(reports)} beside them."

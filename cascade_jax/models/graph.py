@@ -1,0 +1,189 @@
+"""The inference graph: slices -> coarse labels -> volume -> labels, for every fold at once, and the folds' vote."""
+
+import functools
+import itertools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from cascade_jax.models import slices
+from cascade_jax.models.unet import UNet
+
+
+class Vote(NamedTuple):
+    """What the folds say about a volume.
+
+    Attributes:
+        labels: uint8 (depth, height, width), the majority's label; a tie goes to the label with the higher mean
+            probability.
+        counts: uint8 (depth, height, width, class), how many folds voted for each label.
+        probabilities: float32 (depth, height, width, class), the mean over the folds.
+        fold_priors: uint8 (fold, depth, height, width), each fold's stage-one labels.
+        fold_labels: uint8 (fold, depth, height, width), each fold's final labels.
+    """
+
+    labels: jax.Array
+    counts: jax.Array
+    probabilities: jax.Array
+    fold_priors: jax.Array
+    fold_labels: jax.Array
+
+
+def most_probable(probabilities: jax.Array) -> jax.Array:
+    """uint8 labels (...) of probabilities (..., class)."""
+    return jnp.argmax(probabilities, axis=-1).astype(jnp.uint8)
+
+
+def one_hot_prior(labels: jax.Array, num_classes: int) -> jax.Array:
+    """The prior of stage two: a float32 channel for each label but background, appended as the last axis."""
+    return jax.nn.one_hot(labels.astype(jnp.int32) - 1, num_classes - 1)
+
+
+def _averaged_over_mirror_images(function: Callable, inputs: jax.Array, mirror: bool) -> jax.Array:
+    """What `function` makes of the inputs, averaged over all combinations of in-plane mirroring if `mirror` is set.
+
+    The mirror images run one after another, in one loop: they cost time, not memory, and are compiled once.
+
+    Args:
+        function: (..., height, width, channel) -> (..., height, width, class).
+        inputs: (..., height, width, channel).
+        mirror: whether to mirror.
+    """
+    if not mirror:
+        return function(inputs)
+    mirrorings = list(itertools.product((False, True), repeat=2))
+
+    def add(total, mirrored):
+        def flip(array):
+            for axis, wanted in zip((-3, -2), mirrored, strict=True):
+                array = jnp.where(wanted, jnp.flip(array, axis), array)
+            return array
+
+        return total + flip(function(flip(inputs))), None
+
+    total = jnp.zeros_like(jax.eval_shape(function, inputs))
+    return jax.lax.scan(add, total, jnp.array(mirrorings))[0] / len(mirrorings)
+
+
+def _probabilities(network: UNet, params: Any, inputs: jax.Array, mirror: bool) -> jax.Array:
+    """Softmax of the logits, averaged over mirror images if `mirror` is set."""
+    return _averaged_over_mirror_images(
+        lambda inputs: jax.nn.softmax(network.apply({"params": params}, inputs)), inputs, mirror
+    )
+
+
+def segment_slices(network: UNet, params: Any, image: jax.Array, *, mirror: bool = False) -> jax.Array:
+    """Stage one of one fold: float32 image (depth, height, width) -> probabilities (depth, height, width, class)."""
+    return _probabilities(network, params, image[..., None], mirror)
+
+
+def predict_prior(network: UNet, params: Any, image: jax.Array, valid: jax.Array, *, mirror: bool = False) -> jax.Array:
+    """Stage one's labels of one fold, uint8 (depth, height, width); 0 where there is padding."""
+
+    def at_once(image):
+        return segment_slices(network, params, image, mirror=mirror)
+
+    def slice_by_slice(image):
+        tissue = valid.any(axis=(1, 2))
+        first, beyond = jnp.argmax(tissue), jnp.max(jnp.where(tissue, jnp.arange(1, len(image) + 1), 0))
+        probabilities = functools.partial(slices.segment_slices, network, params, first=first, beyond=beyond)
+        return _averaged_over_mirror_images(probabilities, image[..., None], mirror)
+
+    probabilities = jax.lax.platform_dependent(image, cpu=slice_by_slice, default=at_once)
+    return jnp.where(valid, most_probable(probabilities), 0)
+
+
+def segment_volume(
+    network: UNet, params: Any, image: jax.Array, prior: jax.Array, *, mirror: bool = False
+) -> jax.Array:
+    """Stage two of one fold.
+
+    Args:
+        network: the 3D U-Net.
+        params: its parameters.
+        image: float32 (depth, height, width).
+        prior: integer labels (depth, height, width), stage one's result.
+        mirror: average over in-plane mirror images.
+
+    Returns:
+        float32 probabilities (depth, height, width, class).
+    """
+
+    def at_once(inputs):
+        return _probabilities(network, params, inputs[None], mirror)[0]
+
+    def slice_by_slice(inputs):
+        return _averaged_over_mirror_images(functools.partial(slices.segment_volume, network, params), inputs, mirror)
+
+    inputs = jnp.concatenate([image[..., None], one_hot_prior(prior, network.num_classes)], axis=-1)
+    return jax.lax.platform_dependent(inputs, cpu=slice_by_slice, default=at_once)
+
+
+def count_votes(fold_labels: jax.Array, probabilities: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Majority vote.
+
+    Args:
+        fold_labels: uint8 (fold, depth, height, width).
+        probabilities: float32 (depth, height, width, class), the folds' mean: decides ties.
+
+    Returns:
+        uint8 labels (depth, height, width) and uint8 vote counts (depth, height, width, class).
+    """
+    num_classes = probabilities.shape[-1]
+    counts = jax.nn.one_hot(fold_labels, num_classes, dtype=jnp.uint8).sum(0, dtype=jnp.uint8)
+    leading = counts == counts.max(axis=-1, keepdims=True)
+    return most_probable(jnp.where(leading, probabilities, -1.0)), counts
+
+
+def segment_fold(
+    networks: tuple[UNet, UNet], params: tuple[Any, Any], image: jax.Array, valid: jax.Array, *, mirror: bool = False
+) -> tuple[jax.Array, jax.Array]:
+    """Both stages of one fold.
+
+    Args:
+        networks, image, valid, mirror: as for `segment`.
+        params: the parameters of both networks.
+
+    Returns:
+        uint8 (depth, height, width), stage one's labels, and float32 (depth, height, width, class), the probabilities.
+    """
+    prior = predict_prior(networks[0], params[0], image, valid, mirror=mirror)
+    probabilities = segment_volume(networks[1], params[1], image, prior, mirror=mirror)
+    background = jax.nn.one_hot(0, probabilities.shape[-1])
+    return prior, jnp.where(valid[..., None], probabilities, background)
+
+
+def vote_of_folds(fold_priors: jax.Array, fold_probabilities: jax.Array) -> Vote:
+    """The vote from what `segment_fold` returns for every fold, with the folds along the arrays' first axis."""
+    fold_labels = most_probable(fold_probabilities)
+    # Fold by fold: XLA's mean over a first axis takes a CPU ten times as long.
+    probabilities = sum(fold_probabilities[1:], fold_probabilities[0]) / len(fold_probabilities)
+    labels, counts = count_votes(fold_labels, probabilities)
+    return Vote(labels, counts, probabilities, fold_priors, fold_labels)
+
+
+def segment(
+    networks: tuple[UNet, UNet], params: tuple[Any, Any], image: jax.Array, valid: jax.Array, *, mirror: bool = False
+) -> Vote:
+    """The whole method on one preprocessed volume, as one pure function: jit it whole.
+
+    Args:
+        networks: the 2D and the 3D U-Net.
+        params: the parameters of both, each leaf with the folds along its first axis.
+        image: float32 (depth, height, width), preprocessed.
+        valid: bool, same shape; the rest is padding. Stage two sees no prior there, as in its training, and all labels
+            there are background.
+        mirror: average each network's probabilities over in-plane mirror images.
+
+    Returns:
+        The folds' vote.
+    """
+
+    def of_fold(params):
+        return segment_fold(networks, params, image, valid, mirror=mirror)
+
+    # On a CPU nothing is gained by doing all at once but the memory of all.
+    one_by_one, mapped = functools.partial(jax.lax.map, of_fold), jax.vmap(of_fold)
+    return vote_of_folds(*jax.lax.platform_dependent(params, cpu=one_by_one, default=mapped))

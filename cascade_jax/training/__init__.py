@@ -1,0 +1,1 @@
+"""Training: the step, batches, the loop, cross-validation, pretraining on phantoms."""

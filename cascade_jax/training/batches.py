@@ -1,0 +1,214 @@
+"""What a training step learns from: batches drawn on the device, from a cohort that lies there, or of random phantoms.
+
+Every draw is a function of a key alone, so that a run goes on where it stopped with the batches it would have had.
+"""
+
+import functools
+from typing import Any, Protocol
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from cascade_jax.data import augment
+from cascade_jax.data.case import LABEL_NAMES
+from cascade_jax.models.graph import most_probable, one_hot_prior, segment_slices
+from cascade_jax.models.unet import UNet
+from cascade_jax.phantoms.random_phantom import draw_phantom
+from cascade_jax.plan import Plan
+
+_SLICE_BRIGHTNESS = 0.15  # how far one slice's mean and standard deviation differ from its stack's
+
+
+@flax.struct.dataclass
+class Cohort:
+    """Preprocessed cases, resident on the device.
+
+    Attributes:
+        image: float32 (case, depth, height, width).
+        labels: uint8, same shape.
+        prior: uint8, same shape: stage one's labels, for stage two; None in stage one.
+        extent: int32 (case, 3, 2), where each case's field of view starts and stops along each axis.
+    """
+
+    image: jax.Array
+    labels: jax.Array
+    prior: jax.Array | None
+    extent: jax.Array
+
+
+@flax.struct.dataclass
+class CaseSelection:
+    """Which cases of a cohort a fold uses; of one size for all folds, so that they share a compiled step.
+
+    Attributes:
+        index: int32 (size,), positions in the cohort; those beyond `count` are fillers.
+        count: int32 scalar.
+    """
+
+    index: jax.Array
+    count: jax.Array
+
+
+@flax.struct.dataclass
+class Batch:
+    """What a training step learns from.
+
+    Attributes:
+        inputs: float32 (batch, *spatial, channel).
+        labels: uint8 (batch, *spatial).
+        valid: bool (batch, *spatial); the rest is padding and does not count.
+        case: int32 (batch,), each sample's position in the cohort.
+    """
+
+    inputs: jax.Array
+    labels: jax.Array
+    valid: jax.Array
+    case: jax.Array
+
+
+class Draw(Protocol):
+    """Draws an augmented batch on the device: (key, cohort, cases, axis_name) -> Batch.
+
+    Under `pmap` it draws this device's share; a share may have surplus samples, none of whose voxels are valid (see
+    `sample_keys`).
+    """
+
+    def __call__(self, key: jax.Array, cohort: Cohort, cases: CaseSelection, axis_name: str | None) -> Batch: ...
+
+
+def sample_keys(key: jax.Array, batch_size: int, axis_name: str | None) -> tuple[jax.Array, jax.Array]:
+    """One key for each sample of the global batch; under `pmap`, those of this device's share.
+
+    Shares are of one size. Where the batch has fewer samples than they hold, those beyond it are a surplus: the last
+    sample again, which must not count (`only_counted`).
+
+    Returns:
+        The keys (share,), and bool (share,): which samples are of the batch.
+    """
+    keys = jax.random.split(key, batch_size)
+    if axis_name is None:
+        return keys, jnp.ones(batch_size, bool)
+    share = -(-batch_size // jax.lax.axis_size(axis_name))
+    position = jax.lax.axis_index(axis_name) * share + jnp.arange(share)
+    return keys[jnp.minimum(position, batch_size - 1)], position < batch_size
+
+
+def only_counted(batch: Batch, counts: jax.Array) -> Batch:
+    """The batch with no voxel valid in samples that do not count, bool (batch,): loss and gradients pass over them."""
+    return batch.replace(valid=batch.valid & jnp.expand_dims(counts, tuple(range(1, batch.valid.ndim))))
+
+
+def _draw_case(key: jax.Array, cases: CaseSelection) -> jax.Array:
+    return cases.index[jax.random.randint(key, (), 0, cases.count)]
+
+
+def draw_slices(batch_size: int, augmentation: augment.Augmentation) -> Draw:
+    """Stage one's batches: `batch_size` slices, each of a random case. Inputs are (batch, height, width, 1)."""
+
+    def draw(key, cohort, cases, axis_name):
+        def sample(key):
+            case_key, slice_key, augmentation_key = jax.random.split(key, 3)
+            case = _draw_case(case_key, cases)
+            extent = cohort.extent[case]
+            index = jax.random.randint(slice_key, (), extent[0, 0], extent[0, 1])
+            image, labels, _, valid = augment.augment(
+                augmentation_key,
+                cohort.image[case, index][None],
+                cohort.labels[case, index][None],
+                None,
+                extent.at[0].set(jnp.array([0, 1])),
+                augmentation,
+            )
+            return Batch(image[0, ..., None], labels[0], valid[0], case)
+
+        keys, counts = sample_keys(key, batch_size, axis_name)
+        return only_counted(jax.vmap(sample)(keys), counts)
+
+    return draw
+
+
+def draw_volumes(
+    batch_size: int,
+    augmentation: augment.Augmentation,
+    corruption: augment.PriorCorruption,
+    num_classes: int,
+) -> Draw:
+    """Stage two's batches: `batch_size` volumes. Inputs are (batch, depth, height, width, 1 + foreground labels)."""
+
+    def draw(key, cohort, cases, axis_name):
+        def sample(key):
+            case_key, prior_key, augmentation_key = jax.random.split(key, 3)
+            case = _draw_case(case_key, cases)
+            prior = augment.corrupt_prior(prior_key, cohort.prior[case], corruption, num_classes)
+            image, labels, prior, valid = augment.augment(
+                augmentation_key,
+                cohort.image[case],
+                cohort.labels[case],
+                prior,
+                cohort.extent[case],
+                augmentation,
+            )
+            inputs = jnp.concatenate([image[..., None], one_hot_prior(prior, num_classes)], axis=-1)
+            return Batch(inputs, labels, valid, case)
+
+        keys, counts = sample_keys(key, batch_size, axis_name)
+        return only_counted(jax.vmap(sample)(keys), counts)
+
+    return draw
+
+
+@flax.struct.dataclass
+class PhantomSource:
+    """What pretraining has in the place of a cohort.
+
+    Attributes:
+        held_out: phantoms for the validation.
+        slice_params: stage one's parameters, which stage two's priors come from; None in stage one.
+    """
+
+    held_out: Cohort
+    slice_params: Any | None
+
+
+def draw_phantom_slices(batch_size: int, plan: Plan) -> Draw:
+    """Stage one's batches: `batch_size` slices of as many hearts. Inputs are (batch, height, width, 1)."""
+
+    def draw(key, source, cases, axis_name):
+        del source, cases
+
+        def sample(key):
+            phantom_key, factor_key, shift_key = jax.random.split(key, 3)
+            phantom = draw_phantom(phantom_key, (1, *plan.shape[1:]), plan.spacing[1])
+            valid = augment.inside_extent(phantom.image.shape, phantom.extent)
+            # A case is normalised as a whole, so that its slices are not.
+            factor = 1 + jax.random.uniform(factor_key, minval=-_SLICE_BRIGHTNESS, maxval=_SLICE_BRIGHTNESS)
+            shift = jax.random.uniform(shift_key, minval=-_SLICE_BRIGHTNESS, maxval=_SLICE_BRIGHTNESS)
+            image = jnp.where(valid & (phantom.image != 0), phantom.image * factor + shift, 0.0)
+            return Batch(image[0, ..., None], phantom.labels[0], valid[0], jnp.int32(0))
+
+        keys, counts = sample_keys(key, batch_size, axis_name)
+        return only_counted(jax.vmap(sample)(keys), counts)
+
+    return draw
+
+
+def draw_phantom_volumes(batch_size: int, plan: Plan, slice_network: UNet, corruption: augment.PriorCorruption) -> Draw:
+    """Stage two's batches, with stage one's own results. Inputs are (batch, depth, height, width, 1 + foreground)."""
+
+    def draw(key, source, cases, axis_name):
+        del cases
+        keys, counts = sample_keys(key, batch_size, axis_name)
+        phantoms = jax.vmap(lambda key: draw_phantom(key, plan.shape, plan.spacing[1]))(keys)
+        valid = jax.vmap(lambda extent: augment.inside_extent(plan.shape, extent))(phantoms.extent)
+        slices = phantoms.image.reshape(-1, *plan.shape[1:])
+        prior = most_probable(segment_slices(slice_network, source.slice_params, slices)).reshape(valid.shape)
+        prior = jnp.where(valid, prior, 0)
+        corruption_keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)
+        corrupt = functools.partial(augment.corrupt_prior, settings=corruption, num_classes=len(LABEL_NAMES))
+        prior = jax.vmap(corrupt)(corruption_keys, prior)
+        inputs = jnp.concatenate([phantoms.image[..., None], one_hot_prior(prior, len(LABEL_NAMES))], axis=-1)
+        batch = Batch(inputs, phantoms.labels, valid, jnp.zeros(keys.shape, jnp.int32))
+        return only_counted(batch, counts)
+
+    return draw

@@ -1,0 +1,52 @@
+"""What can be told about a run's settings before anything is read."""
+
+from ml_collections import ConfigDict
+
+from cascade_jax.cascade import STAGES
+from cascade_jax.data.labels import EMIDEC, LabelTable, make_label_table
+from cascade_jax.errors import ConfigError
+from cascade_jax.training.loop import check_steps
+from cascade_jax.training.optimizers import make_optimizer
+
+
+def check_config(config: ConfigDict) -> None:
+    """Raises ConfigError for what can be told without the data."""
+    if config.num_folds < 2:
+        raise ConfigError(f"num_folds is {config.num_folds}; a cross-validation needs 2 or more")
+    for name, allowed in (("folds", range(config.num_folds)), ("stages", (1, 2))):
+        values = config[name]
+        if not values or any(value not in allowed for value in values) or len(set(values)) < len(values):
+            raise ConfigError(f"{name} is {values}; choose from {', '.join(map(str, allowed))}, each once")
+    check_stages(config)
+
+
+def labels_of(config: ConfigDict) -> LabelTable:
+    """The table of labels that the config has.
+
+    Raises:
+        ConfigError: it cannot be.
+    """
+    try:
+        table = make_label_table(config.labels.names, config.labels.targets)
+    except ValueError as error:
+        raise ConfigError(f"labels.{error}") from error
+    if table != EMIDEC and not config.data.root:
+        raise ConfigError("labels: phantoms have the challenge's labels only; data.root is needed for others")
+    return table
+
+
+def check_stages(config: ConfigDict) -> None:
+    """Raises ConfigError for what both kinds of run have: the networks' dtype and start, and the stages' schedules."""
+    if config.compute_dtype not in ("auto", "float32", "bfloat16"):
+        raise ConfigError(f"compute_dtype is {config.compute_dtype!r}; known: auto, float32, bfloat16")
+    if not 0 <= config.init_share <= 1:
+        raise ConfigError(f"init_share is {config.init_share}; it goes from 0 to 1")
+    for stage in STAGES:
+        settings = config[stage]
+        try:
+            check_steps(settings)
+            make_optimizer(
+                settings.optimizer, settings.schedule, settings.learning_rate, settings.steps, settings.clip_norm
+            )
+        except ValueError as error:
+            raise ConfigError(f"{stage}: {error}") from error

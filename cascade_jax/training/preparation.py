@@ -1,0 +1,119 @@
+"""From a cohort in the challenge's layout to the plan and the prepared examples."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from absl import logging
+
+from cascade_jax.data import emidec, folders, store
+from cascade_jax.data.case import Case, CaseError
+from cascade_jax.data.files import file_checksum, read_json, write_text
+from cascade_jax.data.labels import EMIDEC, LabelTable
+from cascade_jax.data.preprocess import Example, bounding_box, preprocess
+from cascade_jax.plan import Plan, make_plan
+from cascade_jax.progress import Progress
+
+
+class PlanError(ValueError):
+    """An override of the plan that does not fit the cohort or another override."""
+
+
+def file_checksums(files: Sequence[folders.CaseFiles]) -> dict[str, str]:
+    """The SHA-256 of what stands in each of some cases' files, by case and file name.
+
+    Times and folders do not count: a copied cohort is the same one.
+
+    Raises:
+        CaseError: a file cannot be read.
+    """
+    checksums = {}
+    for file in files:
+        for path in (file.image, file.contour):
+            if path is not None:
+                checksums[f"{file.name}/{path.parent.name}/{path.name}"] = file_checksum(path)
+    return checksums
+
+
+def prepare(
+    root: Path,
+    folder: Path,
+    overrides: Mapping,
+    minimum_cases: int,
+    progress: Progress,
+    labels: LabelTable = EMIDEC,
+) -> tuple[Plan, list[Example]]:
+    """Reads and checks every case, plans, preprocesses, and keeps all that in `folder` for the next time.
+
+    In the plane the plan's shape is that of the median case, as nnU-Net's is: of larger ones it holds the centre, for
+    training. `Cascade.segment` sees every case whole.
+
+    Args:
+        root: the cohort, every case with its labels.
+        folder: for `plan.json` and the prepared examples.
+        overrides: of the plan, as `make_plan` takes them.
+        minimum_cases: fewer cases than this are refused.
+        progress: wraps the loop over cases with a bar.
+        labels: which labels there are.
+
+    Returns:
+        The plan, and one example for each case, sorted by name.
+
+    Raises:
+        CaseError: a file or the cohort is unusable.
+        PlanError: an override does not fit.
+    """
+    files = folders.find_cases(root, labelled=True)
+    if len(files) < minimum_cases:
+        raise CaseError(root, f"has {len(files)} cases, fewer than the {minimum_cases} folds of the cross-validation")
+    provenance = {
+        "overrides": json.loads(json.dumps(overrides)),
+        "labels": labels.to_json(),
+        "files": file_checksums(files),
+    }
+    if store.read_provenance(folder / "cohort") == provenance:
+        return _read_plan(folder / "plan.json"), store.read_examples(folder / "cohort")
+
+    # Every case is read before anything is written: a fault in the last file must not be found after an hour.
+    cases = [emidec.read_case(file, labels) for file in progress(files, f"reading {len(files)} cases of {root}")]
+    shapes = [[stop - start for start, stop in bounding_box(case.image)] for case in cases]
+    try:
+        plan = make_plan(shapes, [case.spacing for case in cases], overrides, labels)
+    except ValueError as error:
+        raise PlanError(str(error)) from error
+    examples = [
+        preprocess(case, plan.spacing[1:], plan.shape)
+        for case in progress(cases, f"preparing {len(cases)} cases: {describe(plan)}")
+    ]
+    for case, example in zip(cases, examples, strict=True):
+        if (lost := _labelled_area_lost(case, example, plan)) > 0.03:
+            logging.warning("%s: %.0f %% of its labels lie beyond the plan's shape", case.name, 100 * lost)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "plan.json", json.dumps(plan.to_json(), indent=1))
+    store.write_examples(folder / "cohort", examples, provenance)
+    return plan, examples
+
+
+def _read_plan(path: Path) -> Plan:
+    values = read_json(path)
+    try:
+        return Plan.from_json(values)
+    except (KeyError, TypeError, ValueError):
+        raise CaseError(path, "is damaged: it holds no plan; remove its folder to make it again") from None
+
+
+def _labelled_area_lost(case: Case, example: Example, plan: Plan) -> float:
+    """The share of a case's labelled area that its example does not hold; resampling alone changes it by little."""
+    area = np.count_nonzero(case.labels) * case.spacing[1] * case.spacing[2]
+    return 1 - np.count_nonzero(example.labels) * plan.spacing[1] * plan.spacing[2] / area if area else 0.0
+
+
+def describe(plan: Plan) -> str:
+    """A plan in one line."""
+    spacing = " x ".join(f"{value:.3g}" for value in plan.spacing)
+    shape = " x ".join(map(str, plan.shape))
+    return (
+        f"{shape} voxels of {spacing} mm; features {plan.slices.features} and {plan.volumes.features}, "
+        f"{plan.slices.batch_size} slices and {plan.volumes.batch_size} volumes a step"
+    )

@@ -1,0 +1,63 @@
+"""The console command: `cascade-jax VERB [--flags]` does what `python -m launch.VERB [--flags]` does in a checkout."""
+
+import importlib
+import runpy
+import sys
+from pathlib import Path
+
+VERBS = ("predict", "evaluate", "quantify", "report", "dicom", "nnunet", "train", "phantom", "export", "release")
+_ALSO = ("benchmark", "benchmarks.worker")
+_HELP = """cascade-jax VERB [--flags]
+
+  predict     outline hearts in images or a DICOM series
+  evaluate    compare outlines with a reader's, by the EMIDEC challenge's metrics
+  quantify    volumes, masses, infarct size, transmurality, AHA segments
+  report      one HTML page to look through
+  dicom       outline a DICOM series: NIfTI, DICOM segmentation and report
+  nnunet      take a data set over from nnU-Net, or give it one
+  train       train both stages on labelled cases: --config=emidec, phantom, pretrain, two_labels or a file
+  phantom     simulate a cohort
+  export      one StableHLO file that runs without this package
+  release     a trained cascade as two files
+  benchmark   speed against PyTorch and nnU-Net
+
+cascade-jax VERB --help lists a verb's flags."""
+
+
+def main() -> None:
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("help", "--help", "-h"):
+        print(_HELP)
+        sys.exit(0 if arguments else 2)
+    verb, *rest = arguments
+    if verb == "--version":
+        from cascade_jax import __version__
+
+        print(__version__)
+        sys.exit(0)
+    if verb not in (*VERBS, *_ALSO):
+        print(f"error: there is no verb {verb!r} (see cascade-jax --help)", file=sys.stderr)
+        sys.exit(2)
+    # In a wheel this package has no name of its own at the top, which others use; its modules and configs call it so.
+    sys.modules["launch"] = importlib.import_module(__package__)
+    sys.argv = [f"cascade-jax {verb}", *(_with_path(argument) for argument in rest)]
+    runpy.run_module(f"launch.{verb}", run_name="__main__", alter_sys=True)
+
+
+def command(verb: str) -> list[str]:
+    """How another process is started with a verb, from a checkout or an installed wheel."""
+    return [sys.executable, "-m", f"{sys.modules['launch'].__name__}.console", verb]
+
+
+def _with_path(argument: str) -> str:
+    """A flag that names one of the configs here, with its path: --config=phantom."""
+    flag, equals, value = argument.partition("=")
+    name, colon, settings = value.partition(":")
+    path = Path(__file__).parent / "configs" / f"{name}.py"
+    if flag.lstrip("-") != "config" or "/" in name or not path.exists():
+        return argument
+    return f"{flag}{equals}{path}{colon}{settings}"
+
+
+if __name__ == "__main__":
+    main()
