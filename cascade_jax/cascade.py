@@ -1,8 +1,7 @@
 """A trained cascade as one object: an image in, labels out."""
 
 import functools
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, overload
 
@@ -13,7 +12,6 @@ import numpy as np
 from cascade_jax import checkpoint, postprocess, weights
 from cascade_jax.bundle import folder_of, read_model
 from cascade_jax.confidence import disagreement, doubt, expected_dice
-from cascade_jax.cpu import compilation
 from cascade_jax.data import folders
 from cascade_jax.data.case import Case, CaseError
 from cascade_jax.data.emidec import from_file_axes, to_file_axes
@@ -26,14 +24,12 @@ from cascade_jax.data.preprocess import (
     restore_labels,
     restore_scores,
 )
-from cascade_jax.models.graph import Vote, segment
+from cascade_jax.models.convolution import Convolve, convolve
+from cascade_jax.models.graph import Vote, segment, spread_folds
 from cascade_jax.models.unet import UNet
 from cascade_jax.plan import Plan, StagePlan, bucket
 
 STAGES = ("stage1", "stage2")
-
-# With two programs at once on a CPU, XLA computes some convolutions of either wrongly (docs/performance.md).
-_ONE_PROGRAM_AT_A_TIME = threading.Lock()
 
 
 class Segmentation(NamedTuple):
@@ -68,11 +64,11 @@ def compute_dtype(name: str) -> jnp.dtype:
     return jnp.dtype(name)
 
 
-def build_networks(plan: Plan, dtype: jnp.dtype) -> tuple[UNet, UNet]:
-    """The networks of both stages."""
+def build_networks(plan: Plan, dtype: jnp.dtype, convolve: Convolve = convolve) -> tuple[UNet, UNet]:
+    """The networks of both stages, computing in `dtype` with a convolution of one's own if there is one."""
 
     def build(stage: StagePlan) -> UNet:
-        return UNet(stage.features, stage.kernel_sizes, stage.strides, len(plan.labels.names), dtype)
+        return UNet(stage.features, stage.kernel_sizes, stage.strides, len(plan.labels.names), dtype, convolve)
 
     return build(plan.slices), build(plan.volumes)
 
@@ -82,10 +78,8 @@ def input_shapes(plan: Plan) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return (*plan.shape[1:], 1), (*plan.shape, len(plan.labels.names))
 
 
-@functools.cache
-def _compiled_vote() -> Callable:
-    """The compiled inference graph, one for all cascades: those of the same networks share its programs."""
-    return compilation.jit(segment, static_argnums=0, static_argnames="mirror")
+# One for all cascades: those of the same networks share its programs.
+_segment = jax.jit(segment, static_argnums=0, static_argnames=("mirror", "mesh", "folds"))
 
 
 def whole_example(plan: Plan, case: Case) -> Example:
@@ -122,17 +116,16 @@ class Cascade:
     ):
         self.plan, self.networks, self.params = plan, networks, params
         self.rules, self.folds, self.mirror = tuple(rules), tuple(folds), mirror
-
-        self._vote = functools.partial(_compiled_vote(), networks, mirror=mirror)
+        self._params, mesh = spread_folds(params, jax.local_devices())
+        self._vote = functools.partial(_segment, networks, mirror=mirror, mesh=mesh, folds=len(self.folds))
 
     def example(self, case: Case) -> Example:
         """The case whole on the networks' grid; see `whole_example`."""
         return whole_example(self.plan, case)
 
     def vote(self, example: Example) -> Vote:
-        """The folds' vote on the networks' grid, as numpy arrays. Calls by several threads take turns."""
-        with _ONE_PROGRAM_AT_A_TIME:
-            return jax.device_get(self._vote(self.params, example.image, example.valid))
+        """The folds' vote on the networks' grid, as numpy arrays; with several devices, each computes some folds."""
+        return jax.device_get(self._vote(self._params, example.image, example.valid))
 
     def segment_case(self, case: Case, *, details: bool = False) -> Segmentation:
         """Segments a case; arrays are (depth, height, width) in the case's own grid.
@@ -230,20 +223,21 @@ class Cascade:
         return Segmentation(labels, result.probabilities.transpose(2, 1, 0, 3), shares, result.expected_dice)
 
 
-def load(workdir, *, mirror: bool | None = None) -> Cascade:
+def load(workdir, *, mirror: bool | None = None, convolve: Convolve = convolve) -> Cascade:
     """A trained cascade.
 
     Args:
         workdir: the folder that `python -m launch.train` or `python -m launch.release` left; "pretrained" is the
             cascade in the box, which was trained on random phantoms (a folder of that name is "./pretrained").
         mirror: average over in-plane mirror images; None does as the training's config said.
+        convolve: the networks' convolution, if it is to be another than `models.convolution.convolve`.
 
     Raises:
         CaseError: there is no finished model, or it cannot be read.
     """
     folder, model = folder_of(workdir), read_model(workdir)
     plan, rules = model["plan"], model["rules"]
-    networks = build_networks(plan, compute_dtype(model["compute_dtype"]))
+    networks = build_networks(plan, compute_dtype(model["compute_dtype"]), convolve)
     if (folder / weights.WEIGHTS_FILE).exists():
         params = weights.read_weights(folder / weights.WEIGHTS_FILE)
         counts = {len(leaf) if leaf.ndim else 0 for leaf in jax.tree.leaves(params)}

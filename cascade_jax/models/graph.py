@@ -2,14 +2,17 @@
 
 import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from cascade_jax.models import slices
 from cascade_jax.models.unet import UNet
+
+FOLD_AXIS = "fold"
 
 
 class Vote(NamedTuple):
@@ -53,18 +56,22 @@ def _averaged_over_mirror_images(function: Callable, inputs: jax.Array, mirror: 
     """
     if not mirror:
         return function(inputs)
-    mirrorings = list(itertools.product((False, True), repeat=2))
 
-    def add(total, mirrored):
+    def of_mirror_image(mirrored):
         def flip(array):
             for axis, wanted in zip((-3, -2), mirrored, strict=True):
                 array = jnp.where(wanted, jnp.flip(array, axis), array)
             return array
 
-        return total + flip(function(flip(inputs))), None
+        return flip(function(flip(inputs)))
 
-    total = jnp.zeros_like(jax.eval_shape(function, inputs))
-    return jax.lax.scan(add, total, jnp.array(mirrorings))[0] / len(mirrorings)
+    probabilities = jax.lax.map(of_mirror_image, jnp.array(list(itertools.product((False, True), repeat=2))))
+    return _mean_of_first_axis(probabilities)
+
+
+def _mean_of_first_axis(arrays: jax.Array) -> jax.Array:
+    """Array by array: XLA's mean over a first axis takes a CPU ten times as long."""
+    return sum(arrays[1:], arrays[0]) / len(arrays)
 
 
 def _probabilities(network: UNet, params: Any, inputs: jax.Array, mirror: bool) -> jax.Array:
@@ -81,18 +88,7 @@ def segment_slices(network: UNet, params: Any, image: jax.Array, *, mirror: bool
 
 def predict_prior(network: UNet, params: Any, image: jax.Array, valid: jax.Array, *, mirror: bool = False) -> jax.Array:
     """Stage one's labels of one fold, uint8 (depth, height, width); 0 where there is padding."""
-
-    def at_once(image):
-        return segment_slices(network, params, image, mirror=mirror)
-
-    def slice_by_slice(image):
-        tissue = valid.any(axis=(1, 2))
-        first, beyond = jnp.argmax(tissue), jnp.max(jnp.where(tissue, jnp.arange(1, len(image) + 1), 0))
-        probabilities = functools.partial(slices.segment_slices, network, params, first=first, beyond=beyond)
-        return _averaged_over_mirror_images(probabilities, image[..., None], mirror)
-
-    probabilities = jax.lax.platform_dependent(image, cpu=slice_by_slice, default=at_once)
-    return jnp.where(valid, most_probable(probabilities), 0)
+    return jnp.where(valid, most_probable(segment_slices(network, params, image, mirror=mirror)), 0)
 
 
 def segment_volume(
@@ -111,14 +107,8 @@ def segment_volume(
         float32 probabilities (depth, height, width, class).
     """
 
-    def at_once(inputs):
-        return _probabilities(network, params, inputs[None], mirror)[0]
-
-    def slice_by_slice(inputs):
-        return _averaged_over_mirror_images(functools.partial(slices.segment_volume, network, params), inputs, mirror)
-
     inputs = jnp.concatenate([image[..., None], one_hot_prior(prior, network.num_classes)], axis=-1)
-    return jax.lax.platform_dependent(inputs, cpu=slice_by_slice, default=at_once)
+    return _probabilities(network, params, inputs[None], mirror)[0]
 
 
 def count_votes(fold_labels: jax.Array, probabilities: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -158,14 +148,20 @@ def segment_fold(
 def vote_of_folds(fold_priors: jax.Array, fold_probabilities: jax.Array) -> Vote:
     """The vote from what `segment_fold` returns for every fold, with the folds along the arrays' first axis."""
     fold_labels = most_probable(fold_probabilities)
-    # Fold by fold: XLA's mean over a first axis takes a CPU ten times as long.
-    probabilities = sum(fold_probabilities[1:], fold_probabilities[0]) / len(fold_probabilities)
+    probabilities = _mean_of_first_axis(fold_probabilities)
     labels, counts = count_votes(fold_labels, probabilities)
     return Vote(labels, counts, probabilities, fold_priors, fold_labels)
 
 
 def segment(
-    networks: tuple[UNet, UNet], params: tuple[Any, Any], image: jax.Array, valid: jax.Array, *, mirror: bool = False
+    networks: tuple[UNet, UNet],
+    params: tuple[Any, Any],
+    image: jax.Array,
+    valid: jax.Array,
+    *,
+    mirror: bool = False,
+    mesh: Mesh | None = None,
+    folds: int | None = None,
 ) -> Vote:
     """The whole method on one preprocessed volume, as one pure function: jit it whole.
 
@@ -176,14 +172,52 @@ def segment(
         valid: bool, same shape; the rest is padding. Stage two sees no prior there, as in its training, and all labels
             there are background.
         mirror: average each network's probabilities over in-plane mirror images.
+        mesh: devices along one axis, `FOLD_AXIS`, over which the folds are spread; None computes them all on one.
+        folds: how many of the parameters' folds vote, those after them being there to give each device of the mesh as
+            many (see `spread_folds`); None is all.
 
     Returns:
         The folds' vote.
     """
 
-    def of_fold(params):
-        return segment_fold(networks, params, image, valid, mirror=mirror)
+    def of_folds(params, image, valid):
+        def of_fold(params):
+            return segment_fold(networks, params, image, valid, mirror=mirror)
 
-    # On a CPU nothing is gained by doing all at once but the memory of all.
-    one_by_one, mapped = functools.partial(jax.lax.map, of_fold), jax.vmap(of_fold)
-    return vote_of_folds(*jax.lax.platform_dependent(params, cpu=one_by_one, default=mapped))
+        # On a CPU nothing is gained by doing all at once but the memory of all, and much is lost: convolutions with a
+        # kernel for each fold are up to twenty times slower there than one after another.
+        one_by_one, mapped = functools.partial(jax.lax.map, of_fold), jax.vmap(of_fold)
+        return jax.lax.platform_dependent(params, cpu=one_by_one, default=mapped)
+
+    if mesh is not None:
+        of_folds = jax.shard_map(
+            of_folds,
+            mesh=mesh,
+            in_specs=(PartitionSpec(FOLD_AXIS), PartitionSpec(), PartitionSpec()),
+            out_specs=PartitionSpec(FOLD_AXIS),
+        )
+    return vote_of_folds(*jax.tree.map(lambda leaf: leaf[:folds], of_folds(params, image, valid)))
+
+
+def spread_folds(params: Any, devices: Sequence[jax.Device]) -> tuple[Any, Mesh | None]:
+    """An ensemble's parameters on several devices, with as many folds on each.
+
+    Where the folds cannot be shared out evenly, the first ones are there twice.
+
+    Args:
+        params: each leaf with the folds along its first axis.
+        devices: over which to spread them; no more are used than there is work for.
+
+    Returns:
+        The parameters, and the mesh that `segment` takes; with one device or one fold, the parameters as they are and
+        None.
+    """
+    folds = len(jax.tree.leaves(params)[0])
+    share = -(-folds // len(devices))
+    used = -(-folds // share)
+    if used == 1:
+        return params, None
+    mesh = Mesh(np.array(devices[:used]), (FOLD_AXIS,))
+    index = np.arange(share * used) % folds
+    sharding = NamedSharding(mesh, PartitionSpec(FOLD_AXIS))
+    return jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf)[index], sharding), params), mesh

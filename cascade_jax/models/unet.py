@@ -1,13 +1,15 @@
 """The U-Net of both stages: the length of a kernel size says whether it is a 2D or a 3D one."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cascade_jax.models.layers import Convolution, NormalizationAndActivation, Upsampling, product_of_voxels
+from cascade_jax.models.convolution import Convolve, convolve
+from cascade_jax.models.layers import Convolution, NormalizationAndActivation, Upsampling
 
 
 class ConvolutionBlock(nn.Module):
@@ -17,21 +19,14 @@ class ConvolutionBlock(nn.Module):
     kernel_size: tuple[int, ...]
     strides: tuple[int, ...]
     dtype: jnp.dtype = jnp.float32
+    convolve: Convolve = convolve
 
     @nn.compact
-    def __call__(self, *inputs: jax.Array) -> jax.Array:
-        """Inputs (batch, *spatial, channel) are joined along their channels."""
+    def __call__(self, inputs: jax.Array) -> jax.Array:
         for strides in (self.strides, (1,) * len(self.strides)):
-            outputs = Convolution(self.features, self.kernel_size, strides, self.dtype)(*inputs)
-            inputs = (NormalizationAndActivation()(outputs),)
-        return inputs[0]
-
-
-def layers_of_block(params: Any) -> list[tuple[jax.Array, Any]]:
-    """The kernels of a `ConvolutionBlock`, each with its norm's `scale` and `bias`, in the order of their use."""
-    return [
-        (params[f"Convolution_{index}"]["kernel"], params[f"NormalizationAndActivation_{index}"]) for index in (0, 1)
-    ]
+            inputs = Convolution(self.features, self.kernel_size, strides, self.dtype, self.convolve)(inputs)
+            inputs = NormalizationAndActivation()(inputs)
+        return inputs
 
 
 class UNet(nn.Module):
@@ -43,6 +38,11 @@ class UNet(nn.Module):
         strides: for each stage, the stride with which it is entered; the first is all ones.
         num_classes: the number of logits of each voxel.
         dtype: of the computation. Parameters, instance-norm statistics and logits are float32 always.
+        convolve: the convolution; see `cascade_jax.models.convolution`.
+
+    Raises:
+        ValueError: the stages' kernel sizes and strides are not of one length, of other than 2 or 3 axes, even, or
+            below 1.
     """
 
     features: Sequence[int]
@@ -50,6 +50,24 @@ class UNet(nn.Module):
     strides: Sequence[tuple[int, ...]]
     num_classes: int = 5
     dtype: jnp.dtype = jnp.float32
+    convolve: Convolve = convolve
+
+    def __post_init__(self):
+        # Tuples, whatever was given: a network is hashed.
+        self.features = tuple(self.features)
+        self.kernel_sizes = tuple(map(tuple, self.kernel_sizes))
+        self.strides = tuple(map(tuple, self.strides))
+        stages = {len(self.features), len(self.kernel_sizes), len(self.strides)}
+        if len(stages) > 1 or not self.features:
+            raise ValueError("features, kernel_sizes and strides must have one entry for each stage, and at least one")
+        ranks = {len(entry) for entry in (*self.kernel_sizes, *self.strides)}
+        if ranks not in ({2}, {3}):
+            raise ValueError(f"kernel_sizes and strides must all have 2 or all 3 axes, not {sorted(ranks)}")
+        if any(size < 1 or size % 2 == 0 for sizes in self.kernel_sizes for size in sizes):
+            raise ValueError(f"kernel_sizes {self.kernel_sizes}: each must be odd")
+        if any(stride < 1 for strides in self.strides for stride in strides):
+            raise ValueError(f"strides {self.strides}: each must be 1 or more")
+        super().__post_init__()
 
     @nn.compact
     def __call__(self, image: jax.Array, *, deep_supervision: bool = False) -> jax.Array | tuple[jax.Array, ...]:
@@ -65,87 +83,36 @@ class UNet(nn.Module):
             decoder stage from full resolution to the coarsest.
 
         Raises:
-            ValueError: the image's size is not a multiple of the strides' product.
+            ValueError: the image has another number of axes, or its size is not a multiple of the strides' product.
         """
+        if image.ndim != len(self.strides[0]) + 2:
+            raise ValueError(f"image of shape {image.shape}: this network wants {len(self.strides[0]) + 2} axes")
         for axis, size in enumerate(image.shape[1:-1]):
-            factor = 1
-            for strides in self.strides:
-                factor *= strides[axis]
+            factor = math.prod(strides[axis] for strides in self.strides)
             if size % factor:
                 raise ValueError(
                     f"image of shape {image.shape}: size {size} is not a multiple of {factor}, the product of strides"
                 )
 
+        def block(name, stage, strides):
+            kernel_size = self.kernel_sizes[stage]
+            return ConvolutionBlock(self.features[stage], kernel_size, strides, self.dtype, self.convolve, name=name)
+
         skips, outputs = [], image.astype(self.dtype)
-        for stage in range(len(self.features)):
-            outputs = _encoder(self, stage)(outputs)
+        for stage, strides in enumerate(self.strides):
+            outputs = block(f"encoder{stage}", stage, strides)(outputs)
             skips.append(outputs)
 
         logits = []
         for stage in reversed(range(len(self.features) - 1)):
-            outputs = _decoder(self, stage)(_upsampling(self, stage)(outputs), skips[stage])
+            strides = self.strides[stage + 1]
+            outputs = Upsampling(self.features[stage], strides, self.dtype, name=f"upsampling{stage}")(outputs)
+            outputs = jnp.concatenate([outputs, skips[stage]], axis=-1)
+            outputs = block(f"decoder{stage}", stage, (1,) * len(strides))(outputs)
             if stage == 0 or deep_supervision:
-                logits.append(_head(self, stage)(outputs))
+                head = nn.Dense(self.num_classes, dtype=jnp.float32, param_dtype=jnp.float32, name=f"logits{stage}")
+                logits.append(head(outputs.astype(jnp.float32)))
         return tuple(reversed(logits)) if deep_supervision else logits[-1]
-
-
-def _encoder(network: UNet, stage: int) -> ConvolutionBlock:
-    kernel_size, strides = tuple(network.kernel_sizes[stage]), tuple(network.strides[stage])
-    return ConvolutionBlock(network.features[stage], kernel_size, strides, network.dtype, name=f"encoder{stage}")
-
-
-def _upsampling(network: UNet, stage: int) -> Upsampling:
-    strides = tuple(network.strides[stage + 1])
-    return Upsampling(network.features[stage], strides, network.dtype, name=f"upsampling{stage}")
-
-
-def _decoder(network: UNet, stage: int) -> ConvolutionBlock:
-    kernel_size = tuple(network.kernel_sizes[stage])
-    strides = (1,) * len(kernel_size)
-    return ConvolutionBlock(network.features[stage], kernel_size, strides, network.dtype, name=f"decoder{stage}")
-
-
-def _head(network: UNet, stage: int) -> nn.Dense:
-    return nn.Dense(network.num_classes, dtype=jnp.float32, dot_general=product_of_voxels, name=f"logits{stage}")
-
-
-def _apply(module: nn.Module, params: Any, *inputs: jax.Array) -> jax.Array:
-    return module.apply({"params": params[module.name]}, *inputs)
-
-
-def encode(network: UNet, params: Any, inputs: jax.Array, stages: Iterable[int]) -> list[jax.Array]:
-    """A part of the network's encoder: the feature maps of each of the `stages`, from those of the stage before.
-
-    Args:
-        network: the U-Net.
-        params: its parameters.
-        inputs: (batch, *spatial, channel); for stage 0 the image.
-        stages: which ones, each after the one before.
-    """
-    maps = [inputs.astype(network.dtype)]
-    for stage in stages:
-        maps.append(_apply(_encoder(network, stage), params, maps[-1]))
-    return maps[1:]
-
-
-def decode(network: UNet, params: Any, inputs: jax.Array, skips: Mapping[int, jax.Array]) -> jax.Array:
-    """A part of the network's decoder: the feature maps of the finest of the stages in `skips`.
-
-    Args:
-        network: the U-Net.
-        params: its parameters.
-        inputs: (batch, *spatial, channel), feature maps of the stage below the coarsest in `skips`.
-        skips: what the encoder has made of each stage.
-    """
-    for stage in sorted(skips, reverse=True):
-        upsampled = _apply(_upsampling(network, stage), params, inputs)
-        inputs = _apply(_decoder(network, stage), params, upsampled, skips[stage])
-    return inputs
-
-
-def logits_of(network: UNet, params: Any, maps: jax.Array) -> jax.Array:
-    """float32 logits (batch, *spatial, num_classes) of the decoder's finest feature maps."""
-    return _apply(_head(network, 0), params, maps)
 
 
 def params_like(network: UNet, input_shape: Sequence[int]) -> Any:
