@@ -4,7 +4,7 @@
 
 Labels are those of `launch.predict`, or a reader's, in the challenge's layout. OUT/cases.csv has a row for each case,
 slices.csv and segments.csv one for each slice and AHA segment; the columns' names carry their units. With the images
-come the threshold methods (2 to 6 standard deviations, full width at half maximum) with the remote muscle that they
+come the threshold methods (2 to 6 standard deviations, full width at half maximum) with the remote myocardium that they
 start from, and the right ventricle's insertions are looked for in them. Segments whose `segments_from` is "x axis" are
 counted from there because no insertion was found, and are not where their names say. Where a reader knows it better,
 FILE.csv has a row for each case: the columns `case` and `insertion_degrees`, and if need be `base_first` and `mirrored`

@@ -221,11 +221,11 @@ def test_the_figures_of_a_report_add_up_for_one_who_knows_no_labels(case, tmp_pa
     assert found["Microvascular obstruction (no-reflow)"]["Volume"] == round(no_reflow, 1)
     assert found["Cavity of left ventricle"]["Volume"] == round(np.count_nonzero(labels == 1) * voxel, 1)
     ventricle = found["Left ventricle"]
-    assert found["Left Ventricle Myocardium"]["Mass"] == ventricle["Mass of the left ventricular muscle"]
+    assert found["Left Ventricle Myocardium"]["Mass"] == ventricle["Mass of the left ventricular myocardium"]
     assert found["Infarct"]["Mass"] == ventricle["Mass of the infarct, no-reflow included"]
     assert found["Infarct"]["Mass"] == pytest.approx(1.05 * found["Infarct"]["Volume"], abs=0.11)
     share = 100 * (infarct + no_reflow) / (normal + infarct + no_reflow)
-    assert ventricle["Infarct, share of the muscle"] == round(share, 1)
+    assert ventricle["Infarct, share of the myocardium"] == round(share, 1)
     for values in found.values():
         assert all(len(f"{value:.10g}".partition(".")[2]) <= 2 for value in values.values())
 

@@ -222,7 +222,7 @@ def test_padding_may_be_a_range_and_signed(case, tmp_path):
 
 
 def test_the_value_of_padding_inside_the_image_is_tissue(case, tmp_path):
-    """The signal of a phase-sensitive image goes through 0 in the muscle."""
+    """The signal of a phase-sensitive image goes through 0 in the myocardium."""
     _, height, width = case.image.shape
     image = np.full((height, width), 300.0)
     image[:, :5], image[30, 20:30], image[40] = 0, 0, -200

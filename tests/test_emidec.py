@@ -301,8 +301,8 @@ def test_the_challenges_sample_case_is_read_as_it_is_described():
     image = nib.load(files.image)
     assert (case.image == image.get_fdata().transpose(2, 1, 0)).all()
     np.testing.assert_array_equal(case.header.get_sform(), image.affine)
-    blood, muscle, border = (case.image[case.labels == label].mean() for label in (1, 2, 0))
-    assert blood > muscle > border
+    blood, myocardium, border = (case.image[case.labels == label].mean() for label in (1, 2, 0))
+    assert blood > myocardium > border
 
 
 def test_labels_stored_as_scaled_integers_are_whole_again(tmp_path):

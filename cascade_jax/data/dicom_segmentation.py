@@ -24,9 +24,9 @@ PRIVATE_SCHEME = "99CASCADE"
 
 _ANATOMY, _ABNORMAL = codes.SCT.AnatomicalStructure, codes.SCT.MorphologicallyAbnormalStructure
 INFARCT = Code("55641003", "SCT", "Infarct")
-# What each label is by itself, since the segments share no voxel: the muscle is the last three together, the infarct
-# the last two. DICOM's own lists have the whole left ventricle but not its cavity, which the Foundational Model of
-# Anatomy has.
+# What each label is by itself, since the segments share no voxel: the myocardium is the last three together, the
+# infarct the last two. DICOM's own lists have the whole left ventricle but not its cavity, which the Foundational Model
+# of Anatomy has.
 SEGMENT_CODES = {
     CAVITY: (_ANATOMY, Code("9466", "FMA", "Cavity of left ventricle")),
     MYOCARDIUM: (_ANATOMY, codes.DCM.NormalMyocardium),

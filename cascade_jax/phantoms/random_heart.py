@@ -16,7 +16,7 @@ from cascade_jax.phantoms.random_field import smooth_fields
 
 _SLICE_THICKNESS = 8.0
 _THINNEST_INFARCT = 3.0  # mm in its middle; a thinner layer than a voxel or two is not outlined
-_THINNEST_SCAR = 3.0  # mm between no-reflow and the muscle or epicardium, without which it looks like muscle
+_THINNEST_SCAR = 3.0  # mm between no-reflow and the myocardium or epicardium, without which it looks like myocardium
 _INFARCTS = 3
 _PAPILLARY_MUSCLES = 3
 
@@ -40,7 +40,7 @@ class RandomHeart:
 
     Attributes:
         cavity, wall: of the left ventricle as readers outline it; papillary muscles and trabeculae are cavity.
-        trabeculae: the muscle within the cavity.
+        trabeculae: the myocardium within the cavity.
         infarct, no_reflow: within the wall, before it is cut out of them.
         right_ventricle, right_wall: its blood and its thin wall.
         atrium, atrium_wall: above the left ventricle, and beside it where its wall is open.

@@ -90,37 +90,37 @@ def _background(key: jax.Array, stack: Stack) -> jax.Array:
 
 def _signal(key: jax.Array, heart: RandomHeart, background: jax.Array, stack: Stack) -> tuple[jax.Array, jax.Array]:
     """What the heart and its surroundings look like before the scanner has its say, and by how much blood is brighter
-    than muscle."""
+    than myocardium."""
     draws = Draws(key, 24)
     blood = draws.uniform(0.45, 1.0)
     contrast = draws.uniform(0.1, 0.6)
-    muscle = blood - contrast
-    # A scar that cannot be told from muscle is one that no reader outlines.
+    myocardium = blood - contrast
+    # A scar that cannot be told from myocardium is one that no reader outlines.
     # One as bright as blood, which is common, can be told from the cavity by its shape alone.
     like_blood = draws.happens(0.35)
     beyond_blood = jnp.where(like_blood, draws.uniform(-0.05, 0.05), draws.uniform(-0.12, 0.35))
-    scar = jnp.maximum(blood + beyond_blood, muscle + 0.15)
-    obstruction = muscle + draws.uniform(-0.12, 0.5) * (scar - muscle)
+    scar = jnp.maximum(blood + beyond_blood, myocardium + 0.15)
+    obstruction = myocardium + draws.uniform(-0.12, 0.5) * (scar - myocardium)
     right_blood = blood + 0.06 * jax.random.normal(draws.key())
     fat, slow = draws.uniform(0.4, 1.4), blood + draws.uniform(0.03, 0.3)
 
-    # Remote muscle and blood are even only in textbooks.
+    # Remote myocardium and blood are even only in textbooks.
     uneven = smooth_fields(draws.key(), stack, draws.uniform(6.0, 40.0), 2)
-    muscle = muscle + draws.uniform(0.0, 0.15) * contrast * uneven[0]
+    myocardium = myocardium + draws.uniform(0.0, 0.15) * contrast * uneven[0]
     cavity = blood + draws.uniform(0.0, 0.1) * contrast * uneven[1]
 
     image = _blend(background, heart.fat, fat)
-    image = _blend(image, heart.right_wall, muscle + 0.05 * jax.random.normal(draws.key()))
+    image = _blend(image, heart.right_wall, myocardium + 0.05 * jax.random.normal(draws.key()))
     image = _blend(image, heart.right_ventricle, right_blood)
-    image = _blend(image, heart.atrium_wall, muscle)
+    image = _blend(image, heart.atrium_wall, myocardium)
     image = _blend(image, heart.atrium, blood)
-    wall = _blend(_blend(muscle, heart.infarct, scar), heart.no_reflow * heart.infarct, obstruction)
-    inside = _blend(_blend(cavity, heart.rim, slow), heart.trabeculae, muscle)
+    wall = _blend(_blend(myocardium, heart.infarct, scar), heart.no_reflow * heart.infarct, obstruction)
+    inside = _blend(_blend(cavity, heart.rim, slow), heart.trabeculae, myocardium)
     total = heart.cavity + heart.wall
     image = image * (1 - total) + heart.wall * wall + heart.cavity * inside
 
     # Magnitude images: what lies below the null comes back up.
-    null = jnp.mean(muscle) + draws.uniform(-0.25, 0.05)
+    null = jnp.mean(myocardium) + draws.uniform(-0.25, 0.05)
     return jnp.where(draws.happens(0.15), jnp.abs(image - null), image), contrast
 
 

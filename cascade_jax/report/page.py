@@ -20,7 +20,7 @@ from cascade_jax.report.insertions import insertion_marks
 from cascade_jax.report.steps import STEPS, dice_by_step, postprocessing_note, vote_note
 
 _WORST = 10
-_COMPARED = (("infarct, ml", "infarct_ml"), ("infarct, % of muscle", "infarct_percent"))
+_COMPARED = (("infarct, ml", "infarct_ml"), ("infarct, % of myocardium", "infarct_percent"))
 # Drawn from the last, which is the widest line, to the first, so that none hides another.
 _LAYERS = ("truth", "prediction", "stage one", "before postprocessing")
 
