@@ -30,7 +30,9 @@ def read_model(workdir) -> dict:
     """
     path = folder_of(workdir) / MODEL_FILE
     if not path.exists():
-        raise CaseError(workdir, f"has no trained model ({MODEL_FILE} is missing); run or finish launch.train first")
+        raise CaseError(
+            workdir, f"has no trained model ({MODEL_FILE} is missing); run or finish `cascade-jax train` first"
+        )
     try:
         model = json.loads(path.read_text(encoding="utf-8"))
         rules = [Rule(**rule | {"name": _EARLIER_RULES.get(rule["name"], rule["name"])}) for rule in model["rules"]]

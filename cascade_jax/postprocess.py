@@ -183,7 +183,7 @@ def choose_rules(
         candidates = CANDIDATES if table == EMIDEC else CANDIDATES[:1]
     if table == EMIDEC:
         known = (*known, Rule("largest_heart"), Rule("one_ventricle"))
-    kept: list[Rule] = []
+    chosen: list[Rule] = []
     cases, reached = list(cases), _dice(cases, table)
     for group in candidates:
         helping, best_known = [], None
@@ -206,5 +206,5 @@ def choose_rules(
             best = best_known
         if best is not None:
             rule, reached, cases = best
-            kept.append(rule)
-    return tuple(kept)
+            chosen.append(rule)
+    return tuple(chosen)

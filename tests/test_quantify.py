@@ -17,7 +17,7 @@ from cascade_jax.data.labels import LabelTable
 from cascade_jax.phantoms import anatomy, simulated
 from cascade_jax.quantify import aha, thresholds
 from cascade_jax.quantify.orientations import Orientation, read_orientations
-from cascade_jax.quantify.plausibility import unlike_a_heart
+from cascade_jax.quantify.plausibility import implausibility
 from cascade_jax.quantify.quantities import endocardial_extent, quantify, volumes
 from cascade_jax.quantify.wall import spokes, wall_of
 from cascade_jax.report.expected_dice import write_expected_dice
@@ -757,21 +757,21 @@ def test_a_wall_open_on_one_side_is_a_heart(gap, infarct):
     labels = ring(infarct, gap, 360)
     labels[(grid()[1] < gap) & (labels >= 2)] = 0
     for stack in (labels, labels[25:125, 30:130], labels[:, :, :1]):
-        assert unlike_a_heart(emidec.from_file_axes(stack)) is None
+        assert implausibility(emidec.from_file_axes(stack)) is None
     myocardium = np.where(labels == 1, 3, labels)  # beyond the cavity
-    assert unlike_a_heart(emidec.from_file_axes(myocardium)) is None
-    assert unlike_a_heart(emidec.from_file_axes(0 * labels)) is None
+    assert implausibility(emidec.from_file_axes(myocardium)) is None
+    assert implausibility(emidec.from_file_axes(0 * labels)) is None
 
 
 @pytest.mark.skipif(not REAL.exists(), reason="the real cases are not beside the project")
 def test_every_real_heart_and_every_slice_of_it_is_a_heart():
     for path in folders.find_contours(REAL).values():
         labels, _ = emidec.read_labels(path)
-        assert unlike_a_heart(labels) is None
+        assert implausibility(labels) is None
         for index in range(len(labels)):
-            assert unlike_a_heart(labels[index : index + 1]) is None
+            assert implausibility(labels[index : index + 1]) is None
         other = np.choose(labels, [0, 2, 1, 1, 1])
-        assert "surrounds" in unlike_a_heart(other)
+        assert "surrounds" in implausibility(other)
 
 
 def test_the_command_follows_labels_of(tmp_path):

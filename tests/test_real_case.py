@@ -125,7 +125,7 @@ def test_a_dicom_series_of_it_becomes_labels_a_segmentation_and_a_report(truth, 
 
     with (output / "expected_dice.csv").open() as file:
         assert next(csv.DictReader(file))["case"] == "case"
-    assert "passed over series 1, which is a localiser" in text
+    assert "skipped series 1, which is a localiser" in text
 
     # The patient is in the DICOM objects, which belong to their study, and nowhere else.
     assert read.PatientID == report.PatientID == PATIENT[2]

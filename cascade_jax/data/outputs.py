@@ -51,7 +51,7 @@ def refuse_to_replace(folder: Path, names: Iterable[str]) -> None:
 
 
 @contextlib.contextmanager
-def making(folder: Path, names: Iterable[str]) -> Iterator[None]:
+def recording_outputs(folder: Path, names: Iterable[str]) -> Iterator[None]:
     """Remembers files that are written while the context lasts as this library's, also if it ends with an error.
 
     Raises:

@@ -9,9 +9,8 @@ _LARGE_INFARCT = 0.3  # of the myocardium
 _LEAST_CONTACT = 0.01  # of the infarct's border
 
 
-def unlike_a_heart(labels: np.ndarray) -> str | None:
-    """Why labels, read by the challenge's table, are no heart whose myocardium surrounds its cavity; None if they may
-    be.
+def implausibility(labels: np.ndarray) -> str | None:
+    """Why labels, read by the challenge's table, can be no heart with myocardium around its cavity; None if they can.
 
     Files do not say by which table they are labelled. The limits are far from any heart: in the 70 real cases that were
     tried, more than half of the myocardium's border is with the background, and an infarct of more than a fifth of the

@@ -12,7 +12,7 @@ import numpy as np
 from cascade_jax.data.case import number_of_cases
 from cascade_jax.data.files import make_writable_folder, read_json, write_text
 from cascade_jax.data.labels import EMIDEC, LabelTable, display_name
-from cascade_jax.data.outputs import making, refuse_to_replace
+from cascade_jax.data.outputs import recording_outputs, refuse_to_replace
 from cascade_jax.progress import Progress
 from cascade_jax.report import charts, quantities, slices, tables
 from cascade_jax.report.cases import ReportCase, Sources, read_cases
@@ -223,6 +223,6 @@ def write_report(sources: Sources, output: Path, progress: Progress) -> dict[str
         failed=failed,
         with_truth=any(case.metrics for case in cases),
     )
-    with making(output.parent, [output.name]):
+    with recording_outputs(output.parent, [output.name]):
         write_text(output, text)
     return failed

@@ -1,9 +1,8 @@
 """Another task: the cavity and the whole myocardium, with the quick start's networks and schedule.
 
-    python -m launch.train --config=launch/configs/two_labels.py --config.data.root=DIR --workdir=runs/two_labels
+    cascade-jax train --config=two_labels --config.data.root=DIR --workdir=runs/two_labels
 
-`launch.predict` has the labels from the working folder,
-`launch.evaluate` and `launch.report` take `--labels_of=WORKDIR`.
+`cascade-jax predict` reads the labels from the working folder, `evaluate` and `report` take `--labels_of=WORKDIR`.
 """
 
 from ml_collections import ConfigDict
