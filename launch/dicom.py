@@ -5,7 +5,8 @@
 The files may lie in any order, at any depth, several series together. The output has the image and the labels as NIfTI
 in the patient's coordinates, a picture, `<case>.seg.dcm`, a DICOM segmentation that refers to the series, and
 `<case>.sr.dcm`, a structured report of volumes, infarct share and transmurality; lines name the files and series
-that were skipped, and why. Where a picture, segmentation or report cannot be made the labels are written all the same, a line names what stands against it, and the exit status is 1. Wants `pip install '.[dicom]'`.
+that were skipped, and why. Where a picture, segmentation or report cannot be made, the labels are written all the same,
+a line gives the reason, and the exit status is 1. Needs `pip install 'cascade_jax[dicom]'`.
 """
 
 from pathlib import Path

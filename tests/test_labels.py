@@ -28,7 +28,7 @@ from cascade_jax.training.config import labels_of
 from launch.configs import default, two_labels
 
 NAMES = ("background", "cavity", "myocardium")
-MERGED = {"myocardium": "myocardium", "infarction": "myocardium", "no_reflow": "myocardium"}
+MERGED = {"infarction": "myocardium", "no_reflow": "myocardium"}
 
 
 def silent(iterable, _):

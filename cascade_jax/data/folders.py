@@ -51,7 +51,7 @@ def find_cases(root, *, labelled: bool = False, faults: dict[str, str] | None = 
     root = Path(root)
     folders = _folders_with(root, IMAGES)
     if not folders:
-        raise CaseError(root, f"holds no case: expected <case>/{IMAGES}/*.nii.gz")
+        raise CaseError(root, f"holds no case: expected <case>/{IMAGES}/<image file>")
     for folder, contours in _folders_with(root, CONTOURS).items():
         if folder not in folders and _image_files(contours):
             with _collecting(faults, folder.name):
@@ -102,7 +102,7 @@ def find_contours(root, *, faults: dict[str, str] | None = None) -> dict[str, Pa
     root = Path(root)
     folders, files = _folders_with(root, CONTOURS), _image_files(root, faults)
     if not folders and not files:
-        raise CaseError(root, f"holds no contours: expected <case>/{CONTOURS}/*.nii.gz or <case>.nii.gz")
+        raise CaseError(root, f"holds no contours: expected <case>/{CONTOURS}/<image file> or <case>.nii.gz")
     _refuse_mixture(root, files, list(folders))
     if files:
         named = _named(files, faults)
@@ -145,7 +145,7 @@ def find_inputs(path, *, faults: dict[str, str] | None = None) -> list[CaseFiles
     if not images:
         deeper = [folder for folder in sorted(path.iterdir()) if folder.is_dir() and _image_files(folder, {})]
         hint = f"; its folder {deeper[0].name} does hold such files" if deeper else ""
-        raise CaseError(path, f"holds neither image files nor cases as <case>/{IMAGES}/*.nii.gz{hint}")
+        raise CaseError(path, f"holds neither image files nor cases as <case>/{IMAGES}/<image file>{hint}")
     named = _named(images, faults)
     if all(name.endswith(_CHANNEL) for name, _ in named):  # nnU-Net's images, whose cases are named without
         named = [(name.removesuffix(_CHANNEL), image) for name, image in named]

@@ -234,17 +234,17 @@ def _stack_axes(shape: Sequence[int], size: Sequence[float]) -> tuple[int, int, 
 
 def _is_stack(shape: Sequence[int], size: Sequence[float], axes: tuple[int, int, int]) -> bool:
     *plane, depth = axes
-    in_plane = all(_within(size[axis], IN_PLANE_MM) and size[axis] * shape[axis] <= _WIDEST_SLICE_MM for axis in plane)
+    in_plane = all(_inside(size[axis], IN_PLANE_MM) and size[axis] * shape[axis] <= _WIDEST_SLICE_MM for axis in plane)
     if shape[depth] == 1:
         return in_plane
-    return in_plane and _within(size[depth], BETWEEN_SLICES_MM) and size[depth] * shape[depth] <= _LONGEST_STACK_MM
+    return in_plane and _inside(size[depth], BETWEEN_SLICES_MM) and size[depth] * shape[depth] <= _LONGEST_STACK_MM
 
 
 def _is_thickness(value: float) -> bool:
-    return _within(value, BETWEEN_SLICES_MM)
+    return _inside(value, BETWEEN_SLICES_MM)
 
 
-def _within(value: float, limits: tuple[float, float]) -> bool:
+def _inside(value: float, limits: tuple[float, float]) -> bool:
     # Headers hold float32, in which 0.4 is a little less.
     return limits[0] * (1 - 1e-6) <= value <= limits[1] * (1 + 1e-6)
 

@@ -94,7 +94,7 @@ def _bullseyes(case: ReportCase, transmurality: Mapping[str, Mapping[int, float]
     )
 
 
-def _groups(cases: Sequence[ReportCase], table: LabelTable) -> list[dict]:
+def _case_groups(cases: Sequence[ReportCase], table: LabelTable) -> list[dict]:
     """The cases in their order under headings that say by what they are sorted; the ten worst apart.
 
     Returns:
@@ -212,7 +212,7 @@ def write_report(sources: Sources, output: Path, progress: Progress) -> dict[str
     text = template.render(
         title=sources.title,
         cases=views,
-        groups=_groups(cases, table),
+        groups=_case_groups(cases, table),
         data=[json.dumps(values, separators=(",", ":")) for values in data],
         tables=_paper_tables(sources) + _steps_table(sources, cases),
         charts=([("Learning curves", charts.learning_curves(curves))] if curves else []) + _cohort_charts(cases, table),
