@@ -3,7 +3,7 @@
     cascade-jax benchmark [--suites=train,loop,...] [--only="stage one"] [--output=FILE.json]
 
 Each contestant runs in a process of its own; contestants take turns within one run, so that both see the same machine.
-A ratio below 1 means that this library is faster (or smaller). `pip install '.[benchmark]'` brings the peers.
+A ratio below 1 means that this library is faster (or smaller). `pip install 'cascade_jax[benchmark]'` brings the peers.
 """
 
 import importlib.util
