@@ -42,7 +42,7 @@ def predict_series(
     Returns:
         Lines for the user: which files and series were skipped and why, what is to be known of the one that was not,
         and what was found in it. And a line for each of picture, segmentation and report that could not be made,
-        with the attribute of the series that stands against it.
+        with the attribute of the series that prevents it.
 
     Raises:
         CaseError: there is no such series, or it cannot be used; the case, or another program's file of a name that
@@ -99,7 +99,7 @@ def refuse_existing_case(output: Path, name: str) -> None:
 def _write_derived_files(
     folder: Path, series: dicom_stack.Series, case: Case, labels: np.ndarray
 ) -> tuple[list[str], list[str]]:
-    """Writes picture, segmentation and report, each unless something stands against it.
+    """Writes picture, segmentation and report, each unless something prevents it.
 
     Returns:
         A line for each that is left out, and the keywords of attributes that were left empty in the others.
@@ -139,7 +139,7 @@ def _write_derived_files(
 
 
 def _reason(error: Exception) -> str:
-    """What stands against an object, without a word of the patient's: a file's fault, or the attribute."""
+    """Why an object cannot be made, without a word of the patient's: a file's fault, or the attribute."""
     if isinstance(error, CaseError):
         return error.fault
     if isinstance(error, AttributeFault):
