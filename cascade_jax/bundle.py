@@ -11,6 +11,7 @@ from cascade_jax.postprocess import RULES, Rule
 MODEL_FILE = "model.json"
 PRETRAINED = "pretrained"
 _IN_THE_BOX = Path(__file__).parent / PRETRAINED
+_EARLIER_RULES = {"islands_outside_muscle": "islands_outside_myocardium"}  # names that model files may still have
 
 
 def folder_of(workdir) -> Path:
@@ -29,10 +30,12 @@ def read_model(workdir) -> dict:
     """
     path = folder_of(workdir) / MODEL_FILE
     if not path.exists():
-        raise CaseError(workdir, f"has no trained model ({MODEL_FILE} is missing); run or finish launch.train first")
+        raise CaseError(
+            workdir, f"has no trained model ({MODEL_FILE} is missing); run or finish `cascade-jax train` first"
+        )
     try:
         model = json.loads(path.read_text(encoding="utf-8"))
-        rules = [Rule(**rule) for rule in model["rules"]]
+        rules = [Rule(**rule | {"name": _EARLIER_RULES.get(rule["name"], rule["name"])}) for rule in model["rules"]]
         plan, folds = Plan.from_json(model["plan"]), [int(fold) for fold in model["folds"]]
         unknown = [rule.name for rule in rules if rule.name not in RULES]
         result = {"plan": plan, "folds": folds, "rules": rules}

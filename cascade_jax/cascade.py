@@ -227,7 +227,7 @@ def load(workdir, *, mirror: bool | None = None, convolve: Convolve = convolve) 
     """A trained cascade.
 
     Args:
-        workdir: the folder that `python -m launch.train` or `python -m launch.release` left; "pretrained" is the
+        workdir: the folder that `cascade-jax train` or `cascade-jax release` left; "pretrained" is the
             cascade in the box, which was trained on random phantoms (a folder of that name is "./pretrained").
         mirror: average over in-plane mirror images; None does as the training's config said.
         convolve: the networks' convolution, if it is to be another than `models.convolution.convolve`.

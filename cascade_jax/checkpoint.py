@@ -77,7 +77,7 @@ def _reason(error: Exception) -> str:
     return (getattr(error, "strerror", None) or text.strip() or type(error).__name__).splitlines()[0]
 
 
-def _sign(folder: Path) -> None:
+def _write_checksums(folder: Path) -> None:
     checksums = {
         path.relative_to(folder).as_posix(): file_checksum(path)
         for path in sorted(folder.rglob("*"))
@@ -87,14 +87,14 @@ def _sign(folder: Path) -> None:
 
 
 def _check(folder: Path) -> None:
-    """Raises CaseError if a file is not what was signed; before Orbax reads it, since that goes on in other threads,
+    """Raises CaseError if a file is not what was written; before Orbax reads it, since that goes on in other threads,
     which print what went wrong at length."""
     if not (folder / _CHECKSUMS).exists():
         return  # of version 0.1.0, or of a run that was killed at that moment: Orbax itself finds missing files
-    signed = read_json(folder / _CHECKSUMS)
-    if not isinstance(signed, dict):
+    expected = read_json(folder / _CHECKSUMS)
+    if not isinstance(expected, dict):
         raise CaseError(folder / _CHECKSUMS, f"is damaged; {_REMEDY}")
-    for name, checksum_then in signed.items():
+    for name, checksum_then in expected.items():
         if not (folder / name).is_file() or file_checksum(folder / name) != checksum_then:
             raise CaseError(folder, f"has damaged or missing files; {_REMEDY}")
 
@@ -107,7 +107,7 @@ def save_state(folder: Path, step: int, state: Any) -> None:
     """
     with _writing(folder, state), _manager(folder) as manager:
         manager.save(step, args=_orbax().args.StandardSave(state))
-        _sign(Path(folder) / str(step))
+        _write_checksums(Path(folder) / str(step))
 
 
 def restore_state(folder: Path, like: Any) -> Any | None:
@@ -140,7 +140,7 @@ def save_params(folder: Path, params: Any) -> None:
     with _writing(folder, params):
         with _orbax().StandardCheckpointer() as checkpointer:
             checkpointer.save(Path(folder).resolve(), params, force=True)
-        _sign(Path(folder))
+        _write_checksums(Path(folder))
 
 
 def restore_params(folder: Path) -> Any:

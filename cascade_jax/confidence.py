@@ -4,7 +4,7 @@ import numpy as np
 
 from cascade_jax.data.labels import EMIDEC, LabelTable
 
-DOUBTFUL = 0.8  # a case whose expected Dice of the main target (the myocardium) is below this wants a reader's eye
+DOUBTFUL = 0.8  # a case whose expected Dice of the main target (the myocardium) is below this needs a look
 
 
 def doubt(probabilities: np.ndarray) -> np.ndarray:

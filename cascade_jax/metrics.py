@@ -1,6 +1,7 @@
 """The EMIDEC challenge's metrics (its `Evaluation-metrics` repository), and the one it has wrong, put right.
 
-Every function takes arrays as files hold them, (x, y, slice), and the voxel size in the same order.
+Arrays are as files hold them, (x, y, slice), and the voxel size is in the same order; only `evaluate_labels` takes the
+library's own order (depth, height, width).
 """
 
 from collections.abc import Mapping, Sequence

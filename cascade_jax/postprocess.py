@@ -28,44 +28,45 @@ def largest_heart(labels: np.ndarray, spacing: Sequence[float], minimum_mm3: flo
 
 
 def one_ventricle(labels: np.ndarray, spacing: Sequence[float], minimum_mm3: float) -> np.ndarray:
-    """Drops a second cavity, such as the right ventricle's or the stomach's, and the muscle drawn around it.
+    """Drops a second cavity, such as the right ventricle's or the stomach's, and the myocardium drawn around it.
 
-    Of the cavity's components the ventricle is the one that has the most muscle nearest to it, counted by the share of
-    its rim in the plane that is muscle. Others are dropped where they do not lie over or under it, as parts of one
-    ventricle do; so is muscle that is nearer to them than to the ventricle and farther from it than a wall is thick.
+    Of the cavity's components the ventricle is the one that has the most myocardium nearest to it, counted by the share
+    of its rim in the plane that is myocardium. Others are dropped where they do not lie over or under it, as parts of
+    one ventricle do; so is myocardium that is nearer to them than to the ventricle and farther from it than a wall is
+    thick.
     """
     del minimum_mm3
     cavities, count = ndimage.label(labels == CAVITY)  # through faces, so that what touches at an edge stays apart
     if count < 2:
         return labels
-    muscle = labels >= MYOCARDIUM
+    myocardium = labels >= MYOCARDIUM
     nearest = ndimage.distance_transform_edt(cavities == 0, spacing, return_distances=False, return_indices=True)
-    walls = np.bincount(cavities[tuple(nearest)][muscle], minlength=count + 1)
+    walls = np.bincount(cavities[tuple(nearest)][myocardium], minlength=count + 1)
     components = [cavities == number for number in range(1, count + 1)]
     rims = [ndimage.binary_dilation(component, _IN_PLANE) & ~component for component in components]
-    surrounded = np.array([(rim & muscle).sum() / max(rim.sum(), 1) for rim in rims])
+    surrounded = np.array([(rim & myocardium).sum() / max(rim.sum(), 1) for rim in rims])
     ventricle = components[int(np.argmax(surrounded * walls[1:]))]
     shadow = ventricle.any(axis=0)
-    second = np.zeros_like(muscle)
+    second = np.zeros_like(myocardium)
     for component in components:
         if shadow[component.any(axis=0)].mean() < _LEAST_OVERLAP:
             second |= component
     if not second.any():
         return labels
     to_ventricle, to_second = (ndimage.distance_transform_edt(~mask, sampling=spacing) for mask in (ventricle, second))
-    around_second = muscle & (to_second < to_ventricle) & (to_ventricle > _THICKEST_WALL_MM)
+    around_second = myocardium & (to_second < to_ventricle) & (to_ventricle > _THICKEST_WALL_MM)
     return largest_heart(np.where(second | around_second, BACKGROUND, labels).astype(np.uint8), spacing, 0.0)
 
 
-def islands_outside_muscle(labels: np.ndarray, spacing: Sequence[float], minimum_mm3: float) -> np.ndarray:
+def islands_outside_myocardium(labels: np.ndarray, spacing: Sequence[float], minimum_mm3: float) -> np.ndarray:
     """Drops components of infarction and no-reflow that touch neither normal myocardium nor the cavity.
 
-    If no component touches them (there is no muscle to lie in), all stay.
+    If no component touches them (there is no myocardium to lie in), all stay.
     """
     del spacing, minimum_mm3
     components, count = ndimage.label(labels >= INFARCTION, _CONNECTED)
-    muscle = ndimage.binary_dilation((labels == CAVITY) | (labels == MYOCARDIUM), _CONNECTED)
-    touching = np.unique(components[muscle & (components > 0)])
+    myocardium = ndimage.binary_dilation((labels == CAVITY) | (labels == MYOCARDIUM), _CONNECTED)
+    touching = np.unique(components[myocardium & (components > 0)])
     if not touching.size or touching.size == count:
         return labels
     return np.where((components > 0) & ~np.isin(components, touching), BACKGROUND, labels).astype(np.uint8)
@@ -91,7 +92,7 @@ def small_no_reflow(labels: np.ndarray, spacing: Sequence[float], minimum_mm3: f
 
 RULES: dict[str, Callable[[np.ndarray, Sequence[float], float], np.ndarray]] = {
     rule.__name__: rule
-    for rule in (largest_heart, one_ventricle, islands_outside_muscle, small_infarction, small_no_reflow)
+    for rule in (largest_heart, one_ventricle, islands_outside_myocardium, small_infarction, small_no_reflow)
 }
 
 
@@ -109,7 +110,7 @@ CANDIDATES: tuple[tuple[Rule, ...], ...] = (
     # In the order in which they are tried; of volumes that do equal good, the smallest removes the least elsewhere.
     (Rule("largest_heart"),),
     (Rule("one_ventricle"),),
-    (Rule("islands_outside_muscle"),),
+    (Rule("islands_outside_myocardium"),),
     tuple(Rule("small_infarction", volume) for volume in _VOLUMES_MM3),
     tuple(Rule("small_no_reflow", volume) for volume in _VOLUMES_MM3),
 )
@@ -182,7 +183,7 @@ def choose_rules(
         candidates = CANDIDATES if table == EMIDEC else CANDIDATES[:1]
     if table == EMIDEC:
         known = (*known, Rule("largest_heart"), Rule("one_ventricle"))
-    kept: list[Rule] = []
+    chosen: list[Rule] = []
     cases, reached = list(cases), _dice(cases, table)
     for group in candidates:
         helping, best_known = [], None
@@ -205,5 +206,5 @@ def choose_rules(
             best = best_known
         if best is not None:
             rule, reached, cases = best
-            kept.append(rule)
-    return tuple(kept)
+            chosen.append(rule)
+    return tuple(chosen)

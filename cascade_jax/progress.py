@@ -1,4 +1,4 @@
-"""What a run tells while it runs: a bar or plain lines, a CSV of metrics, TensorBoard event files."""
+"""What a run shows while it runs: a bar or plain lines, a CSV of metrics, TensorBoard event files."""
 
 import sys
 from collections.abc import Callable, Iterable

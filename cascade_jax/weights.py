@@ -56,6 +56,6 @@ def read_weights(path: Path) -> Any:
         zipfile.BadZipFile,
         zlib.error,
     ) as error:
-        said = str(error).strip().splitlines() or [type(error).__name__]
-        raise CaseError(path, f"is not a file of weights: {said[0]}") from None
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise CaseError(path, f"is not a file of weights: {lines[0]}") from None
     return traverse_util.unflatten_dict(jax.tree.map(jnp.asarray, arrays), sep="/")

@@ -1,9 +1,9 @@
 """Measures this library, and the same work in PyTorch and nnU-Net beside it where they are installed.
 
-    python -m launch.benchmark [--suites=train,loop,...] [--only="stage one"] [--output=FILE.json]
+    cascade-jax benchmark [--suites=train,loop,...] [--only="stage one"] [--output=FILE.json]
 
 Each contestant runs in a process of its own; contestants take turns within one run, so that both see the same machine.
-A ratio below 1 means that this library is faster (or smaller). `pip install '.[benchmark]'` brings the peers.
+A ratio below 1 means that this library is faster (or smaller). `pip install 'cascade_jax[benchmark]'` brings the peers.
 """
 
 import importlib.util
@@ -20,7 +20,7 @@ from absl import flags
 
 from cascade_jax.data.case import CaseError
 from cascade_jax.data.files import write_text
-from cascade_jax.data.outputs import making, refuse_to_replace
+from cascade_jax.data.outputs import recording_outputs, refuse_to_replace
 from launch import command
 from launch.benchmarks import workspace as shared
 from launch.benchmarks.suites import SUITES, Contest
@@ -230,7 +230,7 @@ def main() -> int:
     def save():
         if _OUTPUT.value:
             figures = {"about": about, "contests": contests, "layers": layers}
-            with making(_output().parent, [_output().name]):
+            with recording_outputs(_output().parent, [_output().name]):
                 write_text(_output(), json.dumps(figures, indent=1))
 
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""What commands do alike: parse flags, say a user's error in one line, keep what was compiled."""
+"""What commands do alike: parse flags, report a user's error in one line, cache compiled programs."""
 
 import hashlib
 import os
@@ -17,7 +17,8 @@ from cascade_jax.errors import ConfigError, TrainingError
 
 _ERRORS = (CaseError, ConfigError, TrainingError)
 _PIPE_CLOSED = 141  # what a shell says of a program that a closed pipe has ended
-_MOST_BYTES_KEPT = 500_000_000
+_LARGEST_CACHE_BYTES = 500_000_000
+_DEFAULT_CONFIG = Path(__file__).parent / "configs" / "default.py"
 
 
 def run(main: Callable[[], int | None], required: tuple[str, ...], *, private: bool = False) -> None:
@@ -36,7 +37,7 @@ def run(main: Callable[[], int | None], required: tuple[str, ...], *, private: b
         try:
             rest = flags.FLAGS(arguments)
         except (AttributeError, KeyError) as error:  # what ml_collections raises for a key that a config lacks
-            _fail(2, f"{_unknown_setting(error, arguments)} (see launch/configs/default.py)")
+            _fail(2, f"{_unknown_setting(error, arguments)} (see {_DEFAULT_CONFIG})")
         except (flags.Error, TypeError, ValueError, OSError) as error:
             _fail(2, f"{_first_line(error)} (see --help)")
         except Exception as error:  # of a config, which is a program
@@ -68,27 +69,27 @@ def run(main: Callable[[], int | None], required: tuple[str, ...], *, private: b
 def _unexpected(error: Exception, private: bool) -> str:
     """One line about an error that nobody has foreseen; where it came from goes to a file that the line names."""
     if isinstance(error, OSError) and error.strerror:
-        said = f"{error.filename}: {error.strerror}" if error.filename and not private else error.strerror
+        message = f"{error.filename}: {error.strerror}" if error.filename and not private else error.strerror
     else:
-        said = type(error).__name__ + ("" if private else f": {_first_line(error)}")
+        message = type(error).__name__ + ("" if private else f": {_first_line(error)}")
     frames = traceback.format_tb(error.__traceback__) if private else traceback.format_exception(error)
     try:
         with tempfile.NamedTemporaryFile(
             "w", prefix="cascade_jax-", suffix=".txt", delete=False, encoding="utf-8", errors="backslashreplace"
         ) as file:
-            file.write("".join([*frames, said, "\n"]))
+            file.write("".join([*frames, message, "\n"]))
     except OSError:  # no room, it may be just what went wrong
-        return f"{said} (nor could its traceback be written)"
-    return f"{said} (its traceback is in {file.name})"
+        return f"{message} (nor could its traceback be written)"
+    return f"{message} (its traceback is in {file.name})"
 
 
-def keep_compiled() -> None:
-    """Keeps what is compiled in JAX's own cache, so that the next start compiles nothing anew. To be called before
-    anything is.
+def enable_compilation_cache() -> None:
+    """Keeps compiled programs in JAX's own cache, so that the next start compiles nothing anew. To be called before
+    anything is compiled.
 
-    What is kept is code that later starts run. It therefore lies in the user's own cache (XDG_CACHE_HOME, or ~/.cache),
+    The cache holds code that later starts run. It therefore lies in the user's own cache (XDG_CACHE_HOME, or ~/.cache),
     apart for each kind of processor, and never beside a model or in a working folder, which someone else may have made.
-    Where there is no such folder, nothing is kept. JAX's own settings, such as JAX_COMPILATION_CACHE_DIR, have
+    Where there is no such folder, nothing is cached. JAX's own settings, such as JAX_COMPILATION_CACHE_DIR, have
     precedence.
     """
     import jax  # not by commands that compile nothing
@@ -104,7 +105,7 @@ def keep_compiled() -> None:
             make_writable_folder(folder)
         except (CaseError, RuntimeError):  # the second where the user has no home
             return
-        settings |= {"jax_compilation_cache_dir": str(folder), "jax_compilation_cache_max_size": _MOST_BYTES_KEPT}
+        settings |= {"jax_compilation_cache_dir": str(folder), "jax_compilation_cache_max_size": _LARGEST_CACHE_BYTES}
     for name, value in settings.items():
         if name.upper() not in os.environ:
             jax.config.update(name, value)
@@ -129,10 +130,10 @@ def _first_line(error: BaseException) -> str:
     return text.splitlines()[0] if text else type(error).__name__
 
 
-def tell_passed_over(lines: Iterable[str]) -> None:
-    """Says what was not used, on standard error."""
+def print_skipped(lines: Iterable[str]) -> None:
+    """Names on standard error what was not used, a line each."""
     for line in lines:
-        print(f"passed over: {line}", file=sys.stderr)
+        print(f"skipped: {line}", file=sys.stderr)
 
 
 def _fail(status: int, line: str) -> None:

@@ -1,12 +1,12 @@
 """Segments a short-axis DICOM series.
 
-    python -m launch.dicom --input=FOLDER_OR_ZIP --output=DIR [--case=NAME] [--series=NUMBER] [--workdir=DIR]
+    cascade-jax dicom --input=FOLDER_OR_ZIP --output=DIR [--case=NAME] [--series=NUMBER] [--workdir=DIR]
 
 The files may lie in any order, at any depth, several series together. The output has the image and the labels as NIfTI
 in the patient's coordinates, a picture, `<case>.seg.dcm`, a DICOM segmentation that refers to the series, and
-`<case>.sr.dcm`, a structured report of volumes, infarct share and transmurality; lines tell of the files and of every
-series that were passed over, and why. Where a picture, segmentation or report cannot be made the labels are written all
-the same, a line names what stands against it, and the exit status is 1. Wants `pip install '.[dicom]'`.
+`<case>.sr.dcm`, a structured report of volumes, infarct share and transmurality; lines name the files and series
+that were skipped, and why. Where a picture, segmentation or report cannot be made, the labels are written all the same,
+a line gives the reason, and the exit status is 1. Needs `pip install 'cascade_jax[dicom]'`.
 """
 
 from pathlib import Path
@@ -31,8 +31,8 @@ _CASE = flags.DEFINE_string(
 
 
 def main() -> int:
-    command.keep_compiled()
-    return dicom_series.segment(
+    command.enable_compilation_cache()
+    return dicom_series.segment_series(
         lambda: cascade_jax.load(_WORKDIR.value),
         Path(_INPUT.value),
         Path(_OUTPUT.value),

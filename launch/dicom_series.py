@@ -8,7 +8,7 @@ from pathlib import Path
 from cascade_jax.data.case import CaseError
 
 
-def segment(load, source: Path, output: Path, case: str, series: int | None) -> int:
+def segment_series(load, source: Path, output: Path, case: str, series: int | None) -> int:
     """Segments a series, says what was done, and returns the exit status.
 
     Args:
@@ -19,14 +19,14 @@ def segment(load, source: Path, output: Path, case: str, series: int | None) -> 
         CaseError: as there, or the libraries for DICOM are not installed.
     """
     try:
-        from cascade_jax.commands.dicom import check_free, predict_series
+        from cascade_jax.commands.dicom import predict_series, refuse_existing_case
     except ImportError as error:
         raise CaseError(source, f"DICOM needs pip install 'cascade_jax[dicom]': {error}") from None
     # What these say of an attribute that is against the standard quotes it, and it may be a patient's.
     warnings.simplefilter("ignore")
     for name in ("pydicom", "highdicom"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    check_free(output, case)  # loading takes a while
+    refuse_existing_case(output, case)  # loading takes a while
     lines, left_out = predict_series(load(), source, output, case, series)
     for line in lines:
         print(line)

@@ -1,6 +1,6 @@
 """Compares two folders of labels in the challenge's layout, by the challenge's metrics.
 
-python -m launch.evaluate --prediction=DIR --truth=DIR [--labels_of=WORKDIR] [--output=metrics.json]
+cascade-jax evaluate --prediction=DIR --truth=DIR [--labels_of=WORKDIR] [--output=metrics.json]
 """
 
 import json
@@ -14,7 +14,7 @@ from cascade_jax.commands.evaluate import as_text, evaluate_folders
 from cascade_jax.data import folders
 from cascade_jax.data.files import write_text
 from cascade_jax.data.labels import EMIDEC
-from cascade_jax.data.outputs import making, refuse_to_replace
+from cascade_jax.data.outputs import recording_outputs, refuse_to_replace
 from cascade_jax.progress import bar
 from cascade_jax.report.tables import without_nan
 from launch import command
@@ -33,13 +33,13 @@ def main() -> int:
     if output:
         refuse_to_replace(output.parent, [output.name])
     for folder in (_PREDICTION.value, _TRUTH.value):
-        command.tell_passed_over(folders.passed_over(folder, folders.find_contours))
+        command.print_skipped(folders.list_skipped(folder, folders.find_contours))
     result = evaluate_folders(Path(_PREDICTION.value), Path(_TRUTH.value), bar, table)
     try:
         print(as_text(result), flush=True)
     finally:  # whoever reads the table may have read enough
         if output:
-            with making(output.parent, [output.name]):
+            with recording_outputs(output.parent, [output.name]):
                 write_text(output, json.dumps(without_nan(result), indent=1, allow_nan=False))
     for name, reason in result["failed"].items():
         print(f"failed: {name}: {reason}", file=sys.stderr)

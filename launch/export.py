@@ -1,6 +1,6 @@
 """Writes a trained cascade, all folds and weights, as one StableHLO file that runs with JAX and flatbuffers alone.
 
-    python -m launch.export [--workdir=DIR] --output=cascade.stablehlo [--shape=10,256,224]
+    cascade-jax export [--workdir=DIR] --output=cascade.stablehlo [--shape=10,256,224]
 
 Beside it, cascade.json says what the program cannot: the spacing, shape and normalisation of its input, the labels'
 names, and the rules that clean its labels up. In another process (pip install jax flatbuffers; flatbuffers is what
@@ -22,7 +22,7 @@ import cascade_jax
 from cascade_jax.bundle import PRETRAINED
 from cascade_jax.commands.export import PLATFORMS, describe_export, export_cascade
 from cascade_jax.data.files import replacing, write_text
-from cascade_jax.data.outputs import making, refuse_to_replace
+from cascade_jax.data.outputs import recording_outputs, refuse_to_replace
 from launch import command
 
 _WORKDIR = flags.DEFINE_string(
@@ -51,7 +51,7 @@ def main() -> None:
     cascade = cascade_jax.load(_WORKDIR.value)
     content = export_cascade(cascade, shape, _PLATFORMS.value)
     description = {"program": path.name} | describe_export(cascade, shape, _PLATFORMS.value)
-    with making(path.parent, names), replacing(path) as partial:
+    with recording_outputs(path.parent, names), replacing(path) as partial:
         partial.write_bytes(content)
         # Within, so that there is no program without its description.
         write_text(path.with_suffix(".json"), json.dumps(description, indent=1))

@@ -1,7 +1,7 @@
 """Takes a raw dataset over from nnU-Net, or makes one for it.
 
-    python -m launch.nnunet --raw=nnUNet_raw/Dataset001_Infarct --to_cohort=DIR [--label="LV blood=cavity"]
-    python -m launch.nnunet --cohort=DIR --to_raw=nnUNet_raw/Dataset001_Infarct
+    cascade-jax nnunet --raw=nnUNet_raw/Dataset001_Infarct --to_cohort=DIR [--label="LV blood=cavity"]
+    cascade-jax nnunet --cohort=DIR --to_raw=nnUNet_raw/Dataset001_Infarct
 
 Cohorts are in the challenge's layout, which every other command takes. `--config.data.splits=.../splits_final.json`
 then gives a training nnU-Net's folds.
@@ -35,11 +35,11 @@ def main() -> None:
     if _RAW.value and _TO_COHORT.value:
         renamed = dict(_mapping(label) for label in _LABEL.value)
         where = _TO_COHORT.value
-        command.tell_passed_over(not_imported(Path(_RAW.value)))
+        command.print_skipped(not_imported(Path(_RAW.value)))
         count = import_dataset(Path(_RAW.value), Path(where), renamed, bar, _NAMES.value)
     elif _COHORT.value and _TO_RAW.value:
         where = _TO_RAW.value
-        command.tell_passed_over(folders.passed_over(_COHORT.value, folders.find_cases))
+        command.print_skipped(folders.list_skipped(_COHORT.value, folders.find_cases))
         count = export_dataset(Path(_COHORT.value), Path(where), bar, _NAMES.value)
     else:
         raise ConfigError("give --raw and --to_cohort, or --cohort and --to_raw (see --help)")

@@ -1,6 +1,6 @@
 """Writes a synthetic cohort in the challenge's layout.
 
-python -m launch.phantom --output=DIR --cases=N --seed=S
+cascade-jax phantom --output=DIR --cases=N --seed=S
 """
 
 from pathlib import Path

@@ -1,11 +1,11 @@
-"""Segments images: with the cascade in the box, or with one that `launch.train` has trained.
+"""Segments images: with the cascade in the box, or with one that `cascade-jax train` has trained.
 
-    python -m launch.predict [--workdir=DIR] --input=FILE_OR_COHORT --output=DIR
+    cascade-jax predict [--workdir=DIR] --input=FILE_OR_COHORT --output=OUT
 
-The input is a NIfTI file, a folder of them, or a cohort in the challenge's layout. Labels go to
-OUT/<case>/Contours/<case>.nii.gz, in the input's own grid, and a picture beside them; OUT/expected_dice.csv ranks the
-cases by how well the cascade thinks it did. A folder or a zip archive of a DICOM series is segmented as `launch.dicom`
-does it.
+The input is an image file (NIfTI, NRRD, MetaImage or .hdr/.img), a folder of them, or a cohort in the challenge's
+layout. Labels go to OUT/<case>/Contours/<case>.nii.gz, in the input's own grid, and a picture beside them;
+OUT/expected_dice.csv ranks the cases by the Dice that the cascade expects. A folder or a zip archive of a DICOM series
+is segmented as by `cascade-jax dicom`.
 """
 
 import sys
@@ -19,7 +19,7 @@ from cascade_jax.bundle import PRETRAINED
 from cascade_jax.commands.predict import predict_cases
 from cascade_jax.data import folders
 from cascade_jax.data.case import CaseError
-from cascade_jax.data.dicom_files import holds_dicom_and_nifti
+from cascade_jax.data.dicom_files import holds_dicom_and_other_images
 from cascade_jax.data.labels import display_name
 from cascade_jax.progress import bar
 from launch import command, dicom_series
@@ -28,7 +28,7 @@ _WORKDIR = flags.DEFINE_string(
     "workdir", PRETRAINED, "The working folder of a finished training; without it, the cascade in the box."
 )
 _INPUT = flags.DEFINE_string(
-    "input", None, "A NIfTI file, a folder of them, a cohort in the challenge's layout, or a DICOM series."
+    "input", None, "An image file, a folder of them, a cohort in the challenge's layout, or a DICOM series."
 )
 _OUTPUT = flags.DEFINE_string("output", None, "The folder for the labels.")
 _MIRROR = flags.DEFINE_bool(
@@ -46,21 +46,21 @@ _SERIES = flags.DEFINE_integer("series", None, "A DICOM series' number; without 
 
 
 def main() -> int:
-    command.keep_compiled()
+    command.enable_compilation_cache()
     source, output = Path(_INPUT.value), Path(_OUTPUT.value)
 
     def load() -> cascade_jax.Cascade:
         return cascade_jax.load(_WORKDIR.value, mirror=_MIRROR.value)
 
-    has_dicom, has_nifti = holds_dicom_and_nifti(source)
-    if has_dicom and has_nifti:
-        raise CaseError(source, "holds DICOM images beside NIfTI files: which are meant?")
+    has_dicom, has_others = holds_dicom_and_other_images(source)
+    if has_dicom and has_others:
+        raise CaseError(source, "holds DICOM images beside image files of another format: which are meant?")
     if has_dicom:
-        return dicom_series.segment(load, source, output, _CASE.value, _SERIES.value)
+        return dicom_series.segment_series(load, source, output, _CASE.value, _SERIES.value)
     if source.is_file() and zipfile.is_zipfile(source):
         raise CaseError(source, "is an archive without DICOM images: unpack it")
     cascade = load()
-    command.tell_passed_over(folders.passed_over(source, folders.find_inputs))
+    command.print_skipped(folders.list_skipped(source, folders.find_inputs))
     doubtful, failed = predict_cases(cascade, source, output, _FIGURES.value, bar, images=_IMAGES.value)
     for name, dice in doubtful.items():
         print(

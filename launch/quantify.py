@@ -1,15 +1,15 @@
 """Measures segmented hearts: volumes, infarct size, transmurality, AHA segments, threshold methods.
 
-    python -m launch.quantify --labels=DIR [--images=DIR] --output=DIR [--insertions=FILE.csv] [--labels_of=WORKDIR]
+    cascade-jax quantify --labels=DIR [--images=DIR] --output=OUT [--insertions=FILE.csv] [--labels_of=WORKDIR]
 
-Labels are those of `launch.predict`, or a reader's, in the challenge's layout. OUT/cases.csv has a row for each case,
-slices.csv and segments.csv one for each slice and AHA segment; the columns' names carry their units. With the images
-come the threshold methods (2 to 6 standard deviations, full width at half maximum) with the remote muscle that they
-start from, and the right ventricle's insertions are looked for in them. Segments whose `segments_from` is "x axis" are
-counted from there because no insertion was found, and are not where their names say. Where a reader knows it better,
-FILE.csv has a row for each case: the columns `case` and `insertion_degrees`, and if need be `base_first` and `mirrored`
-with yes or no; an empty field is unknown. What a heart does not have, or a method cannot tell, is an empty field, for
-the threshold methods with the reason beside it.
+Labels are those of `cascade-jax predict`, or a reader's, in the challenge's layout. OUT/cases.csv has a row for each
+case, slices.csv and segments.csv one for each slice and AHA segment; the columns' names carry their units. With the
+images come the threshold methods (2 to 6 standard deviations, full width at half maximum) with the remote myocardium
+that they start from, and the right ventricle's insertions are looked for in them. Segments whose `segments_from` is "x
+axis" are counted from there because no insertion was found, and are not where their names say. Where a reader knows it
+better, FILE.csv has a row for each case: the columns `case` and `insertion_degrees`, and if need be `base_first` and
+`mirrored` with yes or no; an empty field is unknown. What a heart does not have, or a method cannot tell, is an empty
+field, for the threshold methods with the reason beside it.
 """
 
 import sys
@@ -50,9 +50,9 @@ def main() -> int:
     if _LABELS_OF.value:
         check_table(load_labels(_LABELS_OF.value), _LABELS_OF.value)
     images = Path(_IMAGES.value) if _IMAGES.value else None
-    command.tell_passed_over(folders.passed_over(_LABELS.value, folders.find_contours))
+    command.print_skipped(folders.list_skipped(_LABELS.value, folders.find_contours))
     if images:
-        command.tell_passed_over(folders.passed_over(images, folders.find_inputs))
+        command.print_skipped(folders.list_skipped(images, folders.find_inputs))
     orientations = read_orientations(Path(_INSERTIONS.value)) if _INSERTIONS.value else {}
     failed = quantify_folder(
         Path(_LABELS.value), images, Path(_OUTPUT.value), _INSERTION.value, bar, orientations=orientations

@@ -1,6 +1,6 @@
 """Packs a trained cascade into two files to ship: its model and its weights as float16, without pickle.
 
-    python -m launch.release --workdir=DIR --output=DIR
+    cascade-jax release --workdir=DIR --output=DIR
 
 Every command and `cascade_jax.load` take the output in the place of a working folder.
 """

@@ -1,10 +1,10 @@
 """Makes one HTML page about a run, or about any predictions: tables, charts, and every case to look through.
 
-    python -m launch.report --workdir=DIR [--output=DIR]
-    python -m launch.report --prediction=DIR [--images=DIR] [--truth=DIR] [--stage_one=DIR] --output=report.html
+    cascade-jax report --workdir=DIR [--output=DIR]
+    cascade-jax report --prediction=DIR [--images=DIR] [--truth=DIR] [--stage_one=DIR] --output=report.html
 
 The page needs no network and no other file. Where the right ventricle meets the left is looked for in the image;
---insertions=FILE.csv, with the columns case and insertion_degrees as for `launch.quantify`, says it instead.
+--insertions=FILE.csv, with the columns case and insertion_degrees as for `cascade-jax quantify`, says it instead.
 """
 
 import dataclasses
@@ -70,7 +70,7 @@ def main() -> int:
         (_STAGE_ONE.value, folders.find_contours),
     ):
         if folder:
-            command.tell_passed_over(folders.passed_over(folder, find))
+            command.print_skipped(folders.list_skipped(folder, find))
     orientations = read_orientations(Path(_INSERTIONS.value)) if _INSERTIONS.value else {}
     failed = {}
     for output, sources in reports.items():

@@ -1,6 +1,6 @@
 """Trains the cascade: both stages on every fold, the paper's tables, figures.
 
-    python -m launch.train --config=launch/configs/phantom.py --workdir=DIR [--config.key=value ...]
+    cascade-jax train --config=phantom --workdir=DIR [--config.key=value ...]
 
 Run again on the same working folder it goes on where it stopped.
 """
@@ -17,18 +17,21 @@ from cascade_jax.progress import bar
 from launch import command
 
 _CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "A file with get_config(), such as launch/configs/phantom.py.", lock_config=True
+    "config",
+    None,
+    "A file with get_config(); cascade-jax also takes a name: emidec, phantom, pretrain or two_labels.",
+    lock_config=True,
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "The working folder: everything the run makes goes there.")
 
 
 def main() -> None:
-    command.keep_compiled()
+    command.enable_compilation_cache()
     working_memory.keep()
     config = _load_config()
     for name in ("root", "held_out"):
         if folder := config.get("data", {}).get(name):
-            command.tell_passed_over(folders.passed_over(folder, folders.find_cases))
+            command.print_skipped(folders.list_skipped(folder, folders.find_cases))
     print(train.run(config, Path(_WORKDIR.value), bar))
 
 

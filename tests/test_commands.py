@@ -378,7 +378,7 @@ def test_predict_goes_on_past_a_case_folder_without_an_image(trained, tmp_path):
     (tmp_path / "cohort" / "Case_X" / "Images").mkdir(parents=True)
     result = run("predict", workdir=workdir, input=tmp_path / "cohort", output=tmp_path / "out", figures=False)
     assert result.returncode == 1
-    fails_with_one_line(result, "Case_X", "holds no NIfTI file")
+    fails_with_one_line(result, "Case_X", "holds no image file")
     assert len(folders.find_contours(tmp_path / "out")) == 1
 
 
@@ -396,7 +396,7 @@ def test_the_phantom_command_writes_a_cohort(tmp_path):
 @pytest.mark.parametrize("name", ["train", "predict", "evaluate", "phantom", "quantify", "dicom", "export", "release"])
 def test_every_command_has_help_and_names_what_is_missing(name):
     shown = run(name, help="true")
-    assert f"python -m launch.{name}" in shown.stdout
+    assert f"cascade-jax {name}" in shown.stdout
     fails_with_one_line(run(name), "--help")
 
 

@@ -35,7 +35,7 @@ def run(program, *arguments, **environment):
 _KEEP = f"""
 import json
 from launch import command
-command.keep_compiled()
+command.enable_compilation_cache()
 import jax
 print(json.dumps([getattr(jax.config, name) for name in {_SETTINGS}]))
 """

@@ -221,11 +221,11 @@ def test_the_figures_of_a_report_add_up_for_one_who_knows_no_labels(case, tmp_pa
     assert found["Microvascular obstruction (no-reflow)"]["Volume"] == round(no_reflow, 1)
     assert found["Cavity of left ventricle"]["Volume"] == round(np.count_nonzero(labels == 1) * voxel, 1)
     ventricle = found["Left ventricle"]
-    assert found["Left Ventricle Myocardium"]["Mass"] == ventricle["Mass of the left ventricular muscle"]
+    assert found["Left Ventricle Myocardium"]["Mass"] == ventricle["Mass of the left ventricular myocardium"]
     assert found["Infarct"]["Mass"] == ventricle["Mass of the infarct, no-reflow included"]
     assert found["Infarct"]["Mass"] == pytest.approx(1.05 * found["Infarct"]["Volume"], abs=0.11)
     share = 100 * (infarct + no_reflow) / (normal + infarct + no_reflow)
-    assert ventricle["Infarct, share of the muscle"] == round(share, 1)
+    assert ventricle["Infarct, share of the myocardium"] == round(share, 1)
     for values in found.values():
         assert all(len(f"{value:.10g}".partition(".")[2]) <= 2 for value in values.values())
 
@@ -369,7 +369,7 @@ def test_what_a_library_says_of_a_value_is_not_repeated(case, tmp_path, monkeypa
     monkeypatch.setattr("cascade_jax.commands.dicom.quantify", fail)
     monkeypatch.setattr("cascade_jax.commands.dicom.draw_case", fail)
     write_classic(tmp_path / "in", case)
-    assert dicom_series.segment(lambda: Reader(case.labels), tmp_path / "in", tmp_path / "out", "one", None) == 1
+    assert dicom_series.segment_series(lambda: Reader(case.labels), tmp_path / "in", tmp_path / "out", "one", None) == 1
     said = capsys.readouterr()
     why = "StudyID of the series is against the standard (ValueError)"
     assert said.err == (
@@ -413,7 +413,7 @@ def test_no_file_of_another_program_is_replaced(case, tmp_path):
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"one"}
 
 
-def test_what_is_no_stack_is_passed_over_for_one_that_is(case, tmp_path):
+def test_what_is_no_stack_is_skipped_for_one_that_is(case, tmp_path):
     write_classic(tmp_path, case)
     write_classic(tmp_path / "seg", case, 6, Modality="SEG")
     axial = dataclasses.replace(case, image=np.tile(case.image, (3, 1, 1)))
@@ -559,7 +559,7 @@ def test_a_series_for_every_breath_hold_is_one_stack(case, tmp_path):
     write_classic(tmp_path / "in", case, 40, skip=range(1, 20), directions=long_axis)
     series, (line,) = dicom.choose_series(tmp_path / "in")
     assert series.name == f"series 5 to {4 + len(case.image)}"
-    assert line == "passed over series 40, which has fewer slices"
+    assert line == "skipped series 40, which has fewer slices"
     assert choose(tmp_path / "in", 6).name == series.name
     check(dicom.read_series(tmp_path, series, "case"), case)
 
@@ -598,7 +598,7 @@ def test_what_is_not_oblique_is_taken_only_by_its_number(case, tmp_path):
     assert len(choose(tmp_path, 7).slices) == len(case.image)
 
 
-def test_every_series_that_is_passed_over_is_told_by_its_number(case, tmp_path):
+def test_every_series_that_is_skipped_is_named_by_its_number(case, tmp_path):
     free_text = f"of {PATIENT[0]}"
     write_classic(tmp_path, case, 5, free_text)
     write_classic(tmp_path, case, 6, free_text, skip=range(2, 20))
@@ -609,11 +609,11 @@ def test_every_series_that_is_passed_over_is_told_by_its_number(case, tmp_path):
     series, lines = dicom.choose_series(tmp_path)
     assert series.name == "series 5"
     assert lines == [
-        "passed over series 1, which is a localiser",
-        "passed over series 6, which has fewer slices",
-        "passed over series 7, which is not oblique, as a short axis is",
-        "passed over series 8, which lacks a slice: distances are 11 to 22 mm",
-        "passed over series 9, which has an image without a place in the patient",
+        "skipped series 1, which is a localiser",
+        "skipped series 6, which has fewer slices",
+        "skipped series 7, which is not oblique, as a short axis is",
+        "skipped series 8, which lacks a slice: distances are 11 to 22 mm",
+        "skipped series 9, which has an image without a place in the patient",
     ]
 
 

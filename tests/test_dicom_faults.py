@@ -222,7 +222,7 @@ def test_padding_may_be_a_range_and_signed(case, tmp_path):
 
 
 def test_the_value_of_padding_inside_the_image_is_tissue(case, tmp_path):
-    """The signal of a phase-sensitive image goes through 0 in the muscle."""
+    """The signal of a phase-sensitive image goes through 0 in the myocardium."""
     _, height, width = case.image.shape
     image = np.full((height, width), 300.0)
     image[:, :5], image[30, 20:30], image[40] = 0, 0, -200
@@ -336,7 +336,7 @@ def test_smaller_copies_of_slices_in_the_same_series_are_another_stack(case, tmp
     write_classic(tmp_path / "small", case, series=series, skip=[0, 1], Rows=20)
     found, lines = read(tmp_path)
     np.testing.assert_allclose(found.image, case.image, atol=0.26)
-    assert lines == ["passed over another stack of series 5, which has fewer slices"]
+    assert lines == ["skipped another stack of series 5, which has fewer slices"]
 
 
 def test_files_that_are_not_used_are_counted_and_numbered_by_reason(case, tmp_path):
@@ -351,18 +351,18 @@ def test_files_that_are_not_used_are_counted_and_numbered_by_reason(case, tmp_pa
     found, lines = read(tmp_path)
     assert found.image.shape == case.image.shape
     assert sorted(lines) == [
-        "passed over 1 of 11 files: an archive, to be unpacked or given alone (by order of name: 2)",
-        "passed over 1 of 11 files: no ordinary file (by order of name: 9)",
-        "passed over 1 of 11 files: not DICOM (by order of name: 1)",
-        "passed over 2 of 11 files: no MR image (by order of name: 10, 11)",
+        "skipped 1 of 11 files: an archive, to be unpacked or given alone (by order of name: 2)",
+        "skipped 1 of 11 files: no ordinary file (by order of name: 9)",
+        "skipped 1 of 11 files: not DICOM (by order of name: 1)",
+        "skipped 2 of 11 files: no MR image (by order of name: 10, 11)",
     ]
     for path in (tmp_path / "m").iterdir():
         path.unlink()
     fault = refused(tmp_path)
-    assert fault.startswith("holds no MR images in DICOM files: passed over 1 of 5 files: not DICOM")
+    assert fault.startswith("holds no MR images in DICOM files: skipped 1 of 5 files: not DICOM")
 
 
-def test_links_are_followed_and_one_without_a_target_is_not_passed_over(case, tmp_path):
+def test_links_are_followed_and_one_without_a_target_is_not_skipped(case, tmp_path):
     write_classic(tmp_path / "store", case)
     (tmp_path / "in").mkdir()
     for path in (tmp_path / "store").iterdir():
@@ -376,7 +376,7 @@ def test_links_are_followed_and_one_without_a_target_is_not_passed_over(case, tm
     assert refused(tmp_path / "in") == "is a link without a target"
 
 
-def test_what_cannot_be_read_is_not_passed_over(case, tmp_path, monkeypatch):
+def test_what_cannot_be_read_is_not_skipped(case, tmp_path, monkeypatch):
     write_classic(tmp_path / "in", case)
     real = os.scandir
 
@@ -438,41 +438,42 @@ def test_a_deflated_file_is_inflated_only_as_far_as_a_scan_goes(case, tmp_path, 
 
 
 def predict(source, tmp_path):
-    """`launch.predict` up to where it hands a DICOM series on."""
+    """`cascade-jax predict` up to where it hands a DICOM series on."""
     script = (
         "import sys\n"
         "from launch import command, dicom_series, predict\n"
-        "dicom_series.segment = lambda load, source, *rest: print('segments', source.name, *rest[1:])\n"
+        "dicom_series.segment_series = lambda load, source, *rest: print('segments', source.name, *rest[1:])\n"
         "command.run(predict.main, required=('input', 'output'))\n"
     )
     arguments = [f"--input={source}", f"--output={tmp_path / 'out'}", "--series=5", f"--workdir={tmp_path}"]
     return subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False)
 
 
-def test_predict_takes_a_series_and_refuses_a_mixture(case, tmp_path):
+@pytest.mark.parametrize("other", ["image.nii.gz", "image.nrrd", "image.hdr"])
+def test_predict_takes_a_series_and_refuses_a_mixture(case, tmp_path, other):
     write_classic(tmp_path / "series" / "deep", case)
     assert predict(tmp_path / "series", tmp_path).stdout == "segments series case 5\n"
-    (tmp_path / "series" / "image.nii.gz").write_bytes(b"")
+    (tmp_path / "series" / other).write_bytes(b"")
     mixed = predict(tmp_path / "series", tmp_path)
     assert mixed.returncode == 1
-    assert mixed.stderr.endswith("series: holds DICOM images beside NIfTI files: which are meant?\n")
+    assert mixed.stderr.endswith("series: holds DICOM images beside image files of another format: which are meant?\n")
     with zipfile.ZipFile(tmp_path / "images.zip", "w") as archive:
-        archive.writestr("image.nii.gz", "")
+        archive.writestr(other, "")
     assert predict(tmp_path / "images.zip", tmp_path).stderr.endswith(
         "zip: is an archive without DICOM images: unpack it\n"
     )
 
 
-def test_dicom_is_told_from_nifti_by_content(case, tmp_path):
+def test_dicom_is_recognised_by_content(case, tmp_path):
     write_classic(tmp_path / "in", case, skip=range(2, 20))
-    assert dicom_files.holds_dicom_and_nifti(tmp_path / "in") == (True, False)
+    assert dicom_files.holds_dicom_and_other_images(tmp_path / "in") == (True, False)
     with zipfile.ZipFile(tmp_path / "scan.zip", "w") as archive:
         archive.writestr("README", "text")
         for path in (tmp_path / "in").iterdir():
             archive.writestr(path.name, path.read_bytes())
-    assert dicom_files.holds_dicom_and_nifti(tmp_path / "scan.zip") == (True, False)
+    assert dicom_files.holds_dicom_and_other_images(tmp_path / "scan.zip") == (True, False)
     path.write_bytes(path.read_bytes()[132:])
-    assert dicom_files.holds_dicom_and_nifti(path) == (True, False)
+    assert dicom_files.holds_dicom_and_other_images(path) == (True, False)
     # Results beside NIfTI images are no source.
     (tmp_path / "results").mkdir()
     write_localizer(tmp_path / "results")
@@ -481,5 +482,5 @@ def test_dicom_is_told_from_nifti_by_content(case, tmp_path):
     dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
     dataset.save_as(tmp_path / "results" / "localizer")
     (tmp_path / "results" / "labels.nii.gz").write_bytes(b"")
-    assert dicom_files.holds_dicom_and_nifti(tmp_path / "results") == (False, True)
-    assert dicom_files.holds_dicom_and_nifti(tmp_path / "nowhere") == (False, False)
+    assert dicom_files.holds_dicom_and_other_images(tmp_path / "results") == (False, True)
+    assert dicom_files.holds_dicom_and_other_images(tmp_path / "nowhere") == (False, False)

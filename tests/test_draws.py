@@ -15,8 +15,8 @@ def test_each_draw_is_that_of_its_own_key():
     expected = jax.random.uniform(keys[1], (2, 3), minval=0.5, maxval=1.0)
     np.testing.assert_allclose(draws.uniform(0.5, 1.0, (2, 3)), expected)
     assert (jax.random.key_data(draws.key()) == jax.random.key_data(keys[2])).all()
-    np.testing.assert_array_equal(draws.happens(0.4, (8,)), jax.random.bernoulli(keys[3], 0.4, (8,)))
-    assert draws.happens(1.0)
+    np.testing.assert_array_equal(draws.bernoulli(0.4, (8,)), jax.random.bernoulli(keys[3], 0.4, (8,)))
+    assert draws.bernoulli(1.0)
 
 
 def test_a_large_draw_is_refused():

@@ -105,7 +105,7 @@ def test_a_case_without_an_image_or_with_several_is_refused(tmp_path):
     for find in find_cases, find_inputs:
         with pytest.raises(CaseError) as error:
             find(tmp_path)
-        assert "holds no NIfTI file" in fault_of(error, images)
+        assert "holds no image file" in fault_of(error, images)
     for suffix in ".nii", ".nii.gz":
         save(images / f"Case_N006{suffix}", voxels())
     for find in find_cases, find_inputs:
@@ -130,7 +130,7 @@ def test_a_case_with_several_contours_is_refused(tmp_path, find):
     save(contours / "second reader.nii", voxels())
     with pytest.raises(CaseError) as error:
         find(tmp_path)
-    assert "2 NIfTI files" in fault_of(error, contours)
+    assert "2 image files" in fault_of(error, contours)
 
 
 @pytest.mark.parametrize("find", [find_cases, find_contours, find_inputs])
@@ -151,7 +151,7 @@ def test_contours_are_found_where_there_are_no_images(tmp_path):
     path.unlink()
     with pytest.raises(CaseError) as error:
         find_contours(tmp_path)
-    assert "holds no NIfTI file" in fault_of(error, path.parent)
+    assert "holds no image file" in fault_of(error, path.parent)
 
 
 def test_files_side_by_side_are_contours_and_nnunets_images_lose_their_channel(tmp_path):
@@ -227,12 +227,12 @@ def test_a_folder_that_mixes_files_and_cases_is_refused(tmp_path):
     assert "which are meant?" in fault_of(error, tmp_path)
 
 
-def test_an_input_that_is_no_nifti_file_is_refused(tmp_path):
+def test_an_input_that_is_no_image_file_is_refused(tmp_path):
     path = tmp_path / "scan.dcm"
     path.write_bytes(b"DICM")
     with pytest.raises(CaseError) as error:
         find_inputs(path)
-    assert "is not a NIfTI file" in fault_of(error, path)
+    assert "is not an image file" in fault_of(error, path)
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
@@ -301,8 +301,8 @@ def test_the_challenges_sample_case_is_read_as_it_is_described():
     image = nib.load(files.image)
     assert (case.image == image.get_fdata().transpose(2, 1, 0)).all()
     np.testing.assert_array_equal(case.header.get_sform(), image.affine)
-    blood, muscle, border = (case.image[case.labels == label].mean() for label in (1, 2, 0))
-    assert blood > muscle > border
+    blood, myocardium, border = (case.image[case.labels == label].mean() for label in (1, 2, 0))
+    assert blood > myocardium > border
 
 
 def test_labels_stored_as_scaled_integers_are_whole_again(tmp_path):
@@ -629,4 +629,4 @@ def test_faults_of_single_cases_can_be_collected_instead_of_raised(tmp_path):
         faults = {}
         assert len(find(tmp_path, faults=faults)) == 1
         assert list(faults) == ["Case_B"]
-        assert "holds no NIfTI file" in faults["Case_B"]
+        assert "holds no image file" in faults["Case_B"]

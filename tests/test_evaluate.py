@@ -18,7 +18,7 @@ SPACING = (10.0, 1.5, 1.25)  # slice, y, x
 
 
 def labels(shift=0):
-    """A ring of muscle around a cavity with an infarct that holds no-reflow, moved along x."""
+    """A ring of myocardium around a cavity with an infarct that holds no-reflow, moved along x."""
     heart = np.zeros((4, 20, 24), np.uint8)
     heart[:, 4:16, 4:16] = 2
     heart[:, 7:13, 7:13] = 1

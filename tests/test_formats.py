@@ -39,7 +39,7 @@ def test_other_formats_are_read_as_the_nifti_file_of_the_same_grid(tmp_path, suf
     else:
         SimpleITK.WriteImage(SimpleITK.ReadImage(nifti), path)
     (one,), (other,) = folders.find_inputs(nifti), folders.find_inputs(path.parent)
-    assert other.name == "a" and not folders.passed_over(path.parent, folders.find_inputs)[1:]
+    assert other.name == "a" and not folders.list_skipped(path.parent, folders.find_inputs)[1:]
     one, other = emidec.read_case(one), emidec.read_case(other)
     np.testing.assert_array_equal(one.image, other.image)
     assert one.spacing == pytest.approx(other.spacing)
@@ -91,7 +91,7 @@ def test_folders_may_be_called_images_and_contours_in_any_letter_case(tmp_path):
     (case,) = folders.find_cases(tmp_path, labelled=True)
     assert case.image.parent.name == "images" and case.contour.parent.name == "CONTOURS"
     assert folders.find_contours(tmp_path) == {"A": case.contour}
-    assert folders.passed_over(tmp_path, folders.find_cases) == []
+    assert folders.list_skipped(tmp_path, folders.find_cases) == []
 
 
 def test_a_folder_whose_subfolder_holds_the_files_says_so(tmp_path):
@@ -115,7 +115,7 @@ def test_a_name_that_no_table_can_hold_is_a_fault_of_its_case_alone(tmp_path, na
         folders.find_inputs(odd)
 
 
-def test_what_is_passed_over_is_named_with_its_reason_and_other_files_are_counted(tmp_path):
+def test_what_is_skipped_is_named_with_its_reason_and_other_files_are_counted(tmp_path):
     save(tmp_path / "A" / "Images" / "a.nii.gz")
     save(tmp_path / "A" / "Contours" / "a.nii.gz")
     save(tmp_path / "A" / "Doubt" / "a.nii.gz")  # this library's own
@@ -127,7 +127,7 @@ def test_what_is_passed_over_is_named_with_its_reason_and_other_files_are_counte
     for name in ("Case A.txt", "Case B.txt"):
         (tmp_path / name).touch()
     (tmp_path / ".DS_Store").touch()
-    lines = folders.passed_over(tmp_path, folders.find_cases)
+    lines = folders.list_skipped(tmp_path, folders.find_cases)
     assert sorted(line.removeprefix(f"{tmp_path}") for line in lines) == [
         "/A/Images/a.nii.bz2: is in a format that is not read",
         "/A/Images/old: is a folder in a folder of files",
@@ -135,4 +135,4 @@ def test_what_is_passed_over_is_named_with_its_reason_and_other_files_are_counte
         "/B/scan.nii: lies where no such file is looked for",
         ": 2 other files, such as Case A.txt",
     ]
-    assert folders.passed_over(tmp_path / "A" / "Images" / "a.nii.gz", folders.find_inputs) == []
+    assert folders.list_skipped(tmp_path / "A" / "Images" / "a.nii.gz", folders.find_inputs) == []

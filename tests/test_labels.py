@@ -27,8 +27,8 @@ from cascade_jax.report.page import write_report
 from cascade_jax.training.config import labels_of
 from launch.configs import default, two_labels
 
-NAMES = ("background", "cavity", "muscle")
-MERGED = {"myocardium": "muscle", "infarction": "muscle", "no_reflow": "muscle"}
+NAMES = ("background", "cavity", "myocardium")
+MERGED = {"infarction": "myocardium", "no_reflow": "myocardium"}
 
 
 def silent(iterable, _):
@@ -36,7 +36,7 @@ def silent(iterable, _):
 
 
 def test_a_table_is_made_from_names_and_comes_back_from_json():
-    table = make_label_table(NAMES, [("heart", ("cavity", "muscle")), ("cavity", ("cavity",))])
+    table = make_label_table(NAMES, [("heart", ("cavity", "myocardium")), ("cavity", ("cavity",))])
     assert table == LabelTable(NAMES, {"heart": (1, 2), "cavity": (1,)})
     assert table.main == "heart"
     assert LabelTable.from_json(json.loads(json.dumps(table.to_json()))) == table
@@ -132,7 +132,7 @@ def test_a_cohort_with_other_labels_comes_from_nnunet_and_goes_back(cohort, tmp_
     assert json.loads((tmp_path / "raw" / "dataset.json").read_text())["labels"] == {
         "background": 0,
         "cavity": 1,
-        "muscle": 2,
+        "myocardium": 2,
     }
     with pytest.raises(CaseError, match="whole numbers from 0 to 2"):
         nnunet.export_dataset(cohort.parent / "five", tmp_path / "other", silent, NAMES)
@@ -162,7 +162,7 @@ def trained(cohort, tmp_path_factory):
 
 def test_the_cascade_trains_on_them_and_the_tables_have_their_targets(trained):
     workdir, text = trained
-    for row in ("heart Dice %", "cavity HSD mm", "muscle VolDif mm3"):
+    for row in ("heart Dice %", "cavity HSD mm", "myocardium VolDif mm3"):
         assert f"| {row} |" in text
     assert "infarction" not in text
     assert load_labels(workdir).names == NAMES
@@ -173,7 +173,7 @@ def test_the_cascade_trains_on_them_and_the_tables_have_their_targets(trained):
 def test_the_report_leaves_out_what_only_infarcts_have(trained):
     for name in ("report.html", "report_held_out.html"):
         text = (trained[0] / name).read_text()
-        assert "muscle" in text
+        assert "myocardium" in text
         for word in ("infarct", "Bland-Altman", "transmurality", "Quantities"):
             assert word not in text
 
@@ -185,7 +185,7 @@ def test_prediction_and_evaluation_know_the_labels(trained, cohort, tmp_path):
     assert failed == {}
     with (tmp_path / "expected_dice.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert set(rows[0]) == {"case", "heart", "cavity", "muscle", "doubtful"}
+    assert set(rows[0]) == {"case", "heart", "cavity", "myocardium", "doubtful"}
     assert {row["case"] for row in rows if row["doubtful"] == "yes"} == set(doubtful)
     result = evaluate_folders(tmp_path, cohort, table=cascade.plan.labels)
     assert result["mean"]["heart"]["dice"] > 0.3

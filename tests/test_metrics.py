@@ -52,12 +52,12 @@ def test_volumes_are_the_challenges_formulas(pair):
     prediction, truth = pair
     result = metrics.evaluate_case(prediction, truth, SPACING)
     voxel = np.prod(SPACING)
-    muscle = np.isin(truth, (2, 3, 4)).sum() * voxel
+    myocardium = np.isin(truth, (2, 3, 4)).sum() * voxel
     for target, members in (("infarction", (3, 4)), ("no_reflow", (4,))):
         difference = abs(np.isin(prediction, members).sum() * voxel - np.isin(truth, members).sum() * voxel)
         assert result[target]["volume_difference_mm3"] == np.round(difference, 2)
         ratio = result[target]["volume_ratio_difference"]
-        assert ratio == difference / muscle if muscle else math.isnan(ratio)
+        assert ratio == difference / myocardium if myocardium else math.isnan(ratio)
 
 
 def challenge_surface_distances(result, reference, spacing):
@@ -123,10 +123,10 @@ def test_bad_input_is_refused(prediction, spacing, fault):
 
 
 def test_a_mean_leaves_out_what_is_undefined_and_says_so():
-    muscle, empty = np.full((3, 3, 2), 2), np.zeros((3, 3, 2))
+    myocardium, empty = np.full((3, 3, 2), 2), np.zeros((3, 3, 2))
     cases = {
-        "whole": metrics.evaluate_case(muscle, muscle, SPACING),
-        "missed": metrics.evaluate_case(empty, muscle, SPACING),
+        "whole": metrics.evaluate_case(myocardium, myocardium, SPACING),
+        "missed": metrics.evaluate_case(empty, myocardium, SPACING),
     }
     mean = metrics.summarise(cases)
     assert mean["myocardium"]["dice"] == 0.5

@@ -18,7 +18,7 @@ def silent(iterable, _):
 
 
 def write(folder, text):
-    with outputs.making(folder, ["a.txt", "b/c.txt"]):
+    with outputs.recording_outputs(folder, ["a.txt", "b/c.txt"]):
         (folder / "b").mkdir(exist_ok=True)
         (folder / "a.txt").write_text(text)
         (folder / "b" / "c.txt").write_text(text)
@@ -51,7 +51,7 @@ def test_what_was_not_made_or_was_changed_since_is_refused_before_anything_is_wr
 
 
 def test_who_was_stopped_while_writing_finds_his_own_files_again(tmp_path):
-    with pytest.raises(KeyboardInterrupt), outputs.making(tmp_path, ["a.txt", "b/c.txt"]):
+    with pytest.raises(KeyboardInterrupt), outputs.recording_outputs(tmp_path, ["a.txt", "b/c.txt"]):
         (tmp_path / "a.txt").write_text("half")
         raise KeyboardInterrupt
     write(tmp_path, "whole")
@@ -60,7 +60,7 @@ def test_who_was_stopped_while_writing_finds_his_own_files_again(tmp_path):
         pass
 
     with pytest.MonkeyPatch.context() as patch:
-        making = outputs.making(tmp_path, ["a.txt", "b/c.txt"])
+        making = outputs.recording_outputs(tmp_path, ["a.txt", "b/c.txt"])
         making.__enter__()
         (tmp_path / "a.txt").write_text("half")
         patch.setattr(outputs, "_update", lambda *_: (_ for _ in ()).throw(Killed()))  # nothing runs after a kill

@@ -56,7 +56,7 @@ def test_tissues_fill_the_share_of_voxels_that_they_do_in_real_cases(whole):
 
 
 def test_intensities_are_those_of_real_cases(whole):
-    """Real: blood 2440 +- 120, normal muscle 2160 +- 110, infarction 2430 +- 140, no-reflow 2300 +- 100."""
+    """Real: blood 2440 +- 120, normal myocardium 2160 +- 110, infarction 2430 +- 140, no-reflow 2300 +- 100."""
     # label: mean, tolerance of the cohort's mean, deviation and its tolerance within a case
     expected = {
         CAVITY: (2440, 60, 120, 30),
@@ -97,7 +97,7 @@ def test_the_ventricle_tapers_to_the_apex(whole):
 
 
 def test_partial_volume_makes_the_apex_grey():
-    """At the apex a thick slice holds muscle, blood and what is around: fewer voxels of pure muscle than mid-heart."""
+    """At the apex a thick slice holds myocardium, blood and what is around: fewer pure voxels of it than mid-heart."""
     noiseless = simulated.simulate_case(0, 0)
     apex = noiseless.labels[0] > 0
     middle = noiseless.labels[len(noiseless.labels) // 2] > 0

@@ -20,7 +20,7 @@ EVERY_RULE = [rule for group in CANDIDATES for rule in group]
 
 
 def heart():
-    """A ring of muscle around a cavity, with an infarct of 12 voxels that holds 2 of no-reflow."""
+    """A ring of myocardium around a cavity, with an infarct of 12 voxels that holds 2 of no-reflow."""
     labels = np.zeros((3, 20, 20), np.uint8)
     labels[:, 4:16, 4:16] = 2
     labels[:, 7:13, 7:13] = 1
@@ -30,7 +30,7 @@ def heart():
 
 
 def test_a_clean_heart_is_left_alone():
-    for name in ("largest_heart", "islands_outside_muscle"):
+    for name in ("largest_heart", "islands_outside_myocardium"):
         np.testing.assert_array_equal(apply([Rule(name)], heart(), SPACING), heart())
     for name in ("small_infarction", "small_no_reflow"):
         np.testing.assert_array_equal(apply([Rule(name, 80.0)], heart(), SPACING), heart())
@@ -44,8 +44,8 @@ def test_components_away_from_the_largest_heart_go():
 
 
 def two_ventricles(gap):
-    """A ventricle with an infarct, and beside it, with `gap` pixels of muscle between the cavities, a larger cavity
-    that has muscle on that side and a thin wall around it."""
+    """A ventricle with an infarct, and beside it, with `gap` pixels of myocardium between the cavities, a larger cavity
+    that has myocardium on that side and a thin wall around it."""
     labels = np.zeros((4, 60, 90), np.uint8)
     labels[:, 10:34, 10:34] = 2
     labels[:, 15:29, 15:29] = 1
@@ -59,7 +59,7 @@ def two_ventricles(gap):
 
 
 @pytest.mark.parametrize("gap", [5, 7])
-def test_a_second_cavity_that_touches_the_muscle_goes_with_the_wall_drawn_around_it(gap):
+def test_a_second_cavity_that_touches_the_myocardium_goes_with_the_wall_drawn_around_it(gap):
     labels, ventricle = two_ventricles(gap)
     one = apply([Rule("one_ventricle")], labels, (10.0, 1.5, 1.5))
     np.testing.assert_array_equal(one == 1, ventricle == 1)
@@ -91,20 +91,20 @@ def test_a_single_slice_of_unknown_thickness_counts_as_10_mm_thick():
     assert not (apply([Rule("small_infarction", 170.0)], labels, unknown) == 3).any()
 
 
-def test_infarction_outside_the_muscle_goes():
+def test_infarction_outside_the_myocardium_goes():
     scattered = heart()
     scattered[0, 0:2, 0:2] = 3
     scattered[2, 19, 19] = 4
-    np.testing.assert_array_equal(apply([Rule("islands_outside_muscle")], scattered, SPACING), heart())
+    np.testing.assert_array_equal(apply([Rule("islands_outside_myocardium")], scattered, SPACING), heart())
 
 
-def test_an_infarct_in_a_slice_without_muscle_stays_when_nothing_else_is_there():
+def test_an_infarct_in_a_slice_without_myocardium_stays_when_nothing_else_is_there():
     labels = np.zeros((2, 6, 6), np.uint8)
     labels[0, 2:4, 2:4] = 3
-    np.testing.assert_array_equal(apply([Rule("islands_outside_muscle")], labels, SPACING), labels)
+    np.testing.assert_array_equal(apply([Rule("islands_outside_myocardium")], labels, SPACING), labels)
 
 
-def test_small_infarcts_become_muscle_and_small_no_reflow_infarction():
+def test_small_infarcts_become_myocardium_and_small_no_reflow_infarction():
     labels = heart()
     labels[0, 5, 5] = 3
     np.testing.assert_array_equal(apply([Rule("small_infarction", 50.0)], labels, SPACING), heart())

@@ -1,5 +1,6 @@
 """The cascade in the box: on images of every geometry."""
 
+import json
 from pathlib import Path
 
 import jax
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 import cascade_jax
+from cascade_jax.bundle import MODEL_FILE, folder_of, read_model
 from cascade_jax.data import emidec
 from cascade_jax.data.case import INFARCTION
 from cascade_jax.data.labels import EMIDEC
@@ -22,6 +24,13 @@ def cascade():
 def test_the_weights_in_the_box_are_small():
     folder = Path(cascade_jax.__file__).parent / "pretrained"
     assert sum(path.stat().st_size for path in folder.iterdir()) < 25e6
+
+
+def test_a_model_file_may_have_a_rules_earlier_name(tmp_path):
+    model = json.loads((folder_of("pretrained") / MODEL_FILE).read_text())
+    model["rules"] = [{"name": "islands_outside_muscle", "minimum_mm3": 0.0}, {"name": "one_ventricle"}]
+    (tmp_path / MODEL_FILE).write_text(json.dumps(model))
+    assert [rule.name for rule in read_model(tmp_path)["rules"]] == ["islands_outside_myocardium", "one_ventricle"]
 
 
 @pytest.mark.parametrize(

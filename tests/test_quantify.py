@@ -17,7 +17,7 @@ from cascade_jax.data.labels import LabelTable
 from cascade_jax.phantoms import anatomy, simulated
 from cascade_jax.quantify import aha, thresholds
 from cascade_jax.quantify.orientations import Orientation, read_orientations
-from cascade_jax.quantify.plausibility import unlike_a_heart
+from cascade_jax.quantify.plausibility import implausibility
 from cascade_jax.quantify.quantities import endocardial_extent, quantify, volumes
 from cascade_jax.quantify.wall import spokes, wall_of
 from cascade_jax.report.expected_dice import write_expected_dice
@@ -47,20 +47,20 @@ def test_volumes_of_a_cylinder_with_a_sector_of_infarct():
     figures = volumes(ring(), SPACING)
     height = 60.0
     assert figures["cavity_ml"] == pytest.approx(np.pi * INNER**2 * height / 1000, rel=0.01)
-    muscle = np.pi * (OUTER**2 - INNER**2) * height / 1000
+    myocardium = np.pi * (OUTER**2 - INNER**2) * height / 1000
     infarct = np.pi * (25.0**2 - INNER**2) * height / 4000
-    assert figures["muscle_ml"] == pytest.approx(muscle, rel=0.01)
-    assert figures["muscle_g"] == pytest.approx(1.05 * muscle, rel=0.01)
+    assert figures["myocardium_ml"] == pytest.approx(myocardium, rel=0.01)
+    assert figures["myocardium_g"] == pytest.approx(1.05 * myocardium, rel=0.01)
     assert figures["infarct_ml"] == pytest.approx(infarct, rel=0.02)
-    assert figures["infarct_percent"] == pytest.approx(100 * infarct / muscle, rel=0.02)
+    assert figures["infarct_percent"] == pytest.approx(100 * infarct / myocardium, rel=0.02)
     assert figures["no_reflow_ml"] == figures["no_reflow_percent"] == 0
 
 
-def test_no_reflow_is_infarct_and_muscle_too():
+def test_no_reflow_is_infarct_and_myocardium_too():
     labels = ring()
     as_no_reflow = np.where(labels == 3, 4, labels)
     one, other = volumes(labels, SPACING), volumes(as_no_reflow, SPACING)
-    assert (one["muscle_g"], one["infarct_ml"]) == (other["muscle_g"], other["infarct_ml"])
+    assert (one["myocardium_g"], one["infarct_ml"]) == (other["myocardium_g"], other["infarct_ml"])
     assert other["no_reflow_ml"] == other["infarct_ml"]
     assert np.isnan(volumes(np.zeros_like(labels), SPACING)["infarct_percent"])
 
@@ -79,7 +79,7 @@ def test_spokes_measure_thickness_transmurality_and_endocardium(spacing):
     assert extent["infarct_endocardium_percent"] == pytest.approx(25, abs=0.7)
 
 
-def test_muscle_that_is_not_of_the_wall_does_not_thicken_it():
+def test_myocardium_that_is_not_of_the_wall_does_not_thicken_it():
     radius, angle = grid()
     labels = ring()
     plain = spokes(labels, SPACING)
@@ -93,7 +93,7 @@ def test_muscle_that_is_not_of_the_wall_does_not_thicken_it():
     assert np.nanmean(measured.transmurality[:, :18]) == pytest.approx(50, abs=2)
 
 
-def test_beyond_the_cavity_the_largest_piece_of_muscle_is_the_wall():
+def test_beyond_the_cavity_the_largest_piece_of_myocardium_is_the_wall():
     plane = np.zeros((20, 20), np.uint8)
     plane[5:12, 5:12] = 2
     island = plane.copy()
@@ -154,16 +154,16 @@ def test_segments_are_numbered_counter_clockwise_from_the_anterior_insertion():
     assert np.bincount(middle)[7:].tolist() == [60] * 6
 
 
-def test_every_muscle_voxel_has_one_segment_and_segments_are_even():
+def test_every_myocardium_voxel_has_one_segment_and_segments_are_even():
     labels = ring()
     figures = quantify(labels, SPACING, insertion=120.0)
     assert [row["segment"] for row in figures.segments] == list(range(1, 17))
-    total = sum(row["muscle_ml"] for row in figures.segments)
-    assert total == pytest.approx(figures.case["muscle_ml"])
-    per_slice = figures.case["muscle_ml"] / 6
+    total = sum(row["myocardium_ml"] for row in figures.segments)
+    assert total == pytest.approx(figures.case["myocardium_ml"])
+    per_slice = figures.case["myocardium_ml"] / 6
     for row in figures.segments:
         share = 2 * per_slice / (6 if row["segment"] <= 12 else 4)
-        assert row["muscle_ml"] == pytest.approx(share, rel=0.03)
+        assert row["myocardium_ml"] == pytest.approx(share, rel=0.03)
     # The infarct from 0 to 90 degrees: segments 6 and 1 (0 to 60, 60 to 120), and at the apex 16 and 13.
     infarcted = {row["segment"]: row for row in figures.segments if row["infarct_ml"] > 0.05}
     assert set(infarcted) == {6, 1, 12, 7, 16, 13}
@@ -228,7 +228,7 @@ def test_the_right_ventricles_insertion_is_found_in_the_image(septum):
 
 
 def with_septum(image, labels, start, stop, slices=slice(None), level=205.0, depth=18.0):
-    """The image with blood outside the muscle from one angle to another, counter-clockwise, in some slices."""
+    """The image with blood outside the myocardium from one angle to another, counter-clockwise, in some slices."""
     radius, angle = grid(labels.shape)
     beside = (radius >= OUTER) & (radius < OUTER + depth) & ((angle - start) % 360 < (stop - start) % 360)
     image = image.copy()
@@ -419,11 +419,11 @@ def test_labels_stored_as_scaled_integers_are_whole_again():
     scaled = np.where(labels > 0, labels - 1e-5, 0)
     assert volumes(scaled, SPACING) == volumes(labels, SPACING)
     assert quantify(scaled, SPACING, insertion=0.0) == quantify(labels, SPACING, insertion=0.0)
-    assert volumes(labels > 0, SPACING)["muscle_ml"] == 0
+    assert volumes(labels > 0, SPACING)["myocardium_ml"] == 0
 
 
 def ramp():
-    """Muscle whose intensity rises by one a degree around the wall, from 100 at 0 to 460 at 360."""
+    """Myocardium whose intensity rises by one a degree around the wall, from 100 at 0 to 460 at 360."""
     labels = ring(0)
     return np.where(labels == 2, 100 + grid()[1], 1000.0), labels
 
@@ -431,20 +431,22 @@ def ramp():
 @pytest.mark.parametrize("count", [2, 3, 4, 5, 6])
 def test_on_a_ramp_deviations_cut_where_they_should(count):
     image, labels = ramp()
-    remote = thresholds.remote_muscle(image, labels)
+    remote = thresholds.remote_myocardium(image, labels)
     # The remote region is the first 60 degrees: mean 130, and the standard deviation of an even distribution.
     share = (330 - count * 60 / np.sqrt(12)) / 360
     mask = thresholds.above_deviations(image, labels, remote, count)
     assert mask.sum() / (labels == 2).sum() == pytest.approx(share, abs=0.004)
-    muscle = np.pi * (OUTER**2 - INNER**2) * 60 / 1000
-    assert quantify(labels, SPACING, image).case[f"infarct_{count}sd_ml"] == pytest.approx(share * muscle, rel=0.015)
+    myocardium = np.pi * (OUTER**2 - INNER**2) * 60 / 1000
+    assert quantify(labels, SPACING, image).case[f"infarct_{count}sd_ml"] == pytest.approx(
+        share * myocardium, rel=0.015
+    )
 
 
 @pytest.mark.parametrize(("offset", "scale"), [(0, 1), (-2048, 1), (0, 7)])
-def test_on_a_ramp_half_the_maximum_cuts_half_way_from_remote_muscle(offset, scale):
+def test_on_a_ramp_half_the_maximum_cuts_half_way_from_remote_myocardium(offset, scale):
     image, labels = ramp()
     image = image * scale + offset
-    mask = thresholds.above_half_maximum(image, labels, thresholds.remote_muscle(image, labels))
+    mask = thresholds.above_half_maximum(image, labels, thresholds.remote_myocardium(image, labels))
     share = (460 - (130 + 460) / 2) / 360
     assert mask.sum() / (labels == 2).sum() == pytest.approx(share, abs=0.006)
 
@@ -453,8 +455,8 @@ def test_thresholds_find_the_bright_sector():
     labels = ring(10.0)
     random = np.random.default_rng(1)
     image = np.where(labels == 3, 180.0, np.where(labels == 2, 50.0, 150.0)) + random.normal(0, 6, labels.shape)
-    contour = np.where(labels == 3, 2, labels)  # the reader gives the muscle alone
-    remote = thresholds.remote_muscle(image, contour)
+    contour = np.where(labels == 3, 2, labels)  # the reader gives the myocardium alone
+    remote = thresholds.remote_myocardium(image, contour)
     assert not (remote & (labels == 3)).any()
     assert image[remote].mean() == pytest.approx(50, abs=1)
     truth = labels == 3
@@ -470,7 +472,7 @@ def test_thresholds_find_the_bright_sector():
 def test_half_maximum_finds_nothing_in_a_normal_heart():
     labels = ring(0)
     image = np.where(labels == 2, 50.0, 150.0) + np.random.default_rng(1).normal(0, 6, labels.shape)
-    remote = thresholds.remote_muscle(image, labels)
+    remote = thresholds.remote_myocardium(image, labels)
     assert not thresholds.above_half_maximum(image, labels, remote).any()
     with pytest.raises(ValueError, match="remote"):
         thresholds.above_deviations(image, labels, np.zeros_like(remote), 5)
@@ -498,7 +500,7 @@ def test_half_maximum_is_near_a_phantoms_infarct_or_empty_with_the_reason(phanto
     for true_ml, value, reason in values:
         assert np.isnan(value) == bool(reason)
         if reason:
-            assert "SD above remote muscle" in reason
+            assert "SD above remote myocardium" in reason
         if not true_ml:
             assert reason, "a normal heart has no half maximum"
 
@@ -508,7 +510,7 @@ def test_deviations_count_an_infarct_or_say_why_not(phantoms):
         assert case["infarct_2sd_ml"] > 0.3 * true_ml
         # Noise puts five standard deviations above everything, the infarct too.
         assert np.isnan(case["infarct_5sd_ml"])
-        reason = "5 and 6 SD above remote muscle is brighter than blood and than the bright muscle"
+        reason = "5 and 6 SD above remote myocardium is brighter than blood and than the bright myocardium"
         assert case["infarct_sd_reason"].endswith(reason)
 
 
@@ -527,7 +529,7 @@ def test_a_sliver_beside_an_open_wall_is_no_remote_region():
     image, labels = ramp()
     labels = np.where((grid()[1] > 5) & (grid()[1] < 120) & (labels == 2), 0, labels)
     case = quantify(labels, SPACING, image).case
-    assert case["remote_from_degrees"] == 90, "half of its sixty degrees are muscle"
+    assert case["remote_from_degrees"] == 90, "half of its sixty degrees are myocardium"
     labels = np.where((labels == 2) & (np.arange(160)[:, None] != 80), 0, labels)[:, :, :1]
     case = quantify(labels, SPACING, image[:, :, :1]).case
     assert case["remote_voxels"] < 20 or case["infarct_sd_reason"] == ""
@@ -586,18 +588,18 @@ def test_two_slices_are_no_base_middle_and_apex():
 def test_half_maximum_finds_nothing_where_blood_reaches_into_the_rim_of_the_contour():
     labels = ring(0)
     image = np.where(labels == 2, 50.0, 150.0) + np.random.default_rng(1).normal(0, 6, labels.shape)
-    image[(labels == 2) & ~thresholds.inner_muscle(labels) & (grid()[1] > 120)] = 150
-    assert not thresholds.above_half_maximum(image, labels, thresholds.remote_muscle(image, labels)).any()
+    image[(labels == 2) & ~thresholds.inner_myocardium(labels) & (grid()[1] > 120)] = 150
+    assert not thresholds.above_half_maximum(image, labels, thresholds.remote_myocardium(image, labels)).any()
 
 
-def test_half_maximum_finds_an_infarct_of_four_thousandths_of_the_muscle():
+def test_half_maximum_finds_an_infarct_of_four_thousandths_of_the_myocardium():
     labels = ring(0)
     radius, angle = grid()
     infarct = (radius > 22) & (radius < 27) & (angle < 17.6) & (np.arange(6) == 3)
     assert infarct.sum() / (labels == 2).sum() == pytest.approx(0.004, rel=0.03)
     image = np.where(infarct, 180.0, np.where(labels == 2, 50.0, 150.0))
     image += np.random.default_rng(1).normal(0, 6, labels.shape)
-    mask = thresholds.above_half_maximum(image, labels, thresholds.remote_muscle(image, labels))
+    mask = thresholds.above_half_maximum(image, labels, thresholds.remote_myocardium(image, labels))
     np.testing.assert_array_equal(mask, infarct)
 
 
@@ -605,9 +607,9 @@ def test_the_maximum_is_not_a_few_odd_voxels_nor_the_noise_of_a_large_infarct():
     labels = ring(10.0)
     noise = np.random.default_rng(1).normal(0, 40, labels.shape)
     image = np.where(labels == 3, 180.0, np.where(labels == 2, 50.0, 150.0)) + np.where(labels == 3, noise, noise / 8)
-    assert thresholds.inner_muscle(labels)[24, 80].all()
+    assert thresholds.inner_myocardium(labels)[24, 80].all()
     image[24, 80] = 4000
-    mask = thresholds.above_half_maximum(image, labels, thresholds.remote_muscle(image, labels))
+    mask = thresholds.above_half_maximum(image, labels, thresholds.remote_myocardium(image, labels))
     # Medians of nine have 0.41 of a voxel's deviation, and the highest of thousands lies 3.7 of theirs above 180: half
     # way from 50 to 241 finds 81 % of the infarct. The highest voxel, about 330, would find 40 %.
     assert np.mean(mask[labels == 3]) == pytest.approx(0.81, abs=0.03)
@@ -695,11 +697,11 @@ def test_the_command_writes_a_row_for_each_case_slice_and_segment_and_goes_on_pa
     assert [row["case"] for row in cases] == [names[0], names[2]]
     for row in cases:
         labels, spacing = emidec.read_labels(emidec.contour_path(tmp_path / "cohort", row["case"]))
-        muscle = (labels >= 2).sum() * np.prod(spacing) / 1000
-        assert float(row["muscle_ml"]) == pytest.approx(muscle, rel=1e-3)
-        assert float(row["muscle_g"]) == pytest.approx(1.05 * muscle, rel=1e-3)
+        myocardium = (labels >= 2).sum() * np.prod(spacing) / 1000
+        assert float(row["myocardium_ml"]) == pytest.approx(myocardium, rel=1e-3)
+        assert float(row["myocardium_g"]) == pytest.approx(1.05 * myocardium, rel=1e-3)
         segments = [s for s in read_rows(tmp_path / "out" / "segments.csv") if s["case"] == row["case"]]
-        assert sum(float(segment["muscle_ml"]) for segment in segments) == pytest.approx(muscle, rel=0.01)
+        assert sum(float(segment["myocardium_ml"]) for segment in segments) == pytest.approx(myocardium, rel=0.01)
         slices = [s for s in read_rows(tmp_path / "out" / "slices.csv") if s["case"] == row["case"]]
         assert len(slices) == (labels >= 2).any((1, 2)).sum()
 
@@ -732,11 +734,11 @@ def of_another_table():
     radius, angle = grid()
     beside = (labels == 0) & (radius < 55) & ((angle > 120) & (angle < 240))
     return {
-        "muscle 1, cavity 2": np.choose(labels, [0, 2, 1]),
-        "muscle 1, cavity 2, wall open": np.where(angle < 60, 0, np.choose(labels, [0, 2, 1])),
-        "muscle alone": (labels == 2).astype(int),
-        "right ventricle 1, muscle 2, cavity 3": np.where(beside, 1, np.choose(labels, [0, 3, 2])),
-        "cavity 1, muscle 2, right ventricle 3": np.where(beside, 3, labels),
+        "myocardium 1, cavity 2": np.choose(labels, [0, 2, 1]),
+        "myocardium 1, cavity 2, wall open": np.where(angle < 60, 0, np.choose(labels, [0, 2, 1])),
+        "myocardium alone": (labels == 2).astype(int),
+        "right ventricle 1, myocardium 2, cavity 3": np.where(beside, 1, np.choose(labels, [0, 3, 2])),
+        "cavity 1, myocardium 2, right ventricle 3": np.where(beside, 3, labels),
     }
 
 
@@ -755,21 +757,21 @@ def test_a_wall_open_on_one_side_is_a_heart(gap, infarct):
     labels = ring(infarct, gap, 360)
     labels[(grid()[1] < gap) & (labels >= 2)] = 0
     for stack in (labels, labels[25:125, 30:130], labels[:, :, :1]):
-        assert unlike_a_heart(emidec.from_file_axes(stack)) is None
-    muscle = np.where(labels == 1, 3, labels)  # beyond the cavity
-    assert unlike_a_heart(emidec.from_file_axes(muscle)) is None
-    assert unlike_a_heart(emidec.from_file_axes(0 * labels)) is None
+        assert implausibility(emidec.from_file_axes(stack)) is None
+    myocardium = np.where(labels == 1, 3, labels)  # beyond the cavity
+    assert implausibility(emidec.from_file_axes(myocardium)) is None
+    assert implausibility(emidec.from_file_axes(0 * labels)) is None
 
 
 @pytest.mark.skipif(not REAL.exists(), reason="the real cases are not beside the project")
 def test_every_real_heart_and_every_slice_of_it_is_a_heart():
     for path in folders.find_contours(REAL).values():
         labels, _ = emidec.read_labels(path)
-        assert unlike_a_heart(labels) is None
+        assert implausibility(labels) is None
         for index in range(len(labels)):
-            assert unlike_a_heart(labels[index : index + 1]) is None
+            assert implausibility(labels[index : index + 1]) is None
         other = np.choose(labels, [0, 2, 1, 1, 1])
-        assert "surrounds" in unlike_a_heart(other)
+        assert "surrounds" in implausibility(other)
 
 
 def test_the_command_follows_labels_of(tmp_path):
@@ -779,13 +781,15 @@ def test_the_command_follows_labels_of(tmp_path):
     (tmp_path / "challenge" / MODEL_FILE).write_text(json.dumps(model))
     flags = [f"--labels={tmp_path / 'labels'}", f"--output={tmp_path / 'out'}"]
     assert run_command(*flags, f"--labels_of={tmp_path / 'challenge'}").returncode == 0
-    table = LabelTable(("background", "muscle", "cavity"), {"heart": (1, 2)})
+    table = LabelTable(("background", "myocardium", "cavity"), {"heart": (1, 2)})
     model["plan"]["labels"] = table.to_json()
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / MODEL_FILE).write_text(json.dumps(model))
     result = run_command(*flags[:1], f"--output={tmp_path / 'none'}", f"--labels_of={tmp_path / 'other'}")
     assert result.returncode == 1
-    expected = "has the labels background, muscle, cavity; only background, cavity, myocardium, infarction, no-reflow"
+    expected = (
+        "has the labels background, myocardium, cavity; only background, cavity, myocardium, infarction, no-reflow"
+    )
     assert result.stderr.strip() == f"error: {tmp_path / 'other'}: {expected} can be measured"
     assert not (tmp_path / "none").exists()
 

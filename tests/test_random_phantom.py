@@ -70,8 +70,8 @@ def test_phantoms_cover_hearts_with_and_without_disease_and_stacks_of_all_depths
     assert max(cavity) > 45
 
 
-def test_an_infarct_can_be_told_from_muscle(phantoms):
-    """Brighter than muscle on average, except where a magnitude image turns it over or noise hides it."""
+def test_an_infarct_can_be_told_from_myocardium(phantoms):
+    """Brighter than myocardium on average, except where a magnitude image turns it over or noise hides it."""
     brighter = [
         image[labels == 3].mean() > image[labels == 2].mean() + 0.1
         for image, labels in zip(phantoms.image, phantoms.labels, strict=True)
@@ -91,8 +91,8 @@ def test_no_reflow_lies_in_infarction_and_that_in_the_wall(phantoms):
                     assert np.isin(labels[grown], around).any()
 
 
-def test_no_reflow_has_scar_between_itself_and_muscle(phantoms):
-    """Without it, it looks like muscle. These voxels are as large as the thinnest scar, so that some have none."""
+def test_no_reflow_has_scar_between_itself_and_myocardium(phantoms):
+    """Without it, it looks like myocardium. These voxels are as large as the thinnest scar, so that some have none."""
     neighbours = ndimage.generate_binary_structure(2, 1)[None]
     obstructed = bare = 0
     for labels in phantoms.labels:
@@ -120,7 +120,7 @@ def test_a_stack_is_coherent_through_its_slices(phantoms):
     assert np.mean(other) < 0.3
 
 
-def test_scar_is_mostly_brighter_than_muscle_and_by_all_sorts_of_amounts(phantoms):
+def test_scar_is_mostly_brighter_than_myocardium_and_by_all_sorts_of_amounts(phantoms):
     differences = []
     for image, labels in zip(phantoms.image, phantoms.labels, strict=True):
         if (labels == 3).sum() > 20 and (labels == 2).sum() > 20:

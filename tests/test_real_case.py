@@ -66,7 +66,7 @@ def test_evaluate_and_quantify_measure_it(predicted, tmp_path):
     run("quantify", labels=predicted, images=SAMPLE, output=tmp_path)
     with (tmp_path / "cases.csv").open() as file:
         (row,) = csv.DictReader(file)
-    assert 60 < float(row["muscle_g"]) < 200
+    assert 60 < float(row["myocardium_g"]) < 200
     assert float(row["infarct_percent"]) < 1
     with (tmp_path / "segments.csv").open() as file:
         segments = list(csv.DictReader(file))
@@ -119,13 +119,13 @@ def test_a_dicom_series_of_it_becomes_labels_a_segmentation_and_a_report(truth, 
     read = highdicom.seg.segread(output / "case" / "case.seg.dcm")
     assert read.get_segment_description(2).segment_label == "normal myocardium"
     report = highdicom.sr.srread(output / "case" / "case.sr.dcm")
-    cavity, muscle = report.content.get_volumetric_roi_measurement_groups()[:2]
+    cavity, myocardium = report.content.get_volumetric_roi_measurement_groups()[:2]
     assert cavity.get_measurements()[0].value > 20
-    assert muscle.get_measurements()[0].value > 40
+    assert myocardium.get_measurements()[0].value > 40
 
     with (output / "expected_dice.csv").open() as file:
         assert next(csv.DictReader(file))["case"] == "case"
-    assert "passed over series 1, which is a localiser" in text
+    assert "skipped series 1, which is a localiser" in text
 
     # The patient is in the DICOM objects, which belong to their study, and nowhere else.
     assert read.PatientID == report.PatientID == PATIENT[2]

@@ -123,7 +123,7 @@ def test_the_cohort_page_of_a_run_has_its_tables_and_charts(report):
         assert label in curves
     for title in ("myocardium Dice %", "infarction ratio %", "no-reflow VolDif mm3"):
         assert title in boxes
-    for title in ("infarct, ml", "infarct, % of muscle"):
+    for title in ("infarct, ml", "infarct, % of myocardium"):
         assert f"mean of prediction and truth, {title}" in agreement
     assert agreement.count("+1.96 SD") == 2
     assert cohort.count("<img ") == len(report[1])
@@ -144,7 +144,7 @@ def test_the_quantities_tell_of_wall_endocardium_thresholds_and_segments(report)
     case = text[text.index('<main class="case"') :]
     case = case[: case.index("</main>")]
     rows = {}
-    for title in ("wall thickness", "endocardium over infarct, share", "remote muscle + 2 SD", "half maximum"):
+    for title in ("wall thickness", "endocardium over infarct, share", "remote myocardium + 2 SD", "half maximum"):
         rows[title] = re.search(rf"<tr><td>[^<]*{re.escape(title)}[^<]*</td>(.*?)</tr>", case)[1]
         assert re.fullmatch(r"(<td>([\d.e+]+|-)</td>){2}<td>(mm|ml|%)</td>", rows[title]), rows[title]
         assert ">-<" not in rows[title] or "SD" in title or "half" in title
@@ -152,7 +152,7 @@ def test_the_quantities_tell_of_wall_endocardium_thresholds_and_segments(report)
     assert rows["half maximum"] == "<td>-</td><td>-</td><td>ml</td>"
     assert "Infarct of the truth by full width at half maximum, where it is missing: half the maximum lies 1." in case
     for layer in ("prediction", "truth"):
-        assert re.search(rf"Remote muscle of the {layer}: from \d+ to \d+ degrees in slices \d+-\d+, pooled", case)
+        assert re.search(rf"Remote myocardium of the {layer}: from \d+ to \d+ degrees in slices \d+-\d+, pooled", case)
     segments = re.search(r"<details><summary>.*?</details>", case, flags=re.DOTALL)[0]
     assert ">1 basal anterior<" in segments
     assert segments.count("<tr><td>") >= 16
@@ -167,7 +167,7 @@ def test_a_page_of_many_cases_sets_the_ten_worst_apart_by_their_mean_dice(tmp_pa
         case = emidec.Case(f"case{index:02}", np.ones(labels.shape, np.float32), labels, (10.0, 1.5, 1.5))
         emidec.write_labels(tmp_path / "truth", labels, case)
         predicted = np.where(np.arange(40) < 13 + index % 6, np.minimum(labels, 2), labels)  # infarct missed by degrees
-        # Worse muscle where the infarct is better: by the muscle alone the order would be the other way round.
+        # Worse myocardium where the infarct is better: by the myocardium alone the order would be the other way round.
         emidec.write_labels(tmp_path / "prediction", np.where(np.arange(40) < 21 - index % 6, predicted, 0), case)
     sources = Sources("many", tmp_path / "prediction", None, tmp_path / "truth")
     assert write_report(sources, tmp_path / "report.html", silent) == {}
@@ -274,7 +274,7 @@ def test_the_insertions_are_marked_on_slices_and_bullseye(report):
         assert "its inferior insertion lies at" in page
 
 
-def test_a_mark_lies_where_a_spoke_leaves_the_muscle():
+def test_a_mark_lies_where_a_spoke_leaves_the_myocardium():
     labels = np.zeros((2, 60, 80), np.uint8)
     y, x = np.indices((60, 80))
     for index, (row, column) in enumerate(((30, 40), (25, 38))):
@@ -330,7 +330,9 @@ def test_labels_that_are_no_heart_are_shown_and_not_measured(report, tmp_path):
     sources = Sources("other", tmp_path / "labels", root / "cohort", root / "cohort")
     assert write_report(sources, tmp_path / "page.html", silent) == {}
     text = (tmp_path / "page.html").read_text()
-    assert text.count("the prediction is not labelled as the challenge is: the cavity (1) surrounds the muscle") == 1
+    assert (
+        text.count("the prediction is not labelled as the challenge is: the cavity (1) surrounds the myocardium") == 1
+    )
     assert text.count("<caption>Quantities</caption>") == 2
 
 

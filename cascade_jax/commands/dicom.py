@@ -40,18 +40,20 @@ def predict_series(
         number: the series' number, or None.
 
     Returns:
-        Lines for the user: which files and series were passed over and why, what is to be known of the one that was
-        not, and what was found in it. And a line for each of picture, segmentation and report that could not be made,
-        with the attribute of the series that stands against it.
+        Lines for the user: which files and series were skipped and why, what is to be known of the one that was not,
+        and what was found in it. And a line for each of picture, segmentation and report that could not be made,
+        with the attribute of the series that prevents it.
 
     Raises:
         CaseError: there is no such series, or it cannot be used; the case, or another program's file of a name that
             is written, exists already.
     """
-    check_free(output, name)
+    refuse_existing_case(output, name)
     folder = output / name
     if cascade.plan.labels != EMIDEC:
-        raise CaseError(source, "the model has labels without DICOM codes; launch.predict writes them as NIfTI")
+        raise CaseError(
+            source, "the model has labels without DICOM codes; give `cascade-jax predict` the series as NIfTI"
+        )
     read_expected_dice(output, EMIDEC)
     series, lines = dicom.choose_series(source, number)
     case = dicom.read_series(source, series, name)
@@ -62,7 +64,7 @@ def predict_series(
         emidec.write_case(Path(partial), case)
         emidec.write_labels(Path(partial), labels, case)
         emidec.write_maps(Path(partial), result.maps, case)
-        left_out, emptied = _write_side_products(Path(partial) / name, series, case, labels)
+        left_out, emptied = _write_derived_files(Path(partial) / name, series, case, labels)
         try:
             (Path(partial) / name).rename(folder)
         except OSError as error:
@@ -78,7 +80,7 @@ def predict_series(
     return lines, left_out
 
 
-def check_free(output: Path, name: str) -> None:
+def refuse_existing_case(output: Path, name: str) -> None:
     """Raises CaseError where a case cannot be written without replacing something; for before any work."""
     folder = output / name
     if Path(name).name != name or name in ("", "..") or not name.isprintable():
@@ -94,10 +96,10 @@ def check_free(output: Path, name: str) -> None:
     refuse_to_replace(output, TABLES)
 
 
-def _write_side_products(
+def _write_derived_files(
     folder: Path, series: dicom_stack.Series, case: Case, labels: np.ndarray
 ) -> tuple[list[str], list[str]]:
-    """Writes picture, segmentation and report, each unless something stands against it.
+    """Writes picture, segmentation and report, each unless something prevents it.
 
     Returns:
         A line for each that is left out, and the keywords of attributes that were left empty in the others.
@@ -137,7 +139,7 @@ def _write_side_products(
 
 
 def _reason(error: Exception) -> str:
-    """What stands against an object, without a word of the patient's: a file's fault, or the attribute."""
+    """Why an object cannot be made, without a word of the patient's: a file's fault, or the attribute."""
     if isinstance(error, CaseError):
         return error.fault
     if isinstance(error, AttributeFault):

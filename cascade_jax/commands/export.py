@@ -16,7 +16,7 @@ from cascade_jax.plan import smallest_shape
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
-# What `data.preprocess.preprocess` does, for who has the program alone.
+# What `data.preprocess.preprocess` does, for those who have the program alone.
 _PREPROCESSING = (
     "image: float32 (depth, height, width), slices first; plateaus of one constant value that reach a slice's edge, of "
     "at least half as many pixels as its shorter side has, are the border around the field of view, not tissue",
@@ -63,7 +63,7 @@ def export_cascade(cascade: Cascade, shape: Sequence[int] | None = None, platfor
 
 
 def describe_export(cascade: Cascade, shape: Sequence[int] | None = None, platforms: Sequence[str] = PLATFORMS) -> dict:
-    """What someone needs who has the exported program alone, fit for JSON.
+    """What those need who have the exported program alone, fit for JSON.
 
     Args:
         cascade, shape, platforms: as for `export_cascade`.

@@ -12,7 +12,7 @@ from cascade_jax.data.case import Case, CaseError, number_of_cases
 from cascade_jax.data.files import make_writable_folder
 from cascade_jax.data.labels import EMIDEC, LabelTable
 from cascade_jax.data.orientation import with_true_affine
-from cascade_jax.data.outputs import locked, making, refuse_to_replace
+from cascade_jax.data.outputs import locked, recording_outputs, refuse_to_replace
 from cascade_jax.progress import Progress
 from cascade_jax.quantify.quantities import quantify
 from cascade_jax.report.expected_dice import EXPECTED_DICE_FILE, ranked, read_expected_dice, write_expected_dice
@@ -33,7 +33,7 @@ def predict_cases(
 
     Args:
         cascade: the trained cascade.
-        source: a NIfTI file, a folder of them, or a cohort in the challenge's layout.
+        source: an image file (`data.formats`), a folder of them, or a cohort in the challenge's layout.
         output: labels go to `output/<case>/Contours/<case>.nii.gz`.
         figures: also draw `output/<case>/<case>.png`, beside the truth where there is one, and write
             `output/<case>/Doubt/<case>.nii.gz`, the share of doubt in every voxel, and, if several folds vote,
@@ -63,7 +63,7 @@ def predict_cases(
             case = emidec.read_case(file, table)
             case = with_true_affine(case) if images else case
             result = cascade.segment_case(case, details=figures)
-            with making(output, _files_of(case.name, images)):
+            with recording_outputs(output, _files_of(case.name, images)):
                 _write_prediction(output, case, result, table, figures=figures, images=images)
             expected[case.name] = result.expected_dice
         except CaseError as error:
@@ -75,7 +75,7 @@ def predict_cases(
 
 def write_tables(output: Path, expected: dict[str, dict[str, float]], table: LabelTable) -> None:
     """Writes `TABLES`; of the Dice expected of cases those that were predicted into the folder before keep theirs."""
-    with making(output, TABLES):
+    with recording_outputs(output, TABLES):
         write_colour_tables(output, table)
         with locked(output):  # others may predict into the same folder
             write_expected_dice(output, read_expected_dice(output, table) | expected, table)

@@ -11,10 +11,10 @@ from cascade_jax.data import emidec, folders, orientation
 from cascade_jax.data.case import CaseError, number_of_cases
 from cascade_jax.data.files import make_writable_folder, replacing
 from cascade_jax.data.labels import EMIDEC, LabelTable, display_name
-from cascade_jax.data.outputs import making, refuse_to_replace
+from cascade_jax.data.outputs import recording_outputs, refuse_to_replace
 from cascade_jax.progress import Progress
 from cascade_jax.quantify.orientations import Orientation
-from cascade_jax.quantify.plausibility import unlike_a_heart
+from cascade_jax.quantify.plausibility import implausibility
 from cascade_jax.quantify.quantities import Quantities, quantify
 from cascade_jax.report.expected_dice import read_expected_dice
 
@@ -32,7 +32,7 @@ def quantify_folder(
     """Measures every case and writes `cases.csv`, `slices.csv` and `segments.csv`.
 
     Args:
-        labels: in the challenge's layout, such as what `launch.predict` wrote.
+        labels: in the challenge's layout, such as what `cascade-jax predict` wrote.
         images: the images of the same cases: a file, a folder of them or a cohort; None does without.
         output: the folder for the tables.
         insertion: angle of the right ventricle's anterior insertion, degrees, if it is known for all cases.
@@ -68,7 +68,7 @@ def quantify_folder(
         [{"case": name} | row for name, quantities in measured.items() for row in quantities.segments],
     )
     tables = dict(zip(TABLES, rows_of, strict=True))
-    with making(output, [f"{title}.csv" for title in TABLES]):
+    with recording_outputs(output, [f"{title}.csv" for title in TABLES]):
         for title, rows in tables.items():
             _write_table(output / f"{title}.csv", rows)
     return failed
@@ -91,7 +91,7 @@ def _quantify_case(
     mask, spacing = emidec.read_labels(contour, like=geometry, name=reference)
     if np.isnan(spacing[0]):
         raise CaseError(contour, "is a single slice of unknown thickness, which has no volumes")
-    if fault := unlike_a_heart(mask):
+    if fault := implausibility(mask):
         raise CaseError(contour, f"is not labelled as the challenge is: {fault}")
     return quantify(
         emidec.to_file_axes(mask),

@@ -6,7 +6,7 @@ from cascade_jax import weights
 from cascade_jax.bundle import MODEL_FILE, folder_of
 from cascade_jax.cascade import STAGES, load
 from cascade_jax.data.files import write_text
-from cascade_jax.data.outputs import making, refuse_to_replace
+from cascade_jax.data.outputs import recording_outputs, refuse_to_replace
 
 
 def release(workdir, output: Path) -> Path:
@@ -23,7 +23,7 @@ def release(workdir, output: Path) -> Path:
     names = [weights.WEIGHTS_FILE, MODEL_FILE]
     refuse_to_replace(output, names)
     cascade = load(workdir)
-    with making(output, names):
+    with recording_outputs(output, names):
         weights.write_weights(output / weights.WEIGHTS_FILE, dict(zip(STAGES, cascade.params, strict=True)))
         # Last, for it says that the folder is a trained cascade.
         write_text(output / MODEL_FILE, (folder_of(workdir) / MODEL_FILE).read_text(encoding="utf-8"))

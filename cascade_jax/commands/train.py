@@ -27,9 +27,9 @@ from cascade_jax.training.preparation import PlanError, file_checksums, prepare
 from cascade_jax.training.pretraining import Pretraining
 
 # What may differ between two starts of the same run: which part of it is done this time, and what is drawn.
-_PER_START = ("folds", "stages", "figures", "figure_cases")
+_NOT_RECORDED = ("folds", "stages", "figures", "figure_cases")
 # Where the files lie may differ too, as long as the same stands in them: `check_same_inputs`.
-_PLACES = ("root", "held_out", "splits")
+_PATHS = ("root", "held_out", "splits")
 _MOST_NAMED = 5
 _BEFORE_CONFIG = ("prepared", "folds.json", "inputs.json")  # what a start leaves that was stopped before its record
 
@@ -55,10 +55,10 @@ def claim(workdir: Path) -> Iterator[None]:
         lock.release()
 
 
-def _lasting(config: ConfigDict) -> dict:
+def _recorded_settings(config: ConfigDict) -> dict:
     """The settings that a working folder stands for."""
     values = json.loads(config.to_json_best_effort())
-    return {key: value for key, value in values.items() if key not in _PER_START}
+    return {key: value for key, value in values.items() if key not in _NOT_RECORDED}
 
 
 def check_same_config(workdir: Path, config: ConfigDict) -> None:
@@ -69,12 +69,12 @@ def check_same_config(workdir: Path, config: ConfigDict) -> None:
         if visible := [name for name in others if not name.startswith(".")]:
             raise CaseError(workdir, f"is no working folder, for it holds {visible[0]}: choose another, or a new one")
         return
-    old, new = read_json(path), _lasting(config)
+    old, new = read_json(path), _recorded_settings(config)
     if not isinstance(old, dict):
         raise CaseError(path, "is damaged: it holds no settings")
     places, new_places = old.get("data"), new.get("data")
     if isinstance(places, dict) and isinstance(new_places, dict):
-        places |= {name: new_places[name] for name in _PLACES if places.get(name) and new_places.get(name)}
+        places |= {name: new_places[name] for name in _PATHS if places.get(name) and new_places.get(name)}
     if different := _differences(old, new):
         raise CaseError(workdir, f"was made with another config; these settings differ: {', '.join(different)}")
 
@@ -182,7 +182,7 @@ def _prepare(
         raise ConfigError(f"plan: {error}") from error
 
 
-def _chosen(config: ConfigDict, names: Sequence[str]) -> list[str]:
+def _cases_to_draw(config: ConfigDict, names: Sequence[str]) -> list[str]:
     """Which cases are drawn: those that the config names, or some from the first to the last."""
     spread = np.unique(np.linspace(0, len(names) - 1, config.figures).astype(int)) if config.figures else []
     return [name for name in names if name in config.figure_cases] or [names[index] for index in spread]
@@ -203,7 +203,7 @@ def _pretrain(config: ConfigDict, workdir: Path, progress: Progress) -> str:
             checksums = {"init_from": checkpoint.digest(load(config.init_from).params)}
             check_same_inputs(workdir, Path(config.init_from), checksums)
             write_text(workdir / "inputs.json", json.dumps(checksums, indent=1))
-        write_text(workdir / "config.json", json.dumps(_lasting(config), indent=1))
+        write_text(workdir / "config.json", json.dumps(_recorded_settings(config), indent=1))
         pretraining.train()
         return pretraining.write_results()
 
@@ -230,10 +230,10 @@ def run(config: ConfigDict, workdir: Path, progress: Progress) -> str:
         check_same_config(workdir, config)
         folds, stages = sorted(config.folds), sorted(config.stages)
         request = {"folds": folds, "stages": stages}
-        if (said := _finished(config, workdir, request)) is not None:
-            return said
+        if (message := _finished(config, workdir, request)) is not None:
+            return message
 
-        record = json.dumps(_lasting(config), indent=1)
+        record = json.dumps(_recorded_settings(config), indent=1)
         root, held_out = _cohorts(config, workdir)
         if not config.data.root:
             write_text(workdir / "config.json", record)
@@ -267,10 +267,10 @@ def run(config: ConfigDict, workdir: Path, progress: Progress) -> str:
         text = tables.write(workdir, results)
         validated = [name for fold in folds for name in crossval.folds[fold]]
         panels = {"stage one": "stage1", "prediction": "final"}
-        draw_cases(workdir, "cross_validation", root, panels, _chosen(config, validated), labels)
+        draw_cases(workdir, "cross_validation", root, panels, _cases_to_draw(config, validated), labels)
         if held_out is not None:
             names = [file.name for file in folders.find_cases(held_out)]
-            draw_cases(workdir, "held_out", held_out, {"prediction": "held_out"}, _chosen(config, names), labels)
+            draw_cases(workdir, "held_out", held_out, {"prediction": "held_out"}, _cases_to_draw(config, names), labels)
         from cascade_jax.commands.report import sources_of_run
         from cascade_jax.report.page import write_report
 

@@ -9,9 +9,9 @@ _RUN = 3  # equal pixels side by side on a slice's edge, which in tissue and noi
 def outside_field_of_view(image: np.ndarray) -> np.ndarray:
     """Which voxels are border: plateaus of one constant value that reach a slice's edge.
 
-    Registration, distortion correction and padding leave them, each with a value of its own. Since they are told by
-    being constant, it does not matter in which unit or with which offset the image is stored, and tissue of a border's
-    value is still tissue. What is smaller than half a slice's shorter side is left alone.
+    Registration, distortion correction and padding leave them, each with a value of its own. Only that they are
+    constant counts, so the image's unit and offset do not matter, and tissue of a border's value is still tissue.
+    What is smaller than half a slice's shorter side is left alone.
 
     Args:
         image: (depth, height, width).

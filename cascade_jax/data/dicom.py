@@ -19,7 +19,7 @@ from pydicom.uid import (
 )
 
 from cascade_jax.data.case import Case, CaseError
-from cascade_jax.data.dicom_files import UIDS, PassedOver, dicom_contents
+from cascade_jax.data.dicom_files import UIDS, SkippedFiles, dicom_contents
 from cascade_jax.data.dicom_slice import (
     Slice,
     check_complete,
@@ -37,12 +37,12 @@ from cascade_jax.data.orientation import is_oblique
 _MR_IMAGES = (MRImageStorage, EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage)
 
 
-def _images(source: Path, passed_over: PassedOver) -> Iterator[tuple[Path, pydicom.Dataset]]:
+def _images(source: Path, skipped: SkippedFiles) -> Iterator[tuple[Path, pydicom.Dataset]]:
     """The MR images among the files; a report or an earlier segmentation is not one of them.
 
     A file that breaks off before it has said what it is counts as one, for its end to be missed.
     """
-    for path, number, content, has_prefix in dicom_contents(source, passed_over):
+    for path, number, content, has_prefix in dicom_contents(source, skipped):
         try:
             dataset = pydicom.dcmread(io.BytesIO(content), force=True)
             kind = dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID")
@@ -52,19 +52,19 @@ def _images(source: Path, passed_over: PassedOver) -> Iterator[tuple[Path, pydic
         except Exception as error:  # of a damaged file; pydicom's words quote it
             if has_prefix or UIDS in content[:1024]:
                 raise CaseError(path, f"cannot be read as DICOM ({type(error).__name__})") from None
-            passed_over.add(number, "not DICOM")
+            skipped.add(number, "not DICOM")
             continue
         if not has_prefix and not kind:
-            passed_over.add(number, "not DICOM")
+            skipped.add(number, "not DICOM")
             continue
         like_an_image = kind in _MR_IMAGES or ("Rows" in dataset and "PixelData" in dataset)
         if modality == "MR" and (like_an_image or not len(dataset)):
             yield path, dataset
         else:
-            passed_over.add(number, "no MR image")
+            skipped.add(number, "no MR image")
 
 
-def find_series(source) -> tuple[list[Series], PassedOver]:
+def find_series(source) -> tuple[list[Series], SkippedFiles]:
     """Every series of MR images in a folder or zip archive, and of each whether it is a stack to segment.
 
     Files may lie in any order and several series together, with or without DICOM's prefix; a file that is there twice
@@ -78,10 +78,10 @@ def find_series(source) -> tuple[list[Series], PassedOver]:
         CaseError: there is none, or a file of one cannot be read, breaks off, or says where it lies in a way that
             cannot be.
     """
-    source, passed_over = Path(source), PassedOver()
+    source, skipped = Path(source), SkippedFiles()
     files: list[list[Slice]] = []
     without_slices: dict[str, Series] = {}
-    for path, dataset in _images(source, passed_over):
+    for path, dataset in _images(source, skipped):
         fault = "is a localiser" if is_localizer(dataset) else size_fault(dataset)
         if fault is None:
             check_complete(path, dataset)
@@ -100,9 +100,9 @@ def find_series(source) -> tuple[list[Series], PassedOver]:
     found = [stack for slices in _join_breath_holds(series.values()) for stack in stacks_of(slices)]
     found += without_slices.values()
     if not found:
-        reasons = "; ".join(passed_over.lines())
+        reasons = "; ".join(skipped.lines())
         raise CaseError(source, "holds no MR images in DICOM files" + (f": {reasons}" if reasons else ""))
-    return sorted(found, key=lambda stack: stack.numbers), passed_over
+    return sorted(found, key=lambda stack: stack.numbers), skipped
 
 
 def _without_copies(files: Iterable[list[Slice]]) -> list[list[Slice]]:
@@ -111,13 +111,13 @@ def _without_copies(files: Iterable[list[Slice]]) -> list[list[Slice]]:
     Raises:
         CaseError: two files have one identity and are not the same.
     """
-    kept: dict[str | int, list[Slice]] = {}
+    unique: dict[str | int, list[Slice]] = {}
     for index, slices in enumerate(files):
-        before = kept.setdefault(text(slices[0].dataset, "SOPInstanceUID") or index, slices)
+        before = unique.setdefault(text(slices[0].dataset, "SOPInstanceUID") or index, slices)
         places = [[one.position for one in some] for some in (before, slices)]
         if len(before) != len(slices) or not np.allclose(*places) or not _same_pixels(before[0], slices[0]):
             raise CaseError(slices[0].path, f"has the SOPInstanceUID of another image, {before[0].path.name}")
-    return list(kept.values())
+    return list(unique.values())
 
 
 def _same_pixels(one: Slice, other: Slice) -> bool:
@@ -150,7 +150,7 @@ def choose_series(source, number: int | None = None) -> tuple[Series, list[str]]
         number: its series number; None takes the oblique stack (as a short axis is one) with the most slices.
 
     Returns:
-        The series, and lines for the user: for each kind of file and each series that was passed over, why, and what
+        The series, and lines for the user: for each kind of file and each series that was skipped, why, and what
         is to be known of the chosen one.
 
     Raises:
@@ -175,13 +175,13 @@ def choose_series(source, number: int | None = None) -> tuple[Series, list[str]]
         wanted = "give a number" if number is None else "keep one of them"
         raise CaseError(source, f"has several stacks that could be meant, {wanted}: {listed}")
     chosen = best[0]
-    passed_over = []
+    skipped = []
     for series, reason in zip(considered, reasons, strict=True):
         if series is not chosen:
             name = f"another stack of {series.name}" if series.numbers == chosen.numbers else series.name
-            passed_over.append(f"passed over {name}, which {reason or 'has fewer slices'}")
+            skipped.append(f"skipped {name}, which {reason or 'has fewer slices'}")
     notes = [f"{chosen.name} {note}" for note in chosen.notes]
-    return chosen, [*files.lines(), *dict.fromkeys(passed_over), *notes]
+    return chosen, [*files.lines(), *dict.fromkeys(skipped), *notes]
 
 
 def _unlike_a_short_axis(series: Series, number: int | None) -> str | None:

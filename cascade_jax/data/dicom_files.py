@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cascade_jax.data.case import CaseError
+from cascade_jax.data.formats import SUFFIXES
 
 LARGEST_FILE, LARGEST_TOTAL = 2**31, 2**33  # bytes; a whole study of the heart has less than a tenth of the second
 
@@ -23,12 +24,11 @@ _FIRST_ELEMENT = re.compile(rb"[\x02\x08]\x00[\x00-\x18]\x00(?:[A-Z]{2}|[\x02-\x
 UIDS = b"1.2.840.10008."  # what the standard's own identifiers begin with
 _DEFLATED = UIDS + b"1.2.1.99"
 _DERIVED = re.compile(rb"1\.2\.840\.10008\.5\.1\.4\.1\.1\.(?:66\.[47]|88\.\d+)(?![\d.])")  # segmentations, reports
-_NIFTI = (".nii", ".nii.gz")
-_NUMBERS_TOLD = 6
+_MOST_NUMBERS_LISTED = 6
 
 
 @dataclasses.dataclass
-class PassedOver:
+class SkippedFiles:
     """Files that are not used: by number, in the order of their names, since a name may be a patient's.
 
     Attributes:
@@ -46,9 +46,10 @@ class PassedOver:
         """A line for each reason."""
         result = []
         for reason, numbers in self.numbers.items():
-            told = ", ".join(map(str, numbers[:_NUMBERS_TOLD])) + (", ..." if len(numbers) > _NUMBERS_TOLD else "")
+            listed = ", ".join(map(str, numbers[:_MOST_NUMBERS_LISTED]))
+            listed += ", ..." if len(numbers) > _MOST_NUMBERS_LISTED else ""
             files = "1 file" if self.total == 1 else f"{self.total} files"
-            result.append(f"passed over {len(numbers)} of {files}: {reason} (by order of name: {told})")
+            result.append(f"skipped {len(numbers)} of {files}: {reason} (by order of name: {listed})")
         return result
 
 
@@ -64,14 +65,14 @@ def dicom_start(head: bytes) -> int | None:
     return next((start for start in (0, _MAGIC_AT, after) if _FIRST_ELEMENT.match(head, start)), None)
 
 
-def dicom_contents(source: Path, passed_over: PassedOver) -> Iterator[tuple[Path, int, bytes, bool]]:
+def dicom_contents(source: Path, skipped: SkippedFiles) -> Iterator[tuple[Path, int, bytes, bool]]:
     """Every DICOM file of a folder, at any depth, or of a zip archive; or the one that `source` is.
 
     Files in an archive go by number, in the order of their names, which may be a patient's.
 
     Args:
         source: the folder or file.
-        passed_over: takes the files that are not DICOM.
+        skipped: takes note of the files that are not DICOM.
 
     Yields:
         Where it lies, its number, what it holds from its preamble or first element on, and whether it has the prefix.
@@ -81,9 +82,9 @@ def dicom_contents(source: Path, passed_over: PassedOver) -> Iterator[tuple[Path
             cannot be.
     """
     total = 0
-    for path, number, size, read in _files(source, passed_over):
+    for path, number, size, read in _files(source, skipped):
         if read is None:
-            passed_over.add(number, "no ordinary file")
+            skipped.add(number, "no ordinary file")
             continue
         head = read(_HEAD)
         start = dicom_start(head)
@@ -91,7 +92,7 @@ def dicom_contents(source: Path, passed_over: PassedOver) -> Iterator[tuple[Path
             if source == path:
                 raise CaseError(source, "is neither a folder nor a zip archive of DICOM files")
             archive = head.startswith(b"PK\x03\x04")
-            passed_over.add(number, "an archive, to be unpacked or given alone" if archive else "not DICOM")
+            skipped.add(number, "an archive, to be unpacked or given alone" if archive else "not DICOM")
             continue
         if size > LARGEST_FILE:
             raise CaseError(path, f"announces {_gigabytes(size)}, more than a scan of a heart has")
@@ -104,25 +105,26 @@ def dicom_contents(source: Path, passed_over: PassedOver) -> Iterator[tuple[Path
         yield path, number, content, head[_MAGIC_AT : _MAGIC_AT + 4] == _MAGIC
 
 
-def holds_dicom_and_nifti(source: Path) -> tuple[bool, bool]:
-    """Whether a folder, at any depth, or a zip archive has DICOM images, and whether it has NIfTI files.
+def holds_dicom_and_other_images(source: Path) -> tuple[bool, bool]:
+    """Whether a folder, at any depth, or a zip archive has DICOM images, and whether it has image files of
+    another format (`formats.SUFFIXES`).
 
     Segmentations and reports in DICOM are no images. What cannot be read counts as neither; an archive that cannot be
     read counts as one of DICOM, for its reader to say what is wrong with it.
     """
     source = Path(source)
-    images = nifti = is_archive = False
+    images = others = is_archive = False
     try:
         is_archive = source.is_file() and zipfile.is_zipfile(source)
         if is_archive:
             with zipfile.ZipFile(source) as archive:
                 for info in archive.infolist():
-                    if info.filename.lower().endswith(_NIFTI):
-                        nifti = True
+                    if info.filename.lower().endswith(SUFFIXES):
+                        others = True
                     elif not images and not info.is_dir():
                         with archive.open(info) as file:
                             images = _is_image(file.read(_HEAD))
-            return images, nifti
+            return images, others
         if source.is_file():
             with source.open("rb") as file:
                 return _is_image(file.read(_HEAD)), False
@@ -130,8 +132,8 @@ def holds_dicom_and_nifti(source: Path) -> tuple[bool, bool]:
         return is_archive, False
     for folder, _, names in os.walk(source):
         for name in names:
-            if name.lower().endswith(_NIFTI):
-                nifti = nifti or not name.startswith(".")
+            if name.lower().endswith(SUFFIXES):
+                others = others or not name.startswith(".")
             elif not images:
                 try:
                     path = os.path.join(folder, name)
@@ -140,7 +142,7 @@ def holds_dicom_and_nifti(source: Path) -> tuple[bool, bool]:
                             images = _is_image(file.read(_HEAD))
                 except OSError:
                     continue
-    return images, nifti
+    return images, others
 
 
 def _is_image(head: bytes) -> bool:
@@ -154,7 +156,7 @@ def _gigabytes(size: int) -> str:
     return f"{size / 2**30:.3g} GB"
 
 
-def _files(source: Path, passed_over: PassedOver):
+def _files(source: Path, skipped: SkippedFiles):
     """Path, number, size, and what reads its first bytes (None where it is no ordinary file), of every file."""
     try:
         mode = os.stat(source).st_mode
@@ -164,7 +166,7 @@ def _files(source: Path, passed_over: PassedOver):
         raise CaseError(source, f"cannot be read: {error.strerror}") from None
     if stat.S_ISDIR(mode):
         paths = sorted(_walk(source))
-        passed_over.total = len(paths)
+        skipped.total = len(paths)
         for number, path in enumerate(paths, 1):
             try:
                 state = path.stat()
@@ -177,9 +179,9 @@ def _files(source: Path, passed_over: PassedOver):
     elif not stat.S_ISREG(mode):
         raise CaseError(source, "is neither a folder nor a zip archive of DICOM files")
     elif _is_archive(source):
-        yield from _members(source, passed_over)
+        yield from _members(source, skipped)
     else:
-        passed_over.total = 1
+        skipped.total = 1
         yield source, 1, os.path.getsize(source), _reader(source)
 
 
@@ -221,7 +223,7 @@ def _is_archive(source: Path) -> bool:
         raise CaseError(source, f"cannot be read: {error.strerror}") from None
 
 
-def _members(source: Path, passed_over: PassedOver):
+def _members(source: Path, skipped: SkippedFiles):
     """As `_files`, of a zip archive, whose members may be named like their patient and say any size."""
 
     def damaged() -> CaseError:
@@ -233,7 +235,7 @@ def _members(source: Path, passed_over: PassedOver):
         raise damaged() from None
     with archive:
         members = sorted((info for info in archive.infolist() if not info.is_dir()), key=lambda info: info.filename)
-        passed_over.total = len(members)
+        skipped.total = len(members)
 
         def reader(info: zipfile.ZipInfo):
             def read(count: int) -> bytes:

@@ -21,16 +21,16 @@ from cascade_jax.data.dicom_stack import Series
 
 _ML, _G, _CM2, _PERCENT = (*(Code(unit, "UCUM", unit) for unit in ("ml", "g", "cm2")), codes.UCUM.Percent)
 _WHOLE = (  # of several labels: what it is, and the quantities that are its volume and its mass
-    (codes.SCT.LeftVentricleMyocardium, "muscle_ml", "muscle_g"),
+    (codes.SCT.LeftVentricleMyocardium, "myocardium_ml", "myocardium_g"),
     (INFARCT, "infarct_ml", "infarct_g"),
 )
 _MEASURED = {  # of a case by `quantify`: its code, what it is and its unit
     "cavity_ml": ("cavity_volume", "Volume of the left ventricular cavity", _ML),
-    "muscle_g": ("muscle_mass", "Mass of the left ventricular muscle", _G),
+    "myocardium_g": ("myocardium_mass", "Mass of the left ventricular myocardium", _G),
     "infarct_g": ("infarct_mass", "Mass of the infarct, no-reflow included", _G),
-    "infarct_percent": ("infarct_share", "Infarct, share of the muscle", _PERCENT),
+    "infarct_percent": ("infarct_share", "Infarct, share of the myocardium", _PERCENT),
     "no_reflow_g": ("no_reflow_mass", "Mass of no-reflow", _G),
-    "no_reflow_percent": ("no_reflow_share", "No-reflow, share of the muscle", _PERCENT),
+    "no_reflow_percent": ("no_reflow_share", "No-reflow, share of the myocardium", _PERCENT),
     "transmurality_max_percent": ("transmurality_max", "Transmurality of the infarct, maximum", _PERCENT),
     "transmurality_mean_percent": (
         "transmurality_mean",
@@ -49,7 +49,7 @@ def structured_report(
     spacing: Sequence[float],
     quantities: Mapping[str, float],
 ) -> sr.Comprehensive3DSR:
-    """The report: the volume of every segment, volume and mass of the whole muscle and of the whole infarct, whose
+    """The report: the volume of every segment, volume and mass of the whole myocardium and of the whole infarct, whose
     parts the segments are, and the quantities of the whole ventricle.
 
     Args:

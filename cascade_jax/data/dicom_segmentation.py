@@ -24,9 +24,9 @@ PRIVATE_SCHEME = "99CASCADE"
 
 _ANATOMY, _ABNORMAL = codes.SCT.AnatomicalStructure, codes.SCT.MorphologicallyAbnormalStructure
 INFARCT = Code("55641003", "SCT", "Infarct")
-# What each label is by itself, since the segments share no voxel: the muscle is the last three together, the infarct
-# the last two. DICOM's own lists have the whole left ventricle but not its cavity, which the Foundational Model of
-# Anatomy has.
+# What each label is by itself, since the segments share no voxel: the myocardium is the last three together, the
+# infarct the last two. DICOM's own lists have the whole left ventricle but not its cavity, which the Foundational Model
+# of Anatomy has.
 SEGMENT_CODES = {
     CAVITY: (_ANATOMY, Code("9466", "FMA", "Cavity of left ventricle")),
     MYOCARDIUM: (_ANATOMY, codes.DCM.NormalMyocardium),
@@ -43,7 +43,7 @@ _SEGMENT_LABELS = {
 _SAME_ORIENTATION = 1e-4  # of a direction's components, which images round differently
 _NEEDED = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 _FRAME_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
-# What the standard wants in every image, empty if unknown, and what programs that remove identities leave out.
+# What the standard requires in every image, empty if unknown, and what programs that remove identities leave out.
 _MAY_BE_EMPTY = (
     "PatientName",
     "PatientID",
@@ -200,7 +200,7 @@ def _check_value(element) -> None:
 
 
 def _give_one_geometry(series: Series, images: Sequence[Dataset]) -> None:
-    """Makes the images what highdicom wants: of one series, also where each breath-hold has its own, and with one
+    """Makes the images what highdicom requires: of one series, also where each breath-hold has its own, and with one
     orientation and voxel size, which files round differently. The slice distance is that of the positions.
 
     Raises:

@@ -102,11 +102,11 @@ def stacks_of(slices: Sequence[Slice]) -> list[Series]:
     if all(map(is_another, others)):
         return [series_of(group) for group in groups]
     sizes = len({_shape(group[0]) for group in groups}) > 1
-    said = ", ".join(
+    stated = ", ".join(
         f"{len(group)} of " + ("{} x {}".format(*_shape(group[0])) if sizes else mm(group[0].spacing))
         for group in groups
     )
-    fault = f"has slices of several {'sizes' if sizes else 'PixelSpacings'}: {said}"
+    fault = f"has slices of several {'sizes' if sizes else 'PixelSpacings'}: {stated}"
     return [series_of(list(itertools.chain.from_iterable(groups)), fault)]
 
 
@@ -142,16 +142,16 @@ def fault_of(slices: Sequence[Slice]) -> str | None:
     return _gap(slices, distance) or _absurd_size(slices[0].spacing, distance) or _several_identities(slices)
 
 
-def _said_distances(slices: Sequence[Slice]) -> dict[str, list[float]]:
+def _header_distances(slices: Sequence[Slice]) -> dict[str, list[float]]:
     """Slice distances as the files have them, mm: {attribute: those that differ}."""
     between = [one.between for one in slices if one.between]
-    said = {"SpacingBetweenSlices": [cluster[0] for cluster in clusters(between, _same_length)]}
+    stated = {"SpacingBetweenSlices": [cluster[0] for cluster in clusters(between, _same_length)]}
     locations = [one.location for one in slices]
     if len(slices) > 1 and None not in locations:
         steps = np.abs(np.diff(locations))
         if steps.min() > 1e-3:
-            said["SliceLocation"] = [float(np.median(steps))]
-    return said
+            stated["SliceLocation"] = [float(np.median(steps))]
+    return stated
 
 
 def _same_length(one: float, other: float) -> bool:
@@ -164,21 +164,21 @@ def _is_multiple(distance: float, step: float) -> bool:
     return count > 1 and abs(distance / step - count) <= _MULTIPLE * count
 
 
-def _is_gap(slices: Sequence[Slice], distance: float, said: float) -> bool:
+def _is_gap(slices: Sequence[Slice], distance: float, stated: float) -> bool:
     """Whether SpacingBetweenSlices has what lies between the slices' faces, as some scanners write."""
     thickness = slices[0].thickness
-    return bool(thickness) and said <= thickness / 2 and _same_length(thickness + said, distance)
+    return bool(thickness) and stated <= thickness / 2 and _same_length(thickness + stated, distance)
 
 
 def _gap(slices: Sequence[Slice], distance: float) -> str | None:
     """Why slices of even distance are not all of their stack, if so: every other one is missing, say."""
     if len(slices) < 2:
         return None
-    for name, values in _said_distances(slices).items():
-        for said in values:
-            as_gap = name == "SpacingBetweenSlices" and _is_gap(slices, distance, said)
-            if _is_multiple(distance, said) and not as_gap:
-                return f"lacks slices: positions are {distance:.4g} mm apart, and by {name} {said:.4g} mm"
+    for name, values in _header_distances(slices).items():
+        for stated in values:
+            as_gap = name == "SpacingBetweenSlices" and _is_gap(slices, distance, stated)
+            if _is_multiple(distance, stated) and not as_gap:
+                return f"lacks slices: positions are {distance:.4g} mm apart, and by {name} {stated:.4g} mm"
     thickness, between = slices[0].thickness, slices[0].between
     if not thickness or (between and _same_length(distance, between)):
         return None
@@ -223,8 +223,8 @@ def _notes(slices: Sequence[Slice]) -> tuple[str, ...]:
         some = "is" if inverted == len(slices) else f"has {inverted} slices that are"
         notes.append(f"{some} stored with bright and dark exchanged (MONOCHROME1 or INVERSE), which is turned back")
     distance = _slice_distance(slices)
-    for name, values in _said_distances(slices).items():
-        for said in values:
-            if len(slices) > 1 and not _same_length(distance, said):
-                notes.append(f"has positions {distance:.4g} mm apart, by which it is read, and {name} {said:.4g} mm")
+    for name, values in _header_distances(slices).items():
+        for stated in values:
+            if len(slices) > 1 and not _same_length(distance, stated):
+                notes.append(f"has positions {distance:.4g} mm apart, by which it is read, and {name} {stated:.4g} mm")
     return tuple(notes)

@@ -1,4 +1,4 @@
-"""Cases in the EMIDEC challenge's layout: reading and writing them. Where they lie is told by `folders`.
+"""Cases in the EMIDEC challenge's layout: reading and writing them. `folders` finds where they lie.
 
 Files hold their voxels as (x, y, slice), the library as (depth, height, width).
 """

@@ -35,8 +35,8 @@ def find_cases(root, *, labelled: bool = False, faults: dict[str, str] | None = 
     """The cases of a cohort in the challenge's layout, sorted by name.
 
     A case is a folder of any name with a folder `Images`, in whatever letter case, in it; the folder's name is the
-    case's. What else lies in the root, such as the challenge's text files with clinical facts, is told by
-    `passed_over`.
+    case's. What else lies in the root, such as the challenge's text files with clinical facts, is listed by
+    `list_skipped`.
 
     Args:
         root: the cohort's folder.
@@ -51,7 +51,7 @@ def find_cases(root, *, labelled: bool = False, faults: dict[str, str] | None = 
     root = Path(root)
     folders = _folders_with(root, IMAGES)
     if not folders:
-        raise CaseError(root, f"holds no case: expected <case>/{IMAGES}/*.nii.gz")
+        raise CaseError(root, f"holds no case: expected <case>/{IMAGES}/<image file>")
     for folder, contours in _folders_with(root, CONTOURS).items():
         if folder not in folders and _image_files(contours):
             with _collecting(faults, folder.name):
@@ -71,7 +71,7 @@ def _case_in(folder: Path, images: Path, labelled: bool) -> CaseFiles:
     if len(contours) > 1:
         raise CaseError(subfolder, _several(contours))
     if labelled and not contours:
-        raise CaseError(folder, f"has no contour: expected a NIfTI file in its {CONTOURS} folder")
+        raise CaseError(folder, f"has no contour: expected an image file in its {CONTOURS} folder")
     return CaseFiles(folder.name, _only_image_file(images), contours[0] if contours else None)
 
 
@@ -102,7 +102,7 @@ def find_contours(root, *, faults: dict[str, str] | None = None) -> dict[str, Pa
     root = Path(root)
     folders, files = _folders_with(root, CONTOURS), _image_files(root, faults)
     if not folders and not files:
-        raise CaseError(root, f"holds no contours: expected <case>/{CONTOURS}/*.nii.gz or <case>.nii.gz")
+        raise CaseError(root, f"holds no contours: expected <case>/{CONTOURS}/<image file> or <case>.nii.gz")
     _refuse_mixture(root, files, list(folders))
     if files:
         named = _named(files, faults)
@@ -134,7 +134,7 @@ def find_inputs(path, *, faults: dict[str, str] | None = None) -> list[CaseFiles
         is_file = path.is_file()
     if is_file:
         if formats.stem_of(path) is None:
-            raise CaseError(path, f"is not a NIfTI file: expected a name that ends in {', '.join(formats.SUFFIXES)}")
+            raise CaseError(path, f"is not an image file: expected a name that ends in {', '.join(formats.SUFFIXES)}")
         _check_name(path, formats.stem_of(path))
         return [CaseFiles(formats.stem_of(path), path, None)]
     images = _image_files(path, faults)
@@ -145,7 +145,7 @@ def find_inputs(path, *, faults: dict[str, str] | None = None) -> list[CaseFiles
     if not images:
         deeper = [folder for folder in sorted(path.iterdir()) if folder.is_dir() and _image_files(folder, {})]
         hint = f"; its folder {deeper[0].name} does hold such files" if deeper else ""
-        raise CaseError(path, f"holds neither NIfTI files nor cases as <case>/{IMAGES}/*.nii.gz{hint}")
+        raise CaseError(path, f"holds neither image files nor cases as <case>/{IMAGES}/<image file>{hint}")
     named = _named(images, faults)
     if all(name.endswith(_CHANNEL) for name, _ in named):  # nnU-Net's images, whose cases are named without
         named = [(name.removesuffix(_CHANNEL), image) for name, image in named]
@@ -153,7 +153,7 @@ def find_inputs(path, *, faults: dict[str, str] | None = None) -> list[CaseFiles
     return [CaseFiles(name, image, None) for name, image in sorted(named)]
 
 
-def passed_over(root, find: Callable) -> list[str]:
+def list_skipped(root, find: Callable) -> list[str]:
     """What lies in a folder of images or labels and is not used, a line each; files of other kinds in one together.
 
     Nothing is said of what this library puts beside labels, of hidden files, and of cases that have a fault.
@@ -213,7 +213,7 @@ def _visible(folder: Path) -> list[Path]:
 def _refuse_mixture(root: Path, files: list[Path], folders: list[Path]) -> None:
     if files and folders:
         raise CaseError(
-            root, f"holds NIfTI files ({files[0].name}) beside case folders ({folders[0].name}): which are meant?"
+            root, f"holds image files ({files[0].name}) beside case folders ({folders[0].name}): which are meant?"
         )
 
 
@@ -249,14 +249,14 @@ def _image_files(folder: Path, faults: dict[str, str] | None = None) -> list[Pat
 def _only_image_file(folder: Path) -> Path:
     files = _image_files(folder)
     if not files:
-        raise CaseError(folder, f"holds no NIfTI file ({', '.join(formats.SUFFIXES)})")
+        raise CaseError(folder, f"holds no image file ({', '.join(formats.SUFFIXES)})")
     if len(files) > 1:
         raise CaseError(folder, _several(files))
     return files[0]
 
 
 def _several(files: list[Path]) -> str:
-    return f"holds {len(files)} NIfTI files where one is expected: {', '.join(file.name for file in files)}"
+    return f"holds {len(files)} image files where one is expected: {', '.join(file.name for file in files)}"
 
 
 def _named(files: list[Path], faults: dict[str, str] | None) -> list[tuple[str, Path]]:

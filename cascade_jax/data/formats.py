@@ -13,7 +13,7 @@ from cascade_jax.data.nifti import read_nifti, read_nifti_geometry
 
 _BY_SIMPLEITK = (".nrrd", ".nhdr", ".mha", ".mhd")
 SUFFIXES = (*NIFTI, ".hdr", *_BY_SIMPLEITK)
-# What other programs keep images in, to be named where it is passed over.
+# What other programs keep images in, to be named where it is skipped.
 OTHER_FORMATS = (
     ".dcm",
     ".ima",

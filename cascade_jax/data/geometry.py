@@ -83,18 +83,20 @@ def geometry_of_header(header: nib.Nifti1Header) -> Geometry:
         raise GeometryError(f"has no valid voxel size: {_sizes(pixdim)} mm in pixdim")
     pixdim = _three(pixdim * _MM_OF_UNITS[unit])
     affine = _affine_of(header, _MM_OF_UNITS[unit])
-    told = [pixdim]
+    candidates = [pixdim]
     if affine is not None and _has_right_angles(affine):
         # All ones is what programs write that know no size.
-        told = [size for size in (pixdim, _lengths(affine)) if not np.allclose(size, 1)] or told
-    if len(told) == 2:
+        candidates = [size for size in (pixdim, _lengths(affine)) if not np.allclose(size, 1)] or candidates
+    if len(candidates) == 2:
         for axis in (axis for axis in range(3) if shape[axis] == 1):  # a single slice's thickness may stand in either
-            told[0][axis] = told[1][axis] = next((size[axis] for size in told if _is_thickness(size[axis])), 1.0)
-        if np.allclose(*told, rtol=_SAME_SIZE):
-            told.pop()
-    fitting = [(size, axes) for size in told if (axes := _stack_axes(shape, size)) is not None]
+            candidates[0][axis] = candidates[1][axis] = next(
+                (size[axis] for size in candidates if _is_thickness(size[axis])), 1.0
+            )
+        if np.allclose(*candidates, rtol=_SAME_SIZE):
+            candidates.pop()
+    fitting = [(size, axes) for size in candidates if (axes := _stack_axes(shape, size)) is not None]
     if not fitting:
-        raise GeometryError(_not_a_stack(shape, told[0]))
+        raise GeometryError(_not_a_stack(shape, candidates[0]))
     if len(fitting) > 1:
         raise GeometryError(
             f"contradicts itself: voxels of {_sizes(fitting[0][0])} mm by pixdim, {_sizes(fitting[1][0])} mm by its "
@@ -232,17 +234,17 @@ def _stack_axes(shape: Sequence[int], size: Sequence[float]) -> tuple[int, int, 
 
 def _is_stack(shape: Sequence[int], size: Sequence[float], axes: tuple[int, int, int]) -> bool:
     *plane, depth = axes
-    in_plane = all(_within(size[axis], IN_PLANE_MM) and size[axis] * shape[axis] <= _WIDEST_SLICE_MM for axis in plane)
+    in_plane = all(_inside(size[axis], IN_PLANE_MM) and size[axis] * shape[axis] <= _WIDEST_SLICE_MM for axis in plane)
     if shape[depth] == 1:
         return in_plane
-    return in_plane and _within(size[depth], BETWEEN_SLICES_MM) and size[depth] * shape[depth] <= _LONGEST_STACK_MM
+    return in_plane and _inside(size[depth], BETWEEN_SLICES_MM) and size[depth] * shape[depth] <= _LONGEST_STACK_MM
 
 
 def _is_thickness(value: float) -> bool:
-    return _within(value, BETWEEN_SLICES_MM)
+    return _inside(value, BETWEEN_SLICES_MM)
 
 
-def _within(value: float, limits: tuple[float, float]) -> bool:
+def _inside(value: float, limits: tuple[float, float]) -> bool:
     # Headers hold float32, in which 0.4 is a little less.
     return limits[0] * (1 - 1e-6) <= value <= limits[1] * (1 + 1e-6)
 

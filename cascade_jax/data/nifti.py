@@ -35,8 +35,8 @@ def read_nifti(path: Path) -> tuple[nib.Nifti1Header, Geometry, np.ndarray]:
         header, geometry, content = _read_header(path, file)
         dtype, offset = _storage(path, header)
         expected = math.prod(geometry.shape) * dtype.itemsize
-        content += _read(path, file, offset + expected - len(content))
-        _read(path, file, 1)  # at the end of what was packed its checksum is looked at
+        content += _read_bytes(path, file, offset + expected - len(content))
+        _read_bytes(path, file, 1)  # at the end of what was packed its checksum is looked at
     if (found := max(len(content) - offset, 0)) < expected:
         raise CaseError(path, f"is truncated: {found} bytes of voxels where {expected} are expected")
     header = _parsed(path, content, lambda kind: kind.from_fileobj(io.BytesIO(content[:offset]), check=False))
@@ -64,7 +64,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         yield gzip.GzipFile(fileobj=file) if packed else file
 
 
-def _read(path: Path, file: BinaryIO, count: int) -> bytes:
+def _read_bytes(path: Path, file: BinaryIO, count: int) -> bytes:
     try:
         return file.read(max(count, 0))
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -87,7 +87,7 @@ def _parsed(path: Path, content: bytes, parse: Callable) -> nib.Nifti1Header:
 
 def _read_header(path: Path, file: BinaryIO) -> tuple[nib.Nifti1Header, Geometry, bytes]:
     """The header without its extensions, its grid, and all that was read so far."""
-    content = _read(path, file, nib.Nifti2Header.sizeof_hdr)
+    content = _read_bytes(path, file, nib.Nifti2Header.sizeof_hdr)
     # Unchecked, because nibabel's check repairs what must be reported here, such as a negative pixdim.
     header = _parsed(path, content, lambda kind: kind(content[: kind.sizeof_hdr], check=False))
     dimensions = int(header["dim"][0])

@@ -38,7 +38,7 @@ def refuse_to_replace(folder: Path, names: Iterable[str]) -> None:
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise CaseError(folder, "is not a folder")
-    made = _read(folder)
+    made = _read_record(folder)
     for name in names:
         path = folder / name
         if path.is_dir():
@@ -51,7 +51,7 @@ def refuse_to_replace(folder: Path, names: Iterable[str]) -> None:
 
 
 @contextlib.contextmanager
-def making(folder: Path, names: Iterable[str]) -> Iterator[None]:
+def recording_outputs(folder: Path, names: Iterable[str]) -> Iterator[None]:
     """Remembers files that are written while the context lasts as this library's, also if it ends with an error.
 
     Raises:
@@ -61,7 +61,7 @@ def making(folder: Path, names: Iterable[str]) -> Iterator[None]:
     make_writable_folder(folder)
     with locked(folder):
         refuse_to_replace(folder, names)
-        _update(folder, dict.fromkeys(names))  # so that one who is killed now finds his own files again
+        _update(folder, dict.fromkeys(names))  # so that a command that is killed finds its own files again
     try:
         yield
     finally:
@@ -81,7 +81,7 @@ def _is_ours(path: Path, digest: str | None) -> bool:
     return path.is_file() and not path.is_symlink() and (digest is None or file_checksum(path) == digest)
 
 
-def _read(folder: Path) -> dict[str, str | None]:
+def _read_record(folder: Path) -> dict[str, str | None]:
     """{file: digest}; None for one that was being written when its command was killed."""
     path = folder / _RECORD
     if not path.exists():
@@ -89,11 +89,11 @@ def _read(folder: Path) -> dict[str, str | None]:
     try:
         return {str(name): digest for name, digest in read_json(path)["made"].items()}
     except (CaseError, KeyError, TypeError, AttributeError):
-        raise CaseError(path, "is damaged, so that it cannot be told which files may be replaced") from None
+        raise CaseError(path, "is damaged: which files may be replaced is unknown") from None
 
 
 def _update(folder: Path, digests: dict[str, str | None]) -> None:
-    made = {name: digest for name, digest in (_read(folder) | digests).items() if digest != ""}
+    made = {name: digest for name, digest in (_read_record(folder) | digests).items() if digest != ""}
     if made:
         write_text(folder / _RECORD, json.dumps({"made": made}, indent=1))
     else:

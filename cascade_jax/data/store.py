@@ -48,7 +48,7 @@ def _write_array(path: Path, array: np.ndarray) -> None:
 
 
 @contextlib.contextmanager
-def _whole(path: Path) -> Iterator[Path]:
+def _complete_folder(path: Path) -> Iterator[Path]:
     """A temporary folder that becomes `path` at the end: what is at `path` is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
@@ -69,7 +69,7 @@ def write_array(path: Path, array: np.ndarray) -> None:
     Raises:
         CaseError: it cannot be written.
     """
-    with _whole(Path(path)) as partial:
+    with _complete_folder(Path(path)) as partial:
         _write_array(partial, array)
 
 
@@ -105,7 +105,7 @@ def write_examples(path: Path, examples: Sequence[Example], provenance: dict) ->
     Raises:
         CaseError: it cannot be written.
     """
-    with _whole(Path(path)) as partial:
+    with _complete_folder(Path(path)) as partial:
         _write_array(partial / "image", np.stack([example.image for example in examples]))
         _write_array(partial / "labels", np.stack([example.labels for example in examples]))
         index = {

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 # Tissues, each with its T1 in `phantom.py`.
-LUNG, BLOOD, MUSCLE, SCAR, OBSTRUCTION, FAT, LIVER, STOMACH, SKELETAL_MUSCLE = range(9)
+LUNG, BLOOD, MYOCARDIUM, SCAR, OBSTRUCTION, FAT, LIVER, STOMACH, SKELETAL_MUSCLE = range(9)
 
 # Centre of each coronary territory around the wall and the range of its share of the long axis (AHA 17-segment model,
 # Cerqueira et al. 2002): angle, its spread, start (lowest, highest) and end (lowest, highest) along base-apex.
@@ -156,18 +156,18 @@ class Heart:
             tissue[within] = BLOOD
             return tissue, labels
         cavity = within & (depth < 0)
-        muscle = within & ~cavity
+        myocardium = within & ~cavity
         tissue[cavity], labels[cavity] = BLOOD, 1
         trabeculated = cavity & (radius > inner - 1.5 * np.clip(self._trabeculae(angle, np.float32(position)), 0, 2))
-        tissue[trabeculated] = MUSCLE
+        tissue[trabeculated] = MYOCARDIUM
         if 0.2 < position < 0.72:
             for direction, distance, size in self._papillary:
                 y0, x0 = (distance * self._cavity * inner_taper * trig(direction) for trig in (np.sin, np.cos))
-                tissue[cavity & ((y - y0) ** 2 + (x - x0) ** 2 < size**2)] = MUSCLE
-        tissue[muscle], labels[muscle] = MUSCLE, 2
+                tissue[cavity & ((y - y0) ** 2 + (x - x0) ** 2 < size**2)] = MYOCARDIUM
+        tissue[myocardium], labels[myocardium] = MYOCARDIUM, 2
         if self.infarct is not None:
             infarcted, obstructed = self.infarct.tissue(depth, angle, position)
-            infarcted, obstructed = infarcted & muscle, obstructed & muscle
+            infarcted, obstructed = infarcted & myocardium, obstructed & myocardium
             tissue[infarcted], labels[infarcted] = SCAR, 3
             tissue[obstructed], labels[obstructed] = OBSTRUCTION, 4
         return tissue, labels
@@ -186,7 +186,7 @@ class Heart:
         fat = np.clip(0.6 + self._fat(angle, np.float32(position)), 0, 2) * self._fat_thickness
         fat = np.where(position > 1.05, 0.0, fat)
         tissue[(radius < outer + fat) | (right < 3.0 + fat)] = FAT
-        tissue[right < 3.0] = MUSCLE
+        tissue[right < 3.0] = MYOCARDIUM
         tissue[right < 0.0] = BLOOD
 
 

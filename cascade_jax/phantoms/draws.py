@@ -37,6 +37,6 @@ class Draws:
         numbers = next(self._draws)[1][:size].reshape(shape)
         return jnp.maximum(low, numbers * (high - low) + low)
 
-    def happens(self, probability: float, shape: Sequence[int] = ()) -> jax.Array:
+    def bernoulli(self, probability: float, shape: Sequence[int] = ()) -> jax.Array:
         """bool `shape`, True with a probability."""
         return self.uniform(0.0, 1.0, shape) < probability

@@ -16,7 +16,7 @@ from cascade_jax.phantoms.random_field import smooth_fields
 
 _SLICE_THICKNESS = 8.0
 _THINNEST_INFARCT = 3.0  # mm in its middle; a thinner layer than a voxel or two is not outlined
-_THINNEST_SCAR = 3.0  # mm between no-reflow and the muscle or epicardium, without which it looks like muscle
+_THINNEST_SCAR = 3.0  # mm between no-reflow and the myocardium or epicardium, without which it looks like myocardium
 _INFARCTS = 3
 _PAPILLARY_MUSCLES = 3
 
@@ -40,7 +40,7 @@ class RandomHeart:
 
     Attributes:
         cavity, wall: of the left ventricle as readers outline it; papillary muscles and trabeculae are cavity.
-        trabeculae: the muscle within the cavity.
+        trabeculae: the myocardium within the cavity.
         infarct, no_reflow: within the wall, before it is cut out of them.
         right_ventricle, right_wall: its blood and its thin wall.
         atrium, atrium_wall: above the left ventricle, and beside it where its wall is open.
@@ -118,7 +118,7 @@ def _papillary_muscles(key, stack, rows, columns, length, inner, angle):
     draws = Draws(key, 9)
     height = stack.depth[:, None, None] / length
     members = jnp.zeros(rows.shape)
-    present = draws.happens(0.6, (_PAPILLARY_MUSCLES,))
+    present = draws.bernoulli(0.6, (_PAPILLARY_MUSCLES,))
     directions = draws.uniform(-jnp.pi, jnp.pi, (_PAPILLARY_MUSCLES,))
     places, sizes = (draws.uniform(*limits, (_PAPILLARY_MUSCLES,)) for limits in ((0.45, 0.9), (1.5, 5.5)))
     tops = draws.uniform(0.5, 0.9, (_PAPILLARY_MUSCLES,))
@@ -127,7 +127,7 @@ def _papillary_muscles(key, stack, rows, columns, length, inner, angle):
         distance = jnp.hypot(rows - row, columns - column)
         here = present[index] & (height < tops[index]) & (inner > 2 * sizes[index])
         members = jnp.maximum(members, jnp.where(here, _below(distance, sizes[index], 0.6), 0.0))
-    reach = draws.uniform(0.0, 3.0) * draws.happens(0.7)
+    reach = draws.uniform(0.0, 3.0) * draws.bernoulli(0.7)
     field = smooth_fields(draws.key(), stack, draws.uniform(3.0, 8.0))[0]
     distance = inner - jnp.hypot(rows, columns)
     return jnp.maximum(members, _below(distance, jnp.minimum(reach * jnp.maximum(field, 0), inner / 3) - 0.5, 0.6))
@@ -151,7 +151,7 @@ def draw_heart(key: jax.Array, stack: Stack, length: jax.Array, centre: jax.Arra
 
     # Coordinates of the ventricle: its axis tilts, single slices were breathed out of place, tissue bends.
     tilt = draws.uniform(-0.3, 0.3, (2,))
-    breathing = draws.happens(0.3) * draws.uniform(0.0, 4.0)
+    breathing = draws.bernoulli(0.3) * draws.uniform(0.0, 4.0)
     breathing *= jax.random.normal(draws.key(), (2, stack.depth.size))
     axis = centre[:, None] + tilt[:, None] * (stack.depth - length / 2) + breathing
     bend_scale = draws.uniform(15.0, 60.0)
@@ -193,7 +193,7 @@ def draw_heart(key: jax.Array, stack: Stack, length: jax.Array, centre: jax.Arra
 
     # Near the base the wall is open, or missing, on one side; no one draws it there.
     gap, gap_top = draws.uniform(-jnp.pi, jnp.pi), length - draws.uniform(0.0, 22.0)
-    gap_width = draws.uniform(0.2, 1.6) * draws.happens(0.4)
+    gap_width = draws.uniform(0.2, 1.6) * draws.bernoulli(0.4)
     wall *= 1 - _below(_angle_between(angle, gap), gap_width - 0.05, 0.05) * (height > gap_top)
 
     # Scar and, in its core, no-reflow.
@@ -206,7 +206,7 @@ def draw_heart(key: jax.Array, stack: Stack, length: jax.Array, centre: jax.Arra
     scar = jnp.maximum(draws.uniform(0.25, 0.6), _THINNEST_SCAR / across)
     core = jnp.minimum(inside, 1 - share) - scar - draws.uniform(0.0, 0.15) * jnp.maximum(core_field, -1.0)
     core = jnp.minimum(core, share - draws.uniform(-0.2, 0.2))
-    no_reflow = jnp.where(draws.happens(0.5), jax.nn.sigmoid(core / softness), 0.0)
+    no_reflow = jnp.where(draws.bernoulli(0.5), jax.nn.sigmoid(core / softness), 0.0)
 
     # The right ventricle lies beside the septum and starts above the apex.
     septum = draws.uniform(-jnp.pi, jnp.pi)
@@ -220,20 +220,20 @@ def draw_heart(key: jax.Array, stack: Stack, length: jax.Array, centre: jax.Arra
     along = jnp.cos(septum) * columns + jnp.sin(septum) * rows - distance
     aside = jnp.cos(septum) * rows - jnp.sin(septum) * columns
     right_radius = jnp.hypot(along * ratio, aside / ratio) + right_bend
-    exists = draws.happens(0.9) * (right_size > 1.0)
+    exists = draws.bernoulli(0.9) * (right_size > 1.0)
     right_ventricle = _below(right_radius, right_size, 0.7) * exists
     right_wall = _below(right_radius, right_size + draws.uniform(1.0, 5.0), 0.7) * exists
 
     # Above the valve: the atrium, with a thin wall.
     above = jax.nn.sigmoid((height - length) / 2.0)
     atrium_radius = inner_base * draws.uniform(0.6, 1.5)
-    atrium_exists = draws.happens(0.8)
+    atrium_exists = draws.bernoulli(0.8)
     atrium = _below(radius, atrium_radius, 0.7) * above * atrium_exists
     atrium_wall = _below(radius, atrium_radius + draws.uniform(0.5, 3.0), 0.7) * above * atrium_exists
 
     # Through the gap the cavity leads on, into the outflow tract or the atrium; readers close its outline there.
     outflow_centre, outflow_radius = inner_base * draws.uniform(0.7, 1.4), inner_base * draws.uniform(0.4, 1.2)
-    outflow_exists = draws.happens(0.7) * (gap_width > 0) * (height > gap_top)
+    outflow_exists = draws.bernoulli(0.7) * (gap_width > 0) * (height > gap_top)
     beyond = jnp.hypot(rows - outflow_centre * jnp.sin(gap), columns - outflow_centre * jnp.cos(gap))
     atrium = jnp.maximum(atrium, _below(beyond, outflow_radius, 0.7) * outflow_exists)
     outflow_wall = _below(beyond, outflow_radius + draws.uniform(0.5, 3.0), 0.7) * outflow_exists
@@ -241,10 +241,10 @@ def draw_heart(key: jax.Array, stack: Stack, length: jax.Array, centre: jax.Arra
 
     fat_thickness = draws.uniform(1.0, 9.0) * (1 + 0.5 * smooth_fields(draws.key(), stack, 15.0)[0])
     fat_side = _angle_between(angle, draws.uniform(-jnp.pi, jnp.pi)) < draws.uniform(0.3, jnp.pi)
-    fat = _below(radius, outer + fat_thickness, 0.6) * fat_side * draws.happens(0.6) * (outer > 3.0)
+    fat = _below(radius, outer + fat_thickness, 0.6) * fat_side * draws.bernoulli(0.6) * (outer > 3.0)
 
     rim_side = _angle_between(angle, draws.uniform(-jnp.pi, jnp.pi)) < draws.uniform(0.3, jnp.pi)
-    rim = (1 - _below(radius, inner - draws.uniform(1.0, 4.0), 0.6)) * rim_side * draws.happens(0.2)
+    rim = (1 - _below(radius, inner - draws.uniform(1.0, 4.0), 0.6)) * rim_side * draws.bernoulli(0.2)
 
     trabeculae = _papillary_muscles(draws.key(), stack, squeezed_rows, squeezed_columns, length, inner, angle)
     return RandomHeart(

@@ -65,18 +65,18 @@ def _background(key: jax.Array, stack: Stack) -> jax.Array:
         unused = jnp.arange(count) >= jax.random.randint(used, (), 2, count + 1)
         return jnp.argmax(jnp.where(unused[:, None, None, None], -jnp.inf, fields), axis=0)
 
-    levels = draws.uniform(0.0, 1.1, (_REGIONS,)) * draws.happens(0.85, (_REGIONS,))
+    levels = draws.uniform(0.0, 1.1, (_REGIONS,)) * draws.bernoulli(0.85, (_REGIONS,))
     image = levels[partition(draws.key(), draws.uniform(12.0, 60.0), _REGIONS)]
 
     finer = draws.uniform(-0.35, 0.35, (_TEXTURES,))[partition(draws.key(), draws.uniform(5.0, 20.0), _TEXTURES)]
     somewhere = smooth_fields(draws.key(), stack, 40.0)[0] > draws.uniform(-0.8, 1.5)
-    image += jnp.where(somewhere & draws.happens(0.7), finer, 0.0)
+    image += jnp.where(somewhere & draws.bernoulli(0.7), finer, 0.0)
     image += draws.uniform(0.0, 0.15) * smooth_fields(draws.key(), stack, draws.uniform(3.0, 8.0))[0]
 
     # Vessels, as round as a ventricle but with a thin wall.
     sizes, walls = draws.uniform(4.0, 18.0, (_VESSELS,)), draws.uniform(0.5, 3.0, (_VESSELS,))
     bright, dark = draws.uniform(0.0, 1.2, (2, _VESSELS))
-    exists = draws.happens(0.5, (_VESSELS,))
+    exists = draws.bernoulli(0.5, (_VESSELS,))
     places = draws.uniform(-100.0, 100.0, (2, _VESSELS))
     for index in range(_VESSELS):
         distance = jnp.hypot(stack.height[:, None] - places[0, index], stack.width - places[1, index])
@@ -85,43 +85,43 @@ def _background(key: jax.Array, stack: Stack) -> jax.Array:
 
     half = draws.uniform(90.0, 220.0, (2,))
     body = (stack.height[:, None] / half[0]) ** 2 + (stack.width / half[1]) ** 2 < 1
-    return jnp.where(body | ~draws.happens(0.5), jnp.maximum(image, 0.0), 0.0)
+    return jnp.where(body | ~draws.bernoulli(0.5), jnp.maximum(image, 0.0), 0.0)
 
 
 def _signal(key: jax.Array, heart: RandomHeart, background: jax.Array, stack: Stack) -> tuple[jax.Array, jax.Array]:
     """What the heart and its surroundings look like before the scanner has its say, and by how much blood is brighter
-    than muscle."""
+    than myocardium."""
     draws = Draws(key, 24)
     blood = draws.uniform(0.45, 1.0)
     contrast = draws.uniform(0.1, 0.6)
-    muscle = blood - contrast
-    # A scar that cannot be told from muscle is one that no reader outlines.
+    myocardium = blood - contrast
+    # A scar that cannot be told from myocardium is one that no reader outlines.
     # One as bright as blood, which is common, can be told from the cavity by its shape alone.
-    like_blood = draws.happens(0.35)
+    like_blood = draws.bernoulli(0.35)
     beyond_blood = jnp.where(like_blood, draws.uniform(-0.05, 0.05), draws.uniform(-0.12, 0.35))
-    scar = jnp.maximum(blood + beyond_blood, muscle + 0.15)
-    obstruction = muscle + draws.uniform(-0.12, 0.5) * (scar - muscle)
+    scar = jnp.maximum(blood + beyond_blood, myocardium + 0.15)
+    obstruction = myocardium + draws.uniform(-0.12, 0.5) * (scar - myocardium)
     right_blood = blood + 0.06 * jax.random.normal(draws.key())
     fat, slow = draws.uniform(0.4, 1.4), blood + draws.uniform(0.03, 0.3)
 
-    # Remote muscle and blood are even only in textbooks.
+    # Remote myocardium and blood are even only in textbooks.
     uneven = smooth_fields(draws.key(), stack, draws.uniform(6.0, 40.0), 2)
-    muscle = muscle + draws.uniform(0.0, 0.15) * contrast * uneven[0]
+    myocardium = myocardium + draws.uniform(0.0, 0.15) * contrast * uneven[0]
     cavity = blood + draws.uniform(0.0, 0.1) * contrast * uneven[1]
 
     image = _blend(background, heart.fat, fat)
-    image = _blend(image, heart.right_wall, muscle + 0.05 * jax.random.normal(draws.key()))
+    image = _blend(image, heart.right_wall, myocardium + 0.05 * jax.random.normal(draws.key()))
     image = _blend(image, heart.right_ventricle, right_blood)
-    image = _blend(image, heart.atrium_wall, muscle)
+    image = _blend(image, heart.atrium_wall, myocardium)
     image = _blend(image, heart.atrium, blood)
-    wall = _blend(_blend(muscle, heart.infarct, scar), heart.no_reflow * heart.infarct, obstruction)
-    inside = _blend(_blend(cavity, heart.rim, slow), heart.trabeculae, muscle)
+    wall = _blend(_blend(myocardium, heart.infarct, scar), heart.no_reflow * heart.infarct, obstruction)
+    inside = _blend(_blend(cavity, heart.rim, slow), heart.trabeculae, myocardium)
     total = heart.cavity + heart.wall
     image = image * (1 - total) + heart.wall * wall + heart.cavity * inside
 
     # Magnitude images: what lies below the null comes back up.
-    null = jnp.mean(muscle) + draws.uniform(-0.25, 0.05)
-    return jnp.where(draws.happens(0.15), jnp.abs(image - null), image), contrast
+    null = jnp.mean(myocardium) + draws.uniform(-0.25, 0.05)
+    return jnp.where(draws.bernoulli(0.15), jnp.abs(image - null), image), contrast
 
 
 def _blurred(image: jax.Array, deviation: jax.Array) -> jax.Array:
@@ -134,7 +134,7 @@ def _scan(key: jax.Array, image: jax.Array, contrast: jax.Array, stack: Stack, p
     """Coil shading, uneven slices, resolution, ghosts, and noise that no contrast drowns in."""
     draws = Draws(key, 20)
     shading = draws.uniform(0.0, 0.5) * smooth_fields(draws.key(), stack, draws.uniform(60.0, 200.0))[0]
-    gains = draws.happens(0.5) * jax.random.uniform(draws.key(), (stack.depth.size, 1, 1), minval=-0.2, maxval=0.2)
+    gains = draws.bernoulli(0.5) * jax.random.uniform(draws.key(), (stack.depth.size, 1, 1), minval=-0.2, maxval=0.2)
     image = image * jnp.exp(shading + gains)
 
     # Acquired at 1 to 2.2 mm: the Gaussian whose width at half height that is, then the networks' grid.
@@ -142,7 +142,7 @@ def _scan(key: jax.Array, image: jax.Array, contrast: jax.Array, stack: Stack, p
     image = _blurred(image, deviation)
 
     for axis, size in ((1, stack.height.size), (2, stack.width.size)):
-        amplitude = draws.uniform(0.0, 0.12) * draws.happens(0.1)
+        amplitude = draws.uniform(0.0, 0.12) * draws.bernoulli(0.1)
         image += amplitude * jnp.roll(image, jax.random.randint(draws.key(), (), size // 5, size - size // 5), axis)
 
     noise = contrast * jnp.exp(draws.uniform(jnp.log(0.02), jnp.log(0.4)))
@@ -151,13 +151,13 @@ def _scan(key: jax.Array, image: jax.Array, contrast: jax.Array, stack: Stack, p
     real = _blurred(real, grain)
     real *= noise / jnp.std(real)
     rician = jnp.hypot(image + real, imaginary)
-    return jnp.where(draws.happens(0.3), rician, image + real)
+    return jnp.where(draws.bernoulli(0.3), rician, image + real)
 
 
 def _field_of_view(key: jax.Array, shape: tuple[int, int, int], slices: jax.Array) -> jax.Array:
     """int32 (3, 2): `slices` slices and at least two fifths of the plane along each axis, centred."""
     draws = Draws(key, 2)
-    share = jnp.where(draws.happens(0.5, (2,)), 1.0, draws.uniform(0.4, 1.0, (2,)))
+    share = jnp.where(draws.bernoulli(0.5, (2,)), 1.0, draws.uniform(0.4, 1.0, (2,)))
     sizes = jnp.concatenate([slices[None], jnp.round(share * jnp.array(shape[1:])).astype(jnp.int32)])
     starts = (jnp.array(shape) - sizes) // 2
     return jnp.stack([starts, starts + sizes], axis=1)
@@ -176,7 +176,7 @@ def draw_phantom(key: jax.Array, shape: Sequence[int], pixel: float) -> Phantom:
     """
     depth, *plane = shape
     draws = Draws(key, 20)
-    slices = jnp.where(draws.happens(0.5), depth, jax.random.randint(draws.key(), (), 1, depth + 1))
+    slices = jnp.where(draws.bernoulli(0.5), depth, jax.random.randint(draws.key(), (), 1, depth + 1))
     extent = _field_of_view(draws.key(), tuple(shape), slices)
     valid = inside_extent(tuple(shape), extent)
 
@@ -184,7 +184,7 @@ def draw_phantom(key: jax.Array, shape: Sequence[int], pixel: float) -> Phantom:
     length, distance = draws.uniform(60.0, 115.0), draws.uniform(5.0, 14.0)
     slack = jnp.maximum(0.55 * (1 - (slices - 1) * distance / length), 0.12)
     middle = length * (0.5 + slack * draws.uniform(-1.0, 1.0))
-    step = distance * jnp.where(draws.happens(0.5), 1, -1)
+    step = distance * jnp.where(draws.bernoulli(0.5), 1, -1)
     heights = middle + step * (jnp.arange(depth) - (extent[0, 0] + (slices - 1) / 2))
     stack = Stack(heights, *((jnp.arange(size) - (size - 1) / 2) * pixel for size in plane))
     reach = 0.32 * pixel * (extent[1:, 1] - extent[1:, 0])
@@ -196,7 +196,7 @@ def draw_phantom(key: jax.Array, shape: Sequence[int], pixel: float) -> Phantom:
 
     # Some files have zeros in their corners too.
     turned = jnp.abs(stack.height[:, None]) / (pixel * plane[0]) + jnp.abs(stack.width) / (pixel * plane[1])
-    corners = draws.happens(0.1) & (turned > draws.uniform(0.65, 1.0))
+    corners = draws.bernoulli(0.1) & (turned > draws.uniform(0.65, 1.0))
     tissue = valid & ~corners
     labels = jnp.where(tissue, heart.labels(), 0).astype(jnp.uint8)
 

@@ -26,13 +26,13 @@ _SLICE_THICKNESS_MM = 8.0
 _SUBSLICES = 5
 _OVERSAMPLING = 2  # in the plane
 
-# T1 in ms about 10 to 15 minutes after 0.15 to 0.2 mmol/kg of a gadolinium chelate at 1.5 T (blood, muscle, scar:
-# Klein et al. 2004, Messroghli et al. 2007; the obstruction, which contrast reaches late, between muscle and scar),
+# T1 in ms about 10 to 15 minutes after 0.15 to 0.2 mmol/kg of a gadolinium chelate at 1.5 T (blood, myocardium, scar:
+# Klein et al. 2004, Messroghli et al. 2007; the obstruction, which contrast reaches late, between myocardium and scar),
 # its spread from case to case, and relative proton density.
 _T1 = {
     anatomy.LUNG: (900.0, 60.0, 0.4),
     anatomy.BLOOD: (330.0, 10.0, 1.0),
-    anatomy.MUSCLE: (450.0, 12.0, 1.0),
+    anatomy.MYOCARDIUM: (450.0, 12.0, 1.0),
     anatomy.SCAR: (328.0, 12.0, 1.0),
     anatomy.OBSTRUCTION: (385.0, 10.0, 1.0),
     anatomy.FAT: (250.0, 15.0, 0.9),
@@ -53,12 +53,12 @@ def inversion_recovery(t1_ms: float, inversion_time_ms: float, repetition_time_m
 def _tissue_signals(random: np.random.Generator) -> np.ndarray:
     """The signal of each tissue in file units relative to the offset.
 
-    The inversion time nulls normal muscle within the operator's error, which in practice falls on the late side; the
-    receiver's gain brings the blood to where files have it.
+    The inversion time nulls normal myocardium within the operator's error, which in practice falls on the late side;
+    the receiver's gain brings the blood to where files have it.
     """
     t1 = {tissue: random.normal(mean, spread) for tissue, (mean, spread, _) in _T1.items()}
     repetition = random.uniform(1400, 1900)
-    null = t1[anatomy.MUSCLE] * (np.log(2) - np.log1p(np.exp(-repetition / t1[anatomy.MUSCLE])))
+    null = t1[anatomy.MYOCARDIUM] * (np.log(2) - np.log1p(np.exp(-repetition / t1[anatomy.MYOCARDIUM])))
     inversion = null * (1 + random.normal(0.085, 0.02))
     signals = np.array([_T1[k][2] * inversion_recovery(t1[k], inversion, repetition) for k in sorted(_T1)])
     return signals * (random.uniform(350, 430) / signals[anatomy.BLOOD])
@@ -158,11 +158,11 @@ def _plane(heart, chest, signals, rows, columns, z, pixel) -> tuple[np.ndarray, 
 
 def _contour(shares: np.ndarray) -> np.ndarray:
     """A reader's labels of the shares (5, height, width) of each label in each voxel: first the heart's outline, then
-    the cavity's, then infarction in the muscle, then no-reflow in the infarction, each by majority."""
+    the cavity's, then infarction in the myocardium, then no-reflow in the infarction, each by majority."""
     _, cavity, normal, infarcted, obstructed = shares
-    muscle, diseased = normal + infarcted + obstructed, infarcted + obstructed
+    myocardium, diseased = normal + infarcted + obstructed, infarcted + obstructed
     inner = np.where(diseased >= normal, np.where(obstructed >= infarcted, 4, 3), 2)
-    return np.where(cavity + muscle >= 0.5, np.where(cavity > muscle, 1, inner), 0).astype(np.uint8)
+    return np.where(cavity + myocardium >= 0.5, np.where(cavity > myocardium, 1, inner), 0).astype(np.uint8)
 
 
 def _with_noise(random: np.random.Generator, signal: np.ndarray, deviation: float) -> np.ndarray:

@@ -13,10 +13,10 @@ from scipy import ndimage
 from cascade_jax.data.case import CAVITY, MYOCARDIUM
 from cascade_jax.quantify.wall import SPOKES, Spokes, spoke_positions, voxel_angles
 
-_OUTSIDE = np.arange(1.0, 11.0)  # mm from the muscle
+_OUTSIDE = np.arange(1.0, 11.0)  # mm from the myocardium
 _OPEN = -1e3  # where the wall is open: no tissue is that dark
 _WINDOW = 25  # spokes, 50 degrees
-_ALIKE, _GROWN = 0.35, 0.5  # in units of the contrast of blood and muscle
+_ALIKE, _GROWN = 0.35, 0.5  # in units of the contrast of blood and myocardium
 _LEAST_EVIDENCE, _LEAST_MARGIN = 0.5, 0.15
 _AGREEMENT, _AGREEING = 30.0, 0.5  # degrees, share of the slices
 _FEWEST_SLICES = 2
@@ -62,12 +62,12 @@ def base_comes_first(labels: np.ndarray) -> bool:
 
 def rings(labels: np.ndarray, *, base_first: bool | None = None) -> list[str | None]:
     """The ring of each slice: "base", "middle" or "apex" by thirds of the slices with a cavity, "cap" for those beyond
-    the cavity's apical end that still have muscle, None without muscle.
+    the cavity's apical end that still have myocardium, None without myocardium.
 
-    Equal thirds perpendicular to the long axis, and the cap as the muscle beyond the end of the cavity, are those of
-    Cerqueira et al. 2002 (Circulation 105:539-542). Where thirds do not come out even, the base has the slice more,
+    Equal thirds perpendicular to the long axis, and the cap as the myocardium beyond the end of the cavity, are those
+    of Cerqueira et al. 2002 (Circulation 105:539-542). Where thirds do not come out even, the base has the slice more,
     then the middle. Two things are this library's own: basal slices with an open wall are not left out, and a slice
-    with muscle but no cavity is of the base beyond the cavity's basal end, and within the stack of the ring of the
+    with myocardium but no cavity is of the base beyond the cavity's basal end, and within the stack of the ring of the
     nearest slice that has one (of two equally near, the more basal).
 
     Args:
@@ -77,8 +77,8 @@ def rings(labels: np.ndarray, *, base_first: bool | None = None) -> list[str | N
     Returns:
         A name for each slice; None for all where fewer than three have a cavity, which are no thirds of a ventricle.
     """
-    muscle = (labels >= MYOCARDIUM).any(axis=(0, 1))
-    cavity = np.flatnonzero(muscle & (labels == CAVITY).any(axis=(0, 1)))
+    myocardium = (labels >= MYOCARDIUM).any(axis=(0, 1))
+    cavity = np.flatnonzero(myocardium & (labels == CAVITY).any(axis=(0, 1)))
     result: list[str | None] = [None] * labels.shape[2]
     if cavity.size < len(_RINGS):
         return result
@@ -87,7 +87,7 @@ def rings(labels: np.ndarray, *, base_first: bool | None = None) -> list[str | N
     for ring, part in zip(_RINGS, np.array_split(ordered, 3), strict=True):
         for index in part:
             result[index] = ring
-    for index in np.flatnonzero(muscle):
+    for index in np.flatnonzero(myocardium):
         if result[index] is None:
             beyond = index > ordered[-1] if base_first else index < ordered[-1]
             result[index] = "cap" if beyond else result[ordered[np.argmin(np.abs(ordered - index))]]
@@ -107,10 +107,10 @@ def find_insertions(
 ) -> Insertions | None:
     """The insertions of the right ventricle, found by its blood along the septum; None where it is not found for sure.
 
-    This library's own method, where a reader would point at the insertions. Intensities are counted from muscle (0) to
-    the cavity's blood (1), for each slice of the base and the middle:
+    This library's own method, where a reader would point at the insertions. Intensities are counted from myocardium (0)
+    to the cavity's blood (1), for each slice of the base and the middle:
 
-    - Even blood beside the wall: of all arcs of 50 degrees, the one whose ring from 2 to 8 mm outside the muscle is
+    - Even blood beside the wall: of all arcs of 50 degrees, the one whose ring from 2 to 8 mm outside the myocardium is
       most alike, and about as bright as blood (what is darker than a third of the way, such as lung, or four times as
       bright, such as fat, does not count; the coils make the right ventricle's blood half to twice as bright), on the
       mean of all slices. It counts only if no arc elsewhere comes near it: what else touches the heart, such as liver
@@ -166,19 +166,19 @@ def find_insertions(
 def _surroundings(
     image: np.ndarray, plane: np.ndarray, spacing: Sequence[float], epicardium: np.ndarray
 ) -> np.ndarray | None:
-    """What lies around the muscle of a slice, 0 as dark as muscle and 1 as bright as the cavity's blood.
+    """What lies around the myocardium of a slice, 0 as dark as myocardium and 1 as bright as the cavity's blood.
 
     Returns:
-        float (spoke, mm outside the muscle from 1 to 10), or None without a cavity or without contrast.
+        float (spoke, mm outside the myocardium from 1 to 10), or None without a cavity or without contrast.
     """
     signal = image.astype(np.float64)
-    blood, muscle = signal[plane == CAVITY], signal[plane == MYOCARDIUM]
-    if not blood.size or not muscle.size or np.median(blood) == np.median(muscle):
+    blood, myocardium = signal[plane == CAVITY], signal[plane == MYOCARDIUM]
+    if not blood.size or not myocardium.size or np.median(blood) == np.median(myocardium):
         return None
     smooth = ndimage.gaussian_filter(signal, [1 / size for size in spacing[:2]])
     places = spoke_positions(plane, np.nan_to_num(epicardium)[:, None] + _OUTSIDE, spacing)
     values = ndimage.map_coordinates(smooth, places, order=1, mode="nearest")
-    contrast = (values - np.median(muscle)) / (np.median(blood) - np.median(muscle))
+    contrast = (values - np.median(myocardium)) / (np.median(blood) - np.median(myocardium))
     return np.where(np.isnan(epicardium)[:, None], _OPEN, contrast)
 
 
@@ -219,7 +219,7 @@ def _median_angle(angles: np.ndarray) -> float:
 def segment_of(
     labels: np.ndarray, ring: Sequence[str | None], insertion: float, spacing: Sequence[float]
 ) -> np.ndarray:
-    """The AHA segment of every muscle voxel.
+    """The AHA segment of every myocardium voxel.
 
     Args:
         labels: (x, y, slice).
@@ -228,7 +228,7 @@ def segment_of(
         spacing: mm along (x, y, slice).
 
     Returns:
-        uint8 (x, y, slice), 1 to 17, and 0 outside the muscle.
+        uint8 (x, y, slice), 1 to 17, and 0 outside the myocardium.
     """
     result = np.zeros(labels.shape, np.uint8)
     for index, name in enumerate(ring):

@@ -32,7 +32,7 @@ def read_orientations(path: Path) -> dict[str, Orientation]:
 
     Args:
         path: a CSV file with the columns `case` and `insertion_degrees` and, where they are known, `base_first` and
-            `mirrored` with yes or no. An empty field is unknown; other columns are passed over.
+            `mirrored` with yes or no. An empty field is unknown; other columns are ignored.
 
     Returns:
         {case: what is said of it}.

@@ -1,8 +1,8 @@
 """What a segmentation says about a heart: volumes, mass, infarct share, transmurality, by slice and by AHA segment.
 
 Functions of masks, whoever made them: labels (x, y, slice), 0 background, 1 cavity, 2 normal myocardium, 3 infarction,
-4 no-reflow, and the spacing (mm) in the same order, as nibabel's `header.get_zooms()` gives it. "Muscle" is 2, 3 and 4
-together, "infarct" 3 and 4: no-reflow is dead too.
+4 no-reflow, and the spacing (mm) in the same order, as nibabel's `header.get_zooms()` gives it. "Myocardium" is 2, 3
+and 4 together, "infarct" 3 and 4: no-reflow is dead too.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from cascade_jax.data.case import CAVITY, INFARCTION, LABEL_NAMES, MYOCARDIUM, N
 from cascade_jax.quantify import aha, thresholds
 from cascade_jax.quantify.wall import SPOKES, Spokes, endocardial_lengths, spoke_angles, spokes
 
-MUSCLE_DENSITY_G_PER_ML = 1.05
+MYOCARDIUM_DENSITY_G_PER_ML = 1.05
 DEVIATIONS = (2, 3, 4, 5, 6)
 
 
@@ -46,23 +46,23 @@ def volumes(labels: np.ndarray, spacing: Sequence[float]) -> dict[str, float]:
         spacing: mm along (x, y, slice).
 
     Returns:
-        `cavity_ml`, `muscle_ml`, `infarct_ml`, `no_reflow_ml`, voxels times their size; `muscle_g`, `infarct_g`,
-        `no_reflow_g` at 1.05 g/ml (Schulz-Menger et al. 2020, J Cardiovasc Magn Reson 22:19); `infarct_percent` and
-        `no_reflow_percent` of the muscle, NaN where there is none (infarct size as a share of the left ventricle's
-        mass: Ibanez et al. 2019, J Am Coll Cardiol 74:238-256).
+        `cavity_ml`, `myocardium_ml`, `infarct_ml`, `no_reflow_ml`, voxels times their size; `myocardium_g`,
+        `infarct_g`, `no_reflow_g` at 1.05 g/ml (Schulz-Menger et al. 2020, J Cardiovasc Magn Reson 22:19);
+        `infarct_percent` and `no_reflow_percent` of the myocardium, NaN where there is none (infarct size as a share of
+        the left ventricle's mass: Ibanez et al. 2019, J Am Coll Cardiol 74:238-256).
 
     Raises:
         ValueError: labels are not whole numbers 0 to 4.
     """
     voxel_ml = float(np.prod(np.asarray(spacing, np.float64))) / 1000
     counts = np.bincount(whole_labels(labels).ravel(), minlength=5) * voxel_ml
-    muscle, infarct = counts[MYOCARDIUM:].sum(), counts[INFARCTION:].sum()
-    result = {"cavity_ml": counts[CAVITY], "muscle_ml": muscle}
+    myocardium, infarct = counts[MYOCARDIUM:].sum(), counts[INFARCTION:].sum()
+    result = {"cavity_ml": counts[CAVITY], "myocardium_ml": myocardium}
     result |= {"infarct_ml": infarct, "no_reflow_ml": counts[NO_REFLOW]}
-    for name in ("muscle", "infarct", "no_reflow"):
-        result[f"{name}_g"] = result[f"{name}_ml"] * MUSCLE_DENSITY_G_PER_ML
+    for name in ("myocardium", "infarct", "no_reflow"):
+        result[f"{name}_g"] = result[f"{name}_ml"] * MYOCARDIUM_DENSITY_G_PER_ML
     for name in ("infarct", "no_reflow"):
-        result[f"{name}_percent"] = 100 * result[f"{name}_ml"] / muscle if muscle else np.nan
+        result[f"{name}_percent"] = 100 * result[f"{name}_ml"] / myocardium if myocardium else np.nan
     return {name: float(value) for name, value in result.items()}
 
 
@@ -93,8 +93,8 @@ def endocardial_extent(measured: Spokes, slice_distance: float, chosen: np.ndarr
 def wall_figures(measured: Spokes, chosen: np.ndarray | None = None) -> dict[str, float]:
     """Wall thickness and transmurality of some spokes.
 
-    Thickness is the wall's muscle on a chord from the ventricle's centre (`quantify.wall.spokes`, this library's own
-    definition); transmurality the infarct's share of it, as the transmural extent of infarction (Kim et al. 2000,
+    Thickness is the wall's myocardium on a chord from the ventricle's centre (`quantify.wall.spokes`, this library's
+    own definition); transmurality the infarct's share of it, as the transmural extent of infarction (Kim et al. 2000,
     N Engl J Med 343:1445-1453), here measured instead of graded.
 
     Args:
@@ -123,7 +123,7 @@ class Quantities:
 
     Attributes:
         case: of the whole heart.
-        slices: one dict for each slice with muscle; `slice` counts from 1, as viewers and the report do.
+        slices: one dict for each slice with myocardium; `slice` counts from 1, as viewers and the report do.
         segments: one dict for each AHA segment that the stack reaches; none if fewer than three slices have a cavity.
     """
 
@@ -250,10 +250,10 @@ def _threshold_figures(
     figures: dict = {f"infarct_{count}sd_ml": np.nan for count in DEVIATIONS}
     unknown = figures | {"infarct_sd_reason": "", "infarct_fwhm_ml": np.nan, "infarct_fwhm_reason": ""}
     if remote is None:
-        reason = "no remote region: nowhere enough muscle around a cavity"
+        reason = "no remote region: nowhere enough myocardium around a cavity"
         return unknown | {"infarct_sd_reason": reason, "infarct_fwhm_reason": reason}
     blood, bright = float(np.median(image[labels == CAVITY])), -np.inf
-    if thresholds.inner_muscle(labels).any():
+    if thresholds.inner_myocardium(labels).any():
         half, _ = thresholds.half_maximum(image, labels, remote.mask)
         bright = float(image[(labels >= MYOCARDIUM) & (image >= half)].mean())
     too_high = [count for count in DEVIATIONS if max(blood, bright) <= remote.mean + count * remote.deviation]
@@ -263,20 +263,20 @@ def _threshold_figures(
             figures[f"infarct_{count}sd_ml"] = float(mask.sum() * voxel_ml)
     reason = ""
     if too_high:
-        reason = f"{_listed(too_high)} SD above remote muscle is brighter than blood and than the bright muscle"
+        reason = f"{_listed(too_high)} SD above remote myocardium is brighter than blood and than the bright myocardium"
     return figures | {"infarct_sd_reason": reason} | _half_maximum_figures(image, labels, voxel_ml, remote)
 
 
 def _half_maximum_figures(
     image: np.ndarray, labels: np.ndarray, voxel_ml: float, remote: thresholds.RemoteRegion
 ) -> dict:
-    if not thresholds.inner_muscle(labels).any():
+    if not thresholds.inner_myocardium(labels).any():
         return {"infarct_fwhm_ml": np.nan, "infarct_fwhm_reason": "the wall is nowhere three voxels thick"}
     _, deviations = thresholds.half_maximum(image, labels, remote.mask)
     if deviations <= thresholds.LEAST_DEVIATIONS:
         reason = (
-            f"half the maximum lies {deviations:.2f} SD above remote muscle, where {thresholds.LEAST_DEVIATIONS} tell "
-            "infarct from noise: no infarct, or too little contrast"
+            f"half the maximum lies {deviations:.2f} SD above remote myocardium, where {thresholds.LEAST_DEVIATIONS} "
+            "tell infarct from noise: no infarct, or too little contrast"
         )
         return {"infarct_fwhm_ml": np.nan, "infarct_fwhm_reason": reason}
     mask = thresholds.above_half_maximum(image, labels, remote.mask)

@@ -1,4 +1,5 @@
-"""The threshold methods that readers compare with: infarct by the image's intensities within a given muscle contour.
+"""The threshold methods that readers compare with: infarct by the image's intensities within a given myocardium
+contour.
 
 They take the contour at its word. Blood or fat within it is as bright as infarct and counts as such in every method
 here; a reader would take it away by hand.
@@ -20,7 +21,7 @@ LEAST_DEVIATIONS = 2  # by which half the maximum has to exceed the remote mean
 
 @dataclasses.dataclass(frozen=True)
 class RemoteRegion:
-    """Muscle that is taken for normal, and its signal.
+    """Myocardium that is taken for normal, and its signal.
 
     Attributes:
         mask: bool (x, y, slice).
@@ -47,25 +48,26 @@ class RemoteRegion:
 
 
 def remote_region(image: np.ndarray, labels: np.ndarray, spacing: Sequence[float] = (1.0, 1.0)) -> RemoteRegion | None:
-    """The remote region: of all 60 degree sectors of the muscle through the whole stack, the one with the lowest mean.
+    """The remote region: of all 60 degree sectors of the myocardium through the whole stack, the one with the lowest
+    mean.
 
     This library's own rule in the place of a reader's choice of a normal region. Sectors of which most lies where the
     wall is open are not looked at, nor are slices without a cavity.
 
     Args:
-        image: (x, y, slice), muscle dark and infarct bright.
-        labels: same shape; everything from 2 on is muscle.
+        image: (x, y, slice), myocardium dark and infarct bright.
+        labels: same shape; everything from 2 on is myocardium.
         spacing: mm along (x, y), or their ratio; by default pixels are square.
 
     Returns:
-        The region; None without muscle around a cavity, or where no sector has twenty voxels.
+        The region; None without myocardium around a cavity, or where no sector has twenty voxels.
     """
-    muscle = labels >= MYOCARDIUM
+    myocardium = labels >= MYOCARDIUM
     angle = np.full(labels.shape, np.nan)
     # Sectors mean something where the wall is a ring.
-    for index in np.flatnonzero(muscle.any(axis=(0, 1)) & (labels == CAVITY).any(axis=(0, 1))):
+    for index in np.flatnonzero(myocardium.any(axis=(0, 1)) & (labels == CAVITY).any(axis=(0, 1))):
         angle[:, :, index] = voxel_angles(labels[:, :, index], spacing) % 360
-    around = muscle & np.isfinite(angle)
+    around = myocardium & np.isfinite(angle)
     signal, angles = image[around].astype(np.float64), angle[around]
     least = max(_FEWEST_VOXELS, 0.5 * len(angles) * _REMOTE_DEGREES / 360)
     best, lowest = None, np.inf
@@ -80,7 +82,7 @@ def remote_region(image: np.ndarray, labels: np.ndarray, spacing: Sequence[float
     return RemoteRegion(mask, float(best), slices, *_remote_signal(image, mask))
 
 
-def remote_muscle(image: np.ndarray, labels: np.ndarray, spacing: Sequence[float] = (1.0, 1.0)) -> np.ndarray:
+def remote_myocardium(image: np.ndarray, labels: np.ndarray, spacing: Sequence[float] = (1.0, 1.0)) -> np.ndarray:
     """The mask of `remote_region`: bool of the image's shape, empty where there is no such region."""
     region = remote_region(image, labels, spacing)
     return np.zeros(labels.shape, bool) if region is None else region.mask
@@ -95,14 +97,14 @@ def _remote_signal(image: np.ndarray, remote: np.ndarray) -> tuple[float, float]
 
 
 def above_deviations(image: np.ndarray, labels: np.ndarray, remote: np.ndarray, count: float) -> np.ndarray:
-    """Muscle brighter than the remote region's mean by more than `count` of its standard deviations (n-SD).
+    """Myocardium brighter than the remote region's mean by more than `count` of its standard deviations (n-SD).
 
     Dark no-reflow inside an infarct is not in it; readers who want it add it by hand.
 
     Args:
         image: (x, y, slice).
         labels: same shape.
-        remote: bool, same shape, e.g. `remote_muscle`.
+        remote: bool, same shape, e.g. `remote_myocardium`.
         count: 2 to 6 in the literature; 5 is usual (Bondarenko et al. 2005, J Cardiovasc Magn
             Reson 7:481-485).
 
@@ -116,8 +118,8 @@ def above_deviations(image: np.ndarray, labels: np.ndarray, remote: np.ndarray, 
     return (labels >= MYOCARDIUM) & (image > mean + count * deviation)
 
 
-def inner_muscle(labels: np.ndarray) -> np.ndarray:
-    """Muscle without its rim: the voxels whose four neighbours in the plane are muscle too.
+def inner_myocardium(labels: np.ndarray) -> np.ndarray:
+    """Myocardium without its rim: the voxels whose four neighbours in the plane are myocardium too.
 
     A voxel on the border of the contour is partly blood, on the endocardium and at the septum, or fat.
 
@@ -132,34 +134,34 @@ def inner_muscle(labels: np.ndarray) -> np.ndarray:
 
 
 def _inner_maximum(image: np.ndarray, inner: np.ndarray) -> float:
-    """The highest median that a voxel has with its eight neighbours in the plane, of those that are inner muscle."""
+    """The highest median, over inner voxels, of one and its neighbours in the plane (eight) that are inner too."""
     padded = np.pad(np.where(inner, image.astype(np.float64), np.nan), ((1, 1), (1, 1), (0, 0)), constant_values=np.nan)
     around = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(0, 1))[inner]
     return float(np.nanmedian(around, axis=(1, 2)).max())
 
 
 def above_half_maximum(image: np.ndarray, labels: np.ndarray, remote: np.ndarray) -> np.ndarray:
-    """Muscle brighter than half way between the remote region's mean and the muscle's maximum (full width at half
-    maximum).
+    """Myocardium brighter than half way between the remote region's mean and the myocardium's maximum (full width at
+    half maximum).
 
     A variant of Amado et al. 2004 (J Am Coll Cardiol 44:2383-2389), whose threshold is half the maximum of a region
     that a reader has drawn in the infarct. Without a reader, three rules are this library's own:
 
     - Zero is the remote region's mean, so that the offset of the image does not matter.
-    - The maximum is of `inner_muscle`, for blood touches the rim, and of medians over three by three voxels in the
+    - The maximum is of `inner_myocardium`, for blood touches the rim, and of medians over three by three voxels in the
       plane. So neither a few odd voxels nor the noise of a large infarct set it, and it does not depend on how much of
-      the muscle is infarct, as a percentile of the muscle would.
+      the myocardium is infarct, as a percentile of the myocardium would.
     - Where half the maximum lies within two remote standard deviations of the remote mean, the lowest threshold of the
-      n-SD methods, it does not tell infarct from noise (at one and a half, a fifteenth of all normal muscle would
+      n-SD methods, it does not tell infarct from noise (at one and a half, a fifteenth of all normal myocardium would
       count), and no voxel is infarct. That says nothing of the heart: `half_maximum` tells it from an infarct of none.
 
     What remains: a contour that takes in blood or fat two voxels deep or more sets the maximum by it, and a normal
     heart then has an infarct: in the one real normal heart tried, with the contour that its reader drew, 6.9 ml of
-    99 ml of muscle. The method measures an infarct that is known to be there and does not tell whether there is one.
-    Where there is an infarct, bright voxels of the rim count with it, whatever they are. Infarct that nowhere fills
-    most of three by three inner voxels, such as a layer on the endocardium thinner than three voxels or a scar in a
-    wall of two, lowers the maximum or is not found. An intensity that changes across the heart, by the coils, is taken
-    for contrast.
+    99 ml of myocardium. The method measures an infarct that is known to be there and does not tell whether there is
+    one. Where there is an infarct, bright voxels of the rim count with it, whatever they are. Infarct that nowhere
+    fills most of three by three inner voxels, such as a layer on the endocardium thinner than three voxels or a scar in
+    a wall of two, lowers the maximum or is not found. An intensity that changes across the heart, by the coils, is
+    taken for contrast.
 
     Args:
         image: (x, y, slice).
@@ -185,7 +187,7 @@ def half_maximum(image: np.ndarray, labels: np.ndarray, remote: np.ndarray) -> t
     Arguments and errors are those of `above_half_maximum`.
     """
     mean, deviation = _remote_signal(image, remote)
-    inner = inner_muscle(labels)
+    inner = inner_myocardium(labels)
     if not inner.any():
         raise ValueError("the wall is nowhere three voxels thick")
     half = (mean + _inner_maximum(image, inner)) / 2

@@ -1,6 +1,6 @@
 """The wall of the left ventricle along spokes: thickness, infarct, endocardium.
 
-Labels are (x, y, slice), 0 background, 1 cavity, 2 normal myocardium, 3 infarction, 4 no-reflow; "muscle" is 2 to 4
+Labels are (x, y, slice), 0 background, 1 cavity, 2 normal myocardium, 3 infarction, 4 no-reflow; "myocardium" is 2 to 4
 and "infarct" 3 and 4. Angles are degrees counter-clockwise as a slice is looked at, x to the right and y downwards.
 """
 
@@ -22,10 +22,10 @@ class Spokes:
     """Radial profiles of every slice: 180 spokes from the ventricle's centre, spoke i at 2 i + 1 degrees.
 
     Attributes:
-        thickness: float (slice, spoke), length of the spoke in the wall's muscle, mm; NaN where it meets none and in
-            slices without a cavity.
+        thickness: float (slice, spoke), length of the spoke in the wall's myocardium, mm; NaN where it meets none and
+            in slices without a cavity.
         infarct: float (slice, spoke), its length in infarct, mm; NaN like `thickness`.
-        endocardium: float (slice, spoke), where it enters the muscle, mm from the centre; NaN like `thickness`.
+        endocardium: float (slice, spoke), where it enters the myocardium, mm from the centre; NaN like `thickness`.
         at_endocardium: bool (slice, spoke), whether it enters infarct there.
     """
 
@@ -36,12 +36,12 @@ class Spokes:
 
     @property
     def epicardium(self) -> np.ndarray:
-        """float (slice, spoke), where the spoke leaves the muscle, mm from the centre; NaN without muscle."""
+        """float (slice, spoke), where the spoke leaves the myocardium, mm from the centre; NaN without myocardium."""
         return self.endocardium + self.thickness
 
     @property
     def transmurality(self) -> np.ndarray:
-        """float (slice, spoke), the infarct's percentage of the wall; NaN without muscle."""
+        """float (slice, spoke), the infarct's percentage of the wall; NaN without myocardium."""
         return 100 * self.infarct / self.thickness
 
 
@@ -87,10 +87,10 @@ def spoke_positions(
 
 
 def wall_of(plane: np.ndarray) -> np.ndarray:
-    """The muscle of a slice that is its wall: connected pieces, by sides or corners, between cavity and background.
+    """The myocardium of a slice that is its wall: connected pieces, by sides or corners, between cavity and background.
 
-    Muscle amid the cavity (a papillary muscle) or away from it (an island that a network left) is not. Where no piece
-    lies between the two, as beyond the cavity's end, the largest is the wall.
+    Myocardium amid the cavity (a papillary muscle) or away from it (an island that a network left) is not. Where no
+    piece lies between the two, as beyond the cavity's end, the largest is the wall.
 
     Args:
         plane: labels (x, y).
@@ -113,14 +113,14 @@ def spokes(labels: np.ndarray, spacing: Sequence[float]) -> Spokes:
     """Measures the wall along spokes.
 
     A spoke runs straight from the centre outwards through the wall of a slice (`wall_of`), and the length of it that
-    is muscle is the thickness. This is the library's own definition: chords of the centreline method (Sheehan et al.
-    1986, Circulation 74:293-305) stand perpendicular to the middle of the wall, whereas a spoke that crosses the wall
-    at an angle is longer than the wall is thick.
+    is myocardium is the thickness. This is the library's own definition: chords of the centreline method (Sheehan et
+    al. 1986, Circulation 74:293-305) stand perpendicular to the middle of the wall, whereas a spoke that crosses the
+    wall at an angle is longer than the wall is thick.
 
-    The infarct's share of a spoke's muscle is the local transmurality: the transmural extent of infarction (Kim et al.
-    2000, N Engl J Med 343:1445-1453), on radial chords.
+    The infarct's share of a spoke's myocardium is the local transmurality: the transmural extent of infarction (Kim et
+    al. 2000, N Engl J Med 343:1445-1453), on radial chords.
 
-    A slice without a cavity has no wall to be measured, its muscle being no ring, and NaN throughout.
+    A slice without a cavity has no wall to be measured, its myocardium being no ring, and NaN throughout.
 
     Args:
         labels: (x, y, slice).
@@ -139,10 +139,10 @@ def spokes(labels: np.ndarray, spacing: Sequence[float]) -> Spokes:
         columns, rows = (np.rint(place).astype(int) for place in spoke_positions(plane, distances, spacing))
         inside = (columns >= 0) & (columns < plane.shape[0]) & (rows >= 0) & (rows < plane.shape[1])
         values = np.where(inside, wall[columns.clip(0, plane.shape[0] - 1), rows.clip(0, plane.shape[1] - 1)], 0)
-        muscle = values >= MYOCARDIUM
-        hit = muscle.any(axis=1)
-        first = muscle.argmax(axis=1)
-        thickness[index, hit] = muscle.sum(axis=1)[hit] * _STEP
+        myocardium = values >= MYOCARDIUM
+        hit = myocardium.any(axis=1)
+        first = myocardium.argmax(axis=1)
+        thickness[index, hit] = myocardium.sum(axis=1)[hit] * _STEP
         infarct[index, hit] = (values >= INFARCTION).sum(axis=1)[hit] * _STEP
         endocardium[index, hit] = distances[first][hit] - _STEP / 2
         at_endocardium[index] = hit & (values[np.arange(SPOKES), first] >= INFARCTION)
@@ -150,7 +150,7 @@ def spokes(labels: np.ndarray, spacing: Sequence[float]) -> Spokes:
 
 
 def endocardial_lengths(measured: Spokes) -> np.ndarray:
-    """The length of the endocardium that each spoke stands for, mm: float (slice, spoke), 0 without muscle.
+    """The length of the endocardium that each spoke stands for, mm: float (slice, spoke), 0 without myocardium.
 
     The length element sqrt(r^2 + (dr/da)^2) da of the border r(a) in polar coordinates. Its slope is taken from a
     radius smoothed over neighbouring spokes, since the steps between voxels would make any border longer.

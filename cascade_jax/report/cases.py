@@ -13,7 +13,7 @@ from cascade_jax.data.labels import EMIDEC, LabelTable, display_name
 from cascade_jax.metrics import evaluate_labels
 from cascade_jax.progress import Progress
 from cascade_jax.quantify.orientations import Orientation
-from cascade_jax.quantify.plausibility import unlike_a_heart
+from cascade_jax.quantify.plausibility import implausibility
 from cascade_jax.report import slices
 from cascade_jax.report.expected_dice import read_expected_dice
 from cascade_jax.report.quantities import Measured, measure
@@ -26,7 +26,7 @@ class Sources:
 
     Attributes:
         title: of the page.
-        prediction: labels in the challenge's layout, such as `launch.predict` writes.
+        prediction: labels in the challenge's layout, such as `cascade-jax predict` writes.
         images: images of the same cases: a file, a folder of files or a cohort.
         truth: true labels in the challenge's layout.
         earlier: labels of earlier steps of the cascade, to be shown beside: {step, as `steps.STEPS` calls it: folder}.
@@ -113,10 +113,10 @@ def read_cases(sources: Sources, progress: Progress) -> tuple[list[ReportCase], 
             cases.append(_read_case(sources, name, paths, images, expected.get(name, {})))
         except CaseError as error:
             failed[name] = str(error)
-    return sorted(cases, key=_badness), failed
+    return sorted(cases, key=_worst_first), failed
 
 
-def _badness(case: ReportCase) -> tuple:
+def _worst_first(case: ReportCase) -> tuple:
     # Dice is at most 1: what is not known comes after what is.
     known = [2.0 if dice is None else dice for dice in (case.mean_dice, case.expected_dice)]
     return *known, case.name
@@ -140,7 +140,7 @@ def _read_case(
 
     final = {layer: layers[layer] for layer in ("prediction", "truth") if layer in layers}
     measured = None
-    faults = {layer: unlike_a_heart(labels) for layer, labels in final.items()} if table == EMIDEC else {}
+    faults = {layer: implausibility(labels) for layer, labels in final.items()} if table == EMIDEC else {}
     foreign = [
         f"the {layer} is not labelled as the challenge is: {fault}; it is not measured"
         for layer, fault in faults.items()

@@ -42,11 +42,11 @@ def as_svg(figure: Figure, name: str) -> str:
     with mpl.rc_context(style):
         FigureCanvasSVG(figure).print_svg(buffer, metadata=_NO_METADATA)
     text = buffer.getvalue()
-    text = _fit_for_a_page(text[text.index("<svg") :].strip())
+    text = _inline_svg(text[text.index("<svg") :].strip())
     return text.replace("<svg ", f'<svg role="img" aria-label="{html.escape(name)}" ', 1)
 
 
-def _fit_for_a_page(text: str) -> str:
+def _inline_svg(text: str) -> str:
     """Matplotlib's SVG without what is meant for a file of its own, and in a third of the room."""
     # The style sheet would hold for the whole page.
     text = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", text, count=1, flags=re.DOTALL)
@@ -70,16 +70,19 @@ def learning_curves(curves: Mapping[tuple[int, int], Mapping[str, Sequence[tuple
     figure = _figure(9, 3.2)
     loss, dice = figure.subplots(1, 2)
     for (stage, fold), values in curves.items():
-        style = {"color": _of(COLOURS, fold), "linestyle": _of(_STYLES, stage - 1), "linewidth": 1.2}
+        style = {"color": _cycled(COLOURS, fold), "linestyle": _cycled(_STYLES, stage - 1), "linewidth": 1.2}
         loss.plot(*np.array(values["loss"]).reshape(-1, 2).T, **style)
-        dice.plot(*np.array(values["validation_dice"]).reshape(-1, 2).T, marker=_of(_MARKERS, fold), ms=4, **style)
+        dice.plot(*np.array(values["validation_dice"]).reshape(-1, 2).T, marker=_cycled(_MARKERS, fold), ms=4, **style)
     loss.set(xlabel="step", ylabel="training loss")
     dice.set(xlabel="step", ylabel="validation Dice, mean of labels", ylim=(0, 1))
     stages, folds = (sorted(numbers) for numbers in map(set, zip(*curves, strict=True)))
     lines = [
-        *(Line2D([], [], color="black", linestyle=_of(_STYLES, stage - 1), label=f"stage {stage}") for stage in stages),
         *(
-            Line2D([], [], color=_of(COLOURS, fold), marker=_of(_MARKERS, fold), ms=4, label=f"fold {fold}")
+            Line2D([], [], color="black", linestyle=_cycled(_STYLES, stage - 1), label=f"stage {stage}")
+            for stage in stages
+        ),
+        *(
+            Line2D([], [], color=_cycled(COLOURS, fold), marker=_cycled(_MARKERS, fold), ms=4, label=f"fold {fold}")
             for fold in folds
         ),
     ]
@@ -87,7 +90,7 @@ def learning_curves(curves: Mapping[tuple[int, int], Mapping[str, Sequence[tuple
     return as_svg(figure, "learning curves")
 
 
-def _of(styles: Sequence, index: int):
+def _cycled(styles: Sequence, index: int):
     """The style of that number, from the first again when they are used up."""
     return styles[index % len(styles)]
 

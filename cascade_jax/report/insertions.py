@@ -17,7 +17,8 @@ def known_insertions(figures: Mapping) -> dict[str, float]:
 def insertion_marks(
     labels: np.ndarray, spacing: tuple[float, float, float], insertions: Mapping[str, float]
 ) -> list[list[tuple]]:
-    """Short lines outward from the muscle, where the right ventricle's insertions lie, in mm from the stack's corner.
+    """Short lines outward from the myocardium, where the right ventricle's insertions lie, in mm from the stack's
+    corner.
 
     Args:
         labels: (depth, height, width), the outline with which they were found.

@@ -12,7 +12,7 @@ import numpy as np
 from cascade_jax.data.case import number_of_cases
 from cascade_jax.data.files import make_writable_folder, read_json, write_text
 from cascade_jax.data.labels import EMIDEC, LabelTable, display_name
-from cascade_jax.data.outputs import making, refuse_to_replace
+from cascade_jax.data.outputs import recording_outputs, refuse_to_replace
 from cascade_jax.progress import Progress
 from cascade_jax.report import charts, quantities, slices, tables
 from cascade_jax.report.cases import ReportCase, Sources, read_cases
@@ -20,7 +20,7 @@ from cascade_jax.report.insertions import insertion_marks
 from cascade_jax.report.steps import STEPS, dice_by_step, postprocessing_note, vote_note
 
 _WORST = 10
-_COMPARED = (("infarct, ml", "infarct_ml"), ("infarct, % of muscle", "infarct_percent"))
+_COMPARED = (("infarct, ml", "infarct_ml"), ("infarct, % of myocardium", "infarct_percent"))
 # Drawn from the last, which is the widest line, to the first, so that none hides another.
 _LAYERS = ("truth", "prediction", "stage one", "before postprocessing")
 
@@ -94,7 +94,7 @@ def _bullseyes(case: ReportCase, transmurality: Mapping[str, Mapping[int, float]
     )
 
 
-def _groups(cases: Sequence[ReportCase], table: LabelTable) -> list[dict]:
+def _case_groups(cases: Sequence[ReportCase], table: LabelTable) -> list[dict]:
     """The cases in their order under headings that say by what they are sorted; the ten worst apart.
 
     Returns:
@@ -212,7 +212,7 @@ def write_report(sources: Sources, output: Path, progress: Progress) -> dict[str
     text = template.render(
         title=sources.title,
         cases=views,
-        groups=_groups(cases, table),
+        groups=_case_groups(cases, table),
         data=[json.dumps(values, separators=(",", ":")) for values in data],
         tables=_paper_tables(sources) + _steps_table(sources, cases),
         charts=([("Learning curves", charts.learning_curves(curves))] if curves else []) + _cohort_charts(cases, table),
@@ -223,6 +223,6 @@ def write_report(sources: Sources, output: Path, progress: Progress) -> dict[str
         failed=failed,
         with_truth=any(case.metrics for case in cases),
     )
-    with making(output.parent, [output.name]):
+    with recording_outputs(output.parent, [output.name]):
         write_text(output, text)
     return failed

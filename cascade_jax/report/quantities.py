@@ -13,26 +13,26 @@ from cascade_jax.report.insertions import known_insertions
 
 _OF_THE_CASE = (
     ("cavity", "cavity_ml", "ml"),
-    ("muscle", "muscle_g", "g"),
+    ("myocardium", "myocardium_g", "g"),
     ("wall thickness, mean", "wall_thickness_mm", "mm"),
     ("infarct", "infarct_g", "g"),
-    ("infarct, share of the muscle", "infarct_percent", "%"),
+    ("infarct, share of the myocardium", "infarct_percent", "%"),
     ("no-reflow", "no_reflow_g", "g"),
-    ("no-reflow, share of the muscle", "no_reflow_percent", "%"),
+    ("no-reflow, share of the myocardium", "no_reflow_percent", "%"),
     ("transmurality, mean where there is infarct", "transmurality_mean_percent", "%"),
     ("transmurality, maximum", "transmurality_max_percent", "%"),
     ("endocardium", "endocardium_cm2", "cm²"),
     ("endocardium over infarct", "infarct_endocardium_cm2", "cm²"),
     ("endocardium over infarct, share", "infarct_endocardium_percent", "%"),
     ("infarct as outlined", "infarct_ml", "ml"),
-    *((f"infarct by threshold, remote muscle + {count} SD", f"infarct_{count}sd_ml", "ml") for count in DEVIATIONS),
+    *((f"infarct by threshold, remote myocardium + {count} SD", f"infarct_{count}sd_ml", "ml") for count in DEVIATIONS),
     ("infarct by threshold, full width at half maximum", "infarct_fwhm_ml", "ml"),
 )
 # Of all layers, those of the one with whose outline they were found.
 _COUNTED_FROM = ("segments_from", "right_ventricle", "insertion_degrees", "inferior_insertion_degrees")
 # Soft hyphens, where a narrow column may break a word.
 OF_A_SEGMENT = (
-    ("muscle, g", "muscle_g"),
+    ("myocardium, g", "myocardium_g"),
     ("wall, mm", "wall_thickness_mm"),
     ("infarct, %", "infarct_percent"),
     ("no-reflow, %", "no_reflow_percent"),
@@ -154,7 +154,7 @@ def bullseye_note(measured: Measured) -> str:
 
 
 def threshold_notes(layers: Mapping[str, Quantities]) -> list[str]:
-    """Sentences on the threshold methods: the remote muscle that they start from, and why a value is missing.
+    """Sentences on the threshold methods: the remote myocardium that they start from, and why a value is missing.
 
     Args:
         layers: {layer: its quantities}; those without an image have no such methods.
@@ -165,7 +165,7 @@ def threshold_notes(layers: Mapping[str, Quantities]) -> list[str]:
         if case.get("remote_voxels"):
             start, stop = case["remote_from_degrees"], case["remote_to_degrees"]
             notes.append(
-                f"Remote muscle of the {layer}: from {start:.0f} to {stop:.0f} degrees in slices "
+                f"Remote myocardium of the {layer}: from {start:.0f} to {stop:.0f} degrees in slices "
                 f"{case['remote_slices']}, {case['remote_statistics']}: {case['remote_voxels']} voxels, "
                 f"mean {case['remote_mean']:.4g}, SD {case['remote_sd']:.4g}."
             )

@@ -1,4 +1,4 @@
-"""What can be told about a run's settings before anything is read."""
+"""What can be checked of a run's settings before anything is read."""
 
 from ml_collections import ConfigDict
 
@@ -10,7 +10,7 @@ from cascade_jax.training.optimizers import make_optimizer
 
 
 def check_config(config: ConfigDict) -> None:
-    """Raises ConfigError for what can be told without the data."""
+    """Raises ConfigError for what can be checked without the data."""
     if config.num_folds < 2:
         raise ConfigError(f"num_folds is {config.num_folds}; a cross-validation needs 2 or more")
     for name, allowed in (("folds", range(config.num_folds)), ("stages", (1, 2))):

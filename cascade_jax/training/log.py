@@ -15,7 +15,7 @@ from cascade_jax.progress import duration
 
 
 @contextlib.contextmanager
-def _as_if_missing(module: str) -> Iterator[None]:
+def _import_blocked(module: str) -> Iterator[None]:
     """Who tries to import the module meanwhile is told that it is not there, unless it has been imported before."""
     if module in sys.modules:
         yield
@@ -43,17 +43,17 @@ class TrainingLog:
         self._description, self._first_step, self._steps = description, first_step, steps
         self._started = time.monotonic()
         path = folder / "metrics.csv"
-        kept = []
+        earlier = []
         if path.exists():
             with path.open(newline="", errors="replace") as file:  # a line that was cut is no loss
                 rows = (row for row in csv.DictReader(file) if (row.get("step") or "").isdecimal())
-                kept = [
+                earlier = [
                     {name: row.get(name) for name in self.COLUMNS} for row in rows if int(row["step"]) <= first_step
                 ]
         with replacing(path) as partial, partial.open("w", newline="") as file:
             writer = csv.DictWriter(file, self.COLUMNS)
             writer.writeheader()
-            writer.writerows(kept)
+            writer.writerows(earlier)
         self._file = path.open("a", newline="")
         self._rows = csv.DictWriter(self._file, self.COLUMNS)
         self._folder = folder
@@ -68,7 +68,7 @@ class TrainingLog:
     def _events(self):
         # Imported after the first step, which does not need it, and without PyTorch. It would take that with it, where
         # it is installed: seconds and half a gigabyte.
-        with _as_if_missing("torch"):
+        with _import_blocked("torch"):
             from tensorboardX.event_file_writer import EventsWriter
             from tensorboardX.proto.event_pb2 import Event, SessionLog
 

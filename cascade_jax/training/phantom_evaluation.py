@@ -110,10 +110,10 @@ def as_markdown(results: dict) -> str:
         "",
         f"The expected Dice of the myocardium ranks the phantoms by the true one with a Spearman correlation of "
         f"{rank:.2f}. {doubtful.sum()} are called doubtful (expected below {DOUBTFUL:g}): their mean Dice is "
-        f"{_mean(dice[doubtful])}, that of the others {_mean(dice[~doubtful])}.",
+        f"{_mean_text(dice[doubtful])}, that of the others {_mean_text(dice[~doubtful])}.",
     ]
     return "\n".join(lines) + "\n"
 
 
-def _mean(values: np.ndarray) -> str:
+def _mean_text(values: np.ndarray) -> str:
     return f"{values.mean():.2f}" if values.size else "-"

@@ -35,7 +35,7 @@ def get_config() -> ConfigDict:
     config.stages = (1, 2)  # which stages to run
     config.compute_dtype = "auto"  # "auto" (float32 on a CPU, bfloat16 elsewhere), "float32" or "bfloat16"
     # "" starts from random weights; "pretrained", or the working folder of another run, from its weights, with its
-    # networks and its spacing in the place of the plan's. Fine-tuning wants a lower learning rate than training.
+    # networks and its spacing in the place of the plan's. Fine-tuning needs a lower learning rate than training.
     config.init_from = ""
     # How much of those weights is blended into what comes out: the mean of start and end often finds
     # more. Where the end alone does better on the validation, that comes out; the log says which.

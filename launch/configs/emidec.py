@@ -1,9 +1,8 @@
 """The paper's setting on the EMIDEC training set: whole slices and volumes, nnU-Net-sized networks, its schedule.
 
-    python -m launch.train --config=launch/configs/emidec.py --workdir=runs/emidec \
-        --config.data.root=.../emidec-dataset-1.0.1
+    cascade-jax train --config=emidec --workdir=runs/emidec --config.data.root=.../emidec-dataset-1.0.1
 
-On two cores of a Xeon a step of stage two alone takes more than ten seconds (`python -m launch.benchmark
+On two cores of a Xeon a step of stage two alone takes more than ten seconds (`cascade-jax benchmark
 --suites=train`): the schedule is for accelerators. It has not been run to its end, so there is no figure to quote.
 """
 

@@ -1,6 +1,6 @@
 """The quick start: a synthetic cohort of small images, small networks, all five folds of both stages.
 
-    python -m launch.train --config=launch/configs/phantom.py --workdir=runs/phantom
+    cascade-jax train --config=phantom --workdir=runs/phantom
 
 9 minutes on two cores of an EPYC, 1.8 GB. On the ten held-out cases the five folds' vote reaches Dice 0.92 for the
 myocardium and 0.81 for the infarction; no-reflow is not found.

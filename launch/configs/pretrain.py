@@ -1,8 +1,8 @@
 """Pretraining on random phantoms, which makes the weights in the box: no data are read.
 
-    python -m launch.train --config=launch/configs/pretrain.py --workdir=runs/pretrain
+    cascade-jax train --config=pretrain --workdir=runs/pretrain
 
-This is the schedule for a CPU; `--config=launch/configs/pretrain.py:gpu` is that for an accelerator. Every other
+This is the schedule for a CPU; `--config=pretrain:gpu` is that for an accelerator. Every other
 command takes the working folder like that of any other run.
 """
 

@@ -1,9 +1,8 @@
-"""Another task: the cavity and the whole muscle, with the quick start's networks and schedule.
+"""Another task: the cavity and the whole myocardium, with the quick start's networks and schedule.
 
-    python -m launch.train --config=launch/configs/two_labels.py --config.data.root=DIR --workdir=runs/two_labels
+    cascade-jax train --config=two_labels --config.data.root=DIR --workdir=runs/two_labels
 
-`launch.predict` has the labels from the working folder,
-`launch.evaluate` and `launch.report` take `--labels_of=WORKDIR`.
+`cascade-jax predict` reads the labels from the working folder, `evaluate` and `report` take `--labels_of=WORKDIR`.
 """
 
 from ml_collections import ConfigDict
@@ -13,10 +12,10 @@ from launch.configs import phantom
 
 def get_config() -> ConfigDict:
     config = phantom.get_config()
-    config.labels.names = ("background", "cavity", "muscle")  # by value, in the files of labels
+    config.labels.names = ("background", "cavity", "myocardium")  # by value, in the files of labels
     config.labels.targets = (
-        ("heart", ("cavity", "muscle")),  # the first is what every case has, and what cases are ranked by
+        ("heart", ("cavity", "myocardium")),  # the first is what every case has, and what cases are ranked by
         ("cavity", ("cavity",)),
-        ("muscle", ("muscle",)),
+        ("myocardium", ("myocardium",)),
     )
     return config
