@@ -22,7 +22,7 @@ from cascade_jax.quantify.quantities import endocardial_extent, quantify, volume
 from cascade_jax.quantify.wall import spokes, wall_of
 from cascade_jax.report.expected_dice import write_expected_dice
 
-REAL = Path(__file__).parent.parent.parent / "shared" / "data" / "emidec"
+REAL = Path(__file__).parents[3] / "shared" / "data" / "emidec"
 SPACING = (0.5, 0.5, 10.0)
 INNER, OUTER = 20.0, 30.0  # mm
 
@@ -670,7 +670,7 @@ def test_an_unusable_table_of_insertions_is_refused(tmp_path, content, fault):
 def run_command(*flags):
     return subprocess.run(
         [sys.executable, "-m", "launch.quantify", *flags],
-        cwd=Path(__file__).parent.parent,
+        cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
         check=False,

@@ -80,7 +80,7 @@ def workdir(cascade, tmp_path):
 def export(*flags):
     return subprocess.run(
         [sys.executable, "-m", "launch.export", *flags],
-        cwd=Path(__file__).parent.parent,
+        cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
         check=False,

@@ -17,7 +17,7 @@ from cascade_jax.data.emidec import read_case, read_labels
 from cascade_jax.data.folders import CaseFiles, find_cases, find_contours, find_inputs
 from cascade_jax.data.geometry import BETWEEN_SLICES_MM, IN_PLANE_MM, geometry_of_header
 
-SAMPLE = Path(__file__).parents[2] / "shared" / "data" / "emidec_sample"
+SAMPLE = Path(__file__).parents[3] / "shared" / "data" / "emidec_sample"
 PIXDIM = (1.25, 1.5, 10.0)  # x, y, slice
 IMAGE_CLASS = {nib.Nifti1Header: nib.Nifti1Image, nib.Nifti2Header: nib.Nifti2Image}
 

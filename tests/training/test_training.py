@@ -92,8 +92,8 @@ def test_draws_come_from_the_selected_cases_and_their_true_slices(cohort):
 
 def test_several_devices_train_as_one_with_the_same_global_batch_whether_or_not_they_divide_it():
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-m", "tests.eight_devices"]
-    root = Path(__file__).parent.parent
+    command = [sys.executable, "-m", "tests.training.eight_devices"]
+    root = Path(__file__).parents[2]
     result = subprocess.run(
         command, cwd=root, env=environment, capture_output=True, text=True, timeout=400, check=False
     )

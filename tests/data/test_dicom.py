@@ -11,19 +11,6 @@ import pytest
 pydicom = pytest.importorskip("pydicom")
 highdicom = pytest.importorskip("highdicom")
 
-from dicom_series import (
-    ACROSS,
-    DISTANCE,
-    DOWN,
-    NORMAL,
-    PATIENT,
-    position,
-    write_breath_holds,
-    write_classic,
-    write_enhanced,
-    write_localizer,
-)
-
 from cascade_jax.cascade import Segmentation
 from cascade_jax.commands.dicom import predict_series
 from cascade_jax.data import dicom, emidec, folders
@@ -35,6 +22,18 @@ from cascade_jax.phantoms import simulated
 from cascade_jax.quantify.quantities import quantify
 from cascade_jax.report.figures import LABEL_COLOURS
 from launch import dicom_series
+from tests.data.dicom_series import (
+    ACROSS,
+    DISTANCE,
+    DOWN,
+    NORMAL,
+    PATIENT,
+    position,
+    write_breath_holds,
+    write_classic,
+    write_enhanced,
+    write_localizer,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")  # of what is done to files here
 

@@ -26,7 +26,7 @@ from cascade_jax.phantoms import simulated
 from cascade_jax.report import tables
 from launch.configs import default, two_labels
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT.parent / "shared" / "data" / "emidec_sample"
 TINY = {
     "num_folds": 2,
@@ -336,7 +336,7 @@ def test_what_a_training_leaves_is_quantified_reported_and_given_to_nnunet(train
 
 
 def test_a_trained_cascade_is_exported_released_and_reads_dicom(trained, tmp_path):
-    from dicom_series import write_classic
+    from tests.data.dicom_series import write_classic
 
     workdir, _ = trained
     case = emidec.read_case(folders.find_cases(workdir / "data" / "held_out")[0])

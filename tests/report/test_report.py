@@ -32,7 +32,7 @@ from cascade_jax.report.slices import outlines, outlines_of, window
 from cascade_jax.report.steps import postprocessing_note, vote_note
 from cascade_jax.report.warnings import hidden_warnings, stack_warnings
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT.parent / "shared" / "data" / "emidec_sample"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 

@@ -11,7 +11,6 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from test_crossval import silent, tiny_config
 
 import cascade_jax
 from cascade_jax import checkpoint
@@ -19,8 +18,9 @@ from cascade_jax.bundle import MODEL_FILE
 from cascade_jax.commands import train
 from cascade_jax.data.case import CaseError
 from cascade_jax.phantoms import simulated
+from tests.training.test_crossval import silent, tiny_config
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")

@@ -9,13 +9,13 @@ import time
 import jax
 import numpy as np
 import pytest
-from test_commands import ROOT, TINY, command, train_command
 
 import cascade_jax
 from cascade_jax.data import emidec, folders
 from cascade_jax.report import tables
 from launch.benchmarks import workspace
 from launch.benchmarks.worker import Contestant
+from tests.commands.test_commands import ROOT, TINY, command, train_command
 
 TWO = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
 # Batches of three slices, which two devices do not share alike, and of two volumes.

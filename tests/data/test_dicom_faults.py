@@ -12,7 +12,12 @@ import pytest
 pydicom = pytest.importorskip("pydicom")
 pytest.importorskip("highdicom")
 
-from dicom_series import (
+from pydicom.uid import generate_uid
+
+from cascade_jax.data import dicom, dicom_files, emidec, folders
+from cascade_jax.data.case import CaseError
+from cascade_jax.phantoms import simulated
+from tests.data.dicom_series import (
     ACROSS,
     DISTANCE,
     DOWN,
@@ -22,11 +27,6 @@ from dicom_series import (
     write_enhanced,
     write_localizer,
 )
-from pydicom.uid import generate_uid
-
-from cascade_jax.data import dicom, dicom_files, emidec, folders
-from cascade_jax.data.case import CaseError
-from cascade_jax.phantoms import simulated
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")  # of what is done to files here
 

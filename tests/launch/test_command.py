@@ -15,7 +15,7 @@ from cascade_jax.bundle import PRETRAINED, folder_of, load_labels, read_model
 from cascade_jax.data.case import CaseError
 from cascade_jax.phantoms import simulated
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PROGRAM = """
 import sys
 from launch import command

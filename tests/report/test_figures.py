@@ -195,7 +195,7 @@ def test_the_right_ventricles_insertions_are_marked_in_the_image_or_said_not_to_
 def test_the_pictures_of_the_documents_have_all_their_colours():
     from PIL import Image
 
-    pictures = list((Path(__file__).parent.parent / "docs").glob("*.png"))
+    pictures = list((Path(__file__).parents[2] / "docs").glob("*.png"))
     assert pictures
     for path in pictures:
         with Image.open(path) as picture:

@@ -13,7 +13,7 @@ from cascade_jax.data import emidec
 from cascade_jax.data.case import Case, CaseError
 from cascade_jax.metrics import evaluate_case
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SPACING = (10.0, 1.5, 1.25)  # slice, y, x
 
 
