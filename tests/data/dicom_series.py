@@ -1,12 +1,20 @@
-"""Series of DICOM files made from a case, as a scanner would write them but double oblique and in no order."""
+"""Series of DICOM files made from a case, as a scanner would write them but double oblique and in no order, and how
+they are read or refused."""
 
 import numpy as np
+import pydicom
+import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
+from cascade_jax.data import dicom, emidec, folders
+from cascade_jax.data.case import CaseError
+from cascade_jax.phantoms import simulated
+
 CLASSIC, ENHANCED = "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.4.1"
 DISTANCE = 11.0
+SLICES = 6  # of the simulated case
 # A double oblique short axis: along a row, along a column, LPS.
 ACROSS = np.array([0.8, 0.6, 0.0])
 DOWN = np.array([-0.36, 0.48, -0.8])
@@ -121,3 +129,44 @@ def write_enhanced(path, case, order, *, by_frame=False):
     dataset.PerFrameFunctionalGroupsSequence = Sequence(frames)
     dataset.PixelData = stored(case.image[order]).tobytes()
     dataset.save_as(path, enforce_file_format=True)
+
+
+def simulated_case(root):
+    """A small heart, as it is read from its files."""
+    simulated.write_cohort(root, 1, 3, field_of_view_mm=90)
+    case = emidec.read_case(folders.find_cases(root)[0])
+    assert len(case.image) == SLICES
+    return case
+
+
+def choose(source, number=None):
+    return dicom.choose_series(source, number)[0]
+
+
+def change(path, **fields):
+    dataset = pydicom.dcmread(path)
+    for name, value in fields.items():
+        setattr(dataset, name, value)
+    dataset.save_as(path)
+
+
+def check(read, case):
+    np.testing.assert_allclose(read.image, case.image, atol=0.26)
+    assert read.spacing == pytest.approx((DISTANCE, *case.spacing[1:]), rel=1e-4)
+    # NIfTI's world is RAS: the last voxel of the last slice, by hand.
+    depth, height, width = (size - 1 for size in case.image.shape)
+    lps = np.array(position(depth)) + ACROSS * width * case.spacing[2] + DOWN * height * case.spacing[1]
+    world = read.header.get_best_affine() @ [width, height, depth, 1]
+    np.testing.assert_allclose(world[:3], lps * [-1, -1, 1], atol=1e-2)
+
+
+def read(source):
+    series, lines = dicom.choose_series(source)
+    return dicom.read_series(source, series, "case"), lines
+
+
+def refused(source, number=None):
+    with pytest.raises(CaseError) as caught:
+        dicom.choose_series(source, number)
+    assert not any(word in str(caught.value) for word in PATIENT)
+    return caught.value.fault
