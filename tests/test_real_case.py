@@ -10,10 +10,10 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from test_export import ELSEWHERE
 
 import cascade_jax
 from cascade_jax.data import emidec, folders
+from tests.commands.test_export import ELSEWHERE
 
 ROOT = Path(__file__).parent.parent
 SAMPLE = ROOT.parent / "shared" / "data" / "emidec_sample"
@@ -107,7 +107,7 @@ def test_it_goes_to_nnunet_and_back(tmp_path):
 def test_a_dicom_series_of_it_becomes_labels_a_segmentation_and_a_report(truth, tmp_path):
     pytest.importorskip("pydicom")
     highdicom = pytest.importorskip("highdicom")
-    from dicom_series import PATIENT, write_classic, write_localizer
+    from tests.data.dicom_series import PATIENT, write_classic, write_localizer
 
     (files,) = folders.find_cases(SAMPLE)
     write_classic(tmp_path / "series", emidec.read_case(files), description=f"PSIR {PATIENT[0]}")

@@ -1,0 +1,86 @@
+"""The commands on a machine with two devices: trained, stopped, trained on, predicted, and all of it once more."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+
+import jax
+import numpy as np
+import pytest
+
+import cascade_jax
+from cascade_jax.data import emidec, folders
+from cascade_jax.report import tables
+from launch.benchmarks import workspace
+from launch.benchmarks.worker import Contestant
+from tests.commands.test_commands import ROOT, TINY, command, train_command
+
+TWO = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
+# Batches of three slices, which two devices do not share alike, and of two volumes.
+SETTINGS = {"plan.slices.batch_size": 3, "stage1.steps": 24}
+
+
+def run(name, **arguments):
+    result = subprocess.run(
+        command(name, **arguments), cwd=ROOT, env=os.environ | TWO, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert "devices busy" not in result.stderr
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A working folder of a run that was killed in the second fold and went on."""
+    workdir = tmp_path_factory.mktemp("two") / "run"
+    process = subprocess.Popen(
+        command("train", **train_command(workdir, **SETTINGS)),
+        cwd=ROOT,
+        env=os.environ | TWO,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    checkpoints = workdir / "stage1" / "fold1" / "checkpoints"
+    deadline = time.monotonic() + 300
+    while not list(checkpoints.glob("[369]")) and time.monotonic() < deadline:
+        assert process.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not (workdir / "stage1" / "fold1" / "params").exists()
+    assert tables.TITLES["table3"] in run("train", **train_command(workdir, **SETTINGS))
+    return workdir
+
+
+def test_a_killed_training_goes_on_and_then_says_that_it_is_finished(trained):
+    assert json.loads((trained / "finished.json").read_text())["folds"] == [0, 1]
+    for stage, steps in (("stage1", 24), ("stage2", TINY["stage2.steps"])):
+        for fold in ("fold0", "fold1"):
+            rows = (trained / stage / fold / "metrics.csv").read_text().splitlines()[1:]
+            logged = [int(row.split(",")[0]) for row in rows if row.split(",")[1]]
+            assert logged == list(range(1, steps + 1))
+    assert "nothing was left to do" in run("train", **train_command(trained, **SETTINGS))
+    assert not (trained / "compiled").exists(), "no program lies in a working folder"
+
+
+def test_predicting_twice_gives_what_one_device_gives(trained, tmp_path):
+    file = folders.find_cases(trained / "data" / "held_out")[0]
+    for output in ("first", "second"):
+        run("predict", workdir=trained, input=file.image, output=tmp_path / output)
+    case = emidec.read_case(file)
+    expected = cascade_jax.load(trained).segment_case(case).labels
+    for output in ("first", "second"):
+        labels, _ = emidec.read_labels(emidec.contour_path(tmp_path / output, file.name))
+        np.testing.assert_array_equal(labels, expected)
+
+
+def test_the_benchmarks_loop_runs_twice(tmp_path):
+    workspace.make(tmp_path, trial=True)
+    for start in ("first", "second"):
+        Contestant("ours.loop", {"workspace": str(tmp_path), "stage": 0}, TWO, tmp_path / f"{start}.log").close()
+
+
+def test_this_process_has_one_device_to_compare_with():
+    assert len(jax.local_devices()) == 1
