@@ -3,9 +3,9 @@
     python -m launch.predict [--workdir=DIR] --input=FILE_OR_COHORT --output=DIR
 
 The input is a NIfTI file, a folder of them, or a cohort in the challenge's layout. Labels go to
-OUT/<case>/Contours/<case>.nii.gz, in the input's own grid, and a picture beside them; OUT/expected_dice.csv ranks the
-cases by how well the cascade thinks it did. A folder or a zip archive of a DICOM series is segmented as `launch.dicom`
-does it.
+OUT/<case>/Contours/<case>.nii.gz, in the input's own grid, and, with `pip install '.[report]'`, a picture beside them;
+OUT/expected_dice.csv ranks the cases by how well the cascade thinks it did. A folder or a zip archive of a DICOM series
+is segmented as `launch.dicom` does it.
 """
 
 import sys
@@ -60,6 +60,8 @@ def main() -> int:
     if source.is_file() and zipfile.is_zipfile(source):
         raise CaseError(source, "is an archive without DICOM images: unpack it")
     cascade = load()
+    if _FIGURES.value:
+        command.tell_left_out("report", "pictures")
     command.tell_passed_over(folders.passed_over(source, folders.find_inputs))
     doubtful, failed = predict_cases(cascade, source, output, _FIGURES.value, bar, images=_IMAGES.value)
     for name, dice in doubtful.items():

@@ -2,7 +2,8 @@
 
     python -m launch.train --config=launch/configs/phantom.py --workdir=DIR [--config.key=value ...]
 
-Run again on the same working folder it goes on where it stopped.
+Run again on the same working folder it goes on where it stopped. Figures and reports want `pip install '.[report]'`,
+event files for TensorBoard `'.[logs]'`.
 """
 
 from pathlib import Path
@@ -29,6 +30,9 @@ def main() -> None:
     for name in ("root", "held_out"):
         if folder := config.get("data", {}).get(name):
             command.tell_passed_over(folders.passed_over(folder, folders.find_cases))
+    command.tell_left_out("logs", "event files for TensorBoard")
+    if "pretraining" not in config:
+        command.tell_left_out("report", "figures and reports")
     print(train.run(config, Path(_WORKDIR.value), bar))
 
 
