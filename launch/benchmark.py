@@ -216,7 +216,7 @@ def main() -> int:
     installed = all(importlib.util.find_spec(name) for name in ("torch", "nnunetv2"))
     peers = _PEERS.value and installed
     if _PEERS.value and not installed:
-        _say("torch and nnunetv2 are not installed: only this library is measured (pip install '.[benchmark]')")
+        _say("torch and nnunetv2 are not installed: only this library is measured (pip install 'cascade_jax[benchmark]')")
 
     # Imported late, after the environment is set.
     from launch.benchmarks import ours

@@ -14,6 +14,7 @@ from absl import app, flags, logging
 from cascade_jax.data.case import CaseError
 from cascade_jax.data.files import make_writable_folder
 from cascade_jax.errors import ConfigError, TrainingError
+from cascade_jax.extras import missing
 
 _ERRORS = (CaseError, ConfigError, TrainingError)
 _PIPE_CLOSED = 141  # what a shell says of a program that a closed pipe has ended
@@ -134,6 +135,12 @@ def print_skipped(lines: Iterable[str]) -> None:
     """Names on standard error what was not used, a line each."""
     for line in lines:
         print(f"skipped: {line}", file=sys.stderr)
+
+
+def print_left_out(extra: str, what: str) -> None:
+    """Says on standard error what will not be made where an extra of this package is missing, and how to get that."""
+    if install := missing(extra):
+        print(f"left out: {what}, which need {install}", file=sys.stderr)
 
 
 def _fail(status: int, line: str) -> None:

@@ -6,6 +6,8 @@ import warnings
 from pathlib import Path
 
 from cascade_jax.data.case import CaseError
+from cascade_jax.extras import missing
+from launch import command
 
 
 def segment_series(load, source: Path, output: Path, case: str, series: int | None) -> int:
@@ -18,15 +20,16 @@ def segment_series(load, source: Path, output: Path, case: str, series: int | No
     Raises:
         CaseError: as there, or the libraries for DICOM are not installed.
     """
-    try:
-        from cascade_jax.commands.dicom import predict_series, refuse_existing_case
-    except ImportError as error:
-        raise CaseError(source, f"DICOM needs pip install 'cascade_jax[dicom]': {error}") from None
+    if install := missing("dicom"):
+        raise CaseError(source, f"DICOM needs {install}")
+    from cascade_jax.commands.dicom import predict_series, refuse_existing_case
+
     # What these say of an attribute that is against the standard quotes it, and it may be a patient's.
     warnings.simplefilter("ignore")
     for name in ("pydicom", "highdicom"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     refuse_existing_case(output, case)  # loading takes a while
+    command.print_left_out("report", "pictures")
     lines, left_out = predict_series(load(), source, output, case, series)
     for line in lines:
         print(line)

@@ -3,9 +3,9 @@
     cascade-jax predict [--workdir=DIR] --input=FILE_OR_COHORT --output=OUT
 
 The input is an image file (NIfTI, NRRD, MetaImage or .hdr/.img), a folder of them, or a cohort in the challenge's
-layout. Labels go to OUT/<case>/Contours/<case>.nii.gz, in the input's own grid, and a picture beside them;
-OUT/expected_dice.csv ranks the cases by the Dice that the cascade expects. A folder or a zip archive of a DICOM series
-is segmented as by `cascade-jax dicom`.
+layout. Labels go to OUT/<case>/Contours/<case>.nii.gz, in the input's own grid, and, with
+`pip install 'cascade_jax[report]'`, a picture beside them; OUT/expected_dice.csv ranks the cases by the Dice that the
+cascade expects. A folder or a zip archive of a DICOM series is segmented as by `cascade-jax dicom`.
 """
 
 import sys
@@ -60,6 +60,8 @@ def main() -> int:
     if source.is_file() and zipfile.is_zipfile(source):
         raise CaseError(source, "is an archive without DICOM images: unpack it")
     cascade = load()
+    if _FIGURES.value:
+        command.print_left_out("report", "pictures")
     command.print_skipped(folders.list_skipped(source, folders.find_inputs))
     doubtful, failed = predict_cases(cascade, source, output, _FIGURES.value, bar, images=_IMAGES.value)
     for name, dice in doubtful.items():

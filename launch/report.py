@@ -4,7 +4,8 @@
     cascade-jax report --prediction=DIR [--images=DIR] [--truth=DIR] [--stage_one=DIR] --output=report.html
 
 The page needs no network and no other file. Where the right ventricle meets the left is looked for in the image;
---insertions=FILE.csv, with the columns case and insertion_degrees as for `cascade-jax quantify`, says it instead.
+--insertions=FILE.csv, with the columns case and insertion_degrees as for `cascade-jax quantify`, says it instead. Wants
+`pip install 'cascade_jax[report]'`.
 """
 
 import dataclasses
@@ -14,15 +15,13 @@ from pathlib import Path
 from absl import flags
 
 from cascade_jax.bundle import load_labels
-from cascade_jax.commands.report import sources_of_run
 from cascade_jax.data import folders
 from cascade_jax.data.labels import EMIDEC
 from cascade_jax.data.outputs import refuse_to_replace
 from cascade_jax.errors import ConfigError
+from cascade_jax.extras import missing
 from cascade_jax.progress import bar
 from cascade_jax.quantify.orientations import read_orientations
-from cascade_jax.report.cases import Sources
-from cascade_jax.report.page import write_report
 from launch import command
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The working folder of a finished training.")
@@ -48,6 +47,12 @@ def _path(flag) -> Path | None:
 
 
 def main() -> int:
+    if install := missing("report"):
+        raise ConfigError(f"a report needs {install}")
+    from cascade_jax.commands.report import sources_of_run
+    from cascade_jax.report.cases import Sources
+    from cascade_jax.report.page import write_report
+
     if (_WORKDIR.value is None) == (_PREDICTION.value is None):
         raise ConfigError("give either --workdir or --prediction (see --help)")
     if _WORKDIR.value:

@@ -2,7 +2,8 @@
 
     cascade-jax train --config=phantom --workdir=DIR [--config.key=value ...]
 
-Run again on the same working folder it goes on where it stopped.
+Run again on the same working folder it goes on where it stopped. Figures and reports want `pip install 'cascade_jax[report]'`,
+event files for TensorBoard `'.[logs]'`.
 """
 
 from pathlib import Path
@@ -32,6 +33,9 @@ def main() -> None:
     for name in ("root", "held_out"):
         if folder := config.get("data", {}).get(name):
             command.print_skipped(folders.list_skipped(folder, folders.find_cases))
+    command.print_left_out("logs", "event files for TensorBoard")
+    if "pretraining" not in config:
+        command.print_left_out("report", "figures and reports")
     print(train.run(config, Path(_WORKDIR.value), bar))
 
 

@@ -19,6 +19,7 @@ from cascade_jax.data.dicom_segmentation import AttributeFault, segmentation, so
 from cascade_jax.data.files import make_writable_folder
 from cascade_jax.data.labels import EMIDEC
 from cascade_jax.data.outputs import refuse_to_replace
+from cascade_jax.extras import missing
 from cascade_jax.quantify.quantities import quantify
 from cascade_jax.report.expected_dice import read_expected_dice
 from cascade_jax.report.figures import LABEL_COLOURS, draw_case
@@ -33,9 +34,10 @@ def predict_series(
         cascade: the trained cascade.
         source: a folder or a zip archive of DICOM files, or one of many frames.
         output: image, labels and doubt go to `output/<name>/Images`, `Contours` and `Doubt` (and `Disagreement`, if
-            several folds vote), beside `<name>.png`, the segmentation `<name>.seg.dcm` and the structured report
-            `<name>.sr.dcm`; to `output` the labels' names and colours, and `expected_dice.csv` with a row for each of
-            its cases, the most doubtful first. The case's folder appears only when complete.
+            several folds vote), beside `<name>.png` (where the extra "report" is installed), the segmentation
+            `<name>.seg.dcm` and the structured report `<name>.sr.dcm`; to `output` the labels' names and colours, and
+            `expected_dice.csv` with a row for each of its cases, the most doubtful first. The case's folder appears
+            only when complete.
         name: the case's; one that the output does not have yet.
         number: the series' number, or None.
 
@@ -131,10 +133,11 @@ def _write_derived_files(
         measured = quantify(emidec.to_file_axes(labels), case.spacing[::-1]).case
         return structured_report(series, made.get("DICOM segmentation"), labels, case.spacing, measured)
 
-    write("picture", ".png", lambda: None, draw)
+    if not missing("report"):
+        write("picture", ".png", lambda: None, draw)
     write("DICOM segmentation", ".seg.dcm", lambda: segmentation(series, labels, LABEL_COLOURS), dicom.write_dataset)
     write("DICOM report", ".sr.dcm", report, dicom.write_dataset)
-    emptied = source_images(series)[1] if len(made) > 1 else []
+    emptied = source_images(series)[1] if made.keys() - {"picture"} else []
     return left_out, emptied
 
 

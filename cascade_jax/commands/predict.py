@@ -13,6 +13,7 @@ from cascade_jax.data.files import make_writable_folder
 from cascade_jax.data.labels import EMIDEC, LabelTable
 from cascade_jax.data.orientation import with_true_affine
 from cascade_jax.data.outputs import locked, recording_outputs, refuse_to_replace
+from cascade_jax.extras import missing
 from cascade_jax.progress import Progress
 from cascade_jax.quantify.quantities import quantify
 from cascade_jax.report.expected_dice import EXPECTED_DICE_FILE, ranked, read_expected_dice, write_expected_dice
@@ -35,9 +36,9 @@ def predict_cases(
         cascade: the trained cascade.
         source: an image file (`data.formats`), a folder of them, or a cohort in the challenge's layout.
         output: labels go to `output/<case>/Contours/<case>.nii.gz`.
-        figures: also draw `output/<case>/<case>.png`, beside the truth where there is one, and write
-            `output/<case>/Doubt/<case>.nii.gz`, the share of doubt in every voxel, and, if several folds vote,
-            `output/<case>/Disagreement/<case>.nii.gz`, the share of them that vote otherwise.
+        figures: also write `output/<case>/Doubt/<case>.nii.gz`, the share of doubt in every voxel, and, if several
+            folds vote, `output/<case>/Disagreement/<case>.nii.gz`, the share of them that vote otherwise; and, where
+            the extra "report" is installed, draw `output/<case>/<case>.png`, beside the truth where there is one.
         progress: wraps the loop with a bar.
         images: also write `output/<case>/Images/<case>.nii.gz`, and give all that is written of a case an affine of its
             voxels' true size where its file's own says another.
@@ -94,7 +95,7 @@ def _write_prediction(
         emidec.write_case(output, dataclasses.replace(case, labels=None))
     emidec.write_labels(output, result.labels, case)
     emidec.write_maps(output, result.maps, case)
-    if figures:
+    if figures and not missing("report"):
         truth = {} if case.labels is None else {"truth": case.labels}
         draw_case(
             output / case.name / f"{case.name}.png",

@@ -10,6 +10,7 @@ from cascade_jax.data.files import reading
 from cascade_jax.data.geometry import Geometry, GeometryError, geometry_of_header
 from cascade_jax.data.nifti import SUFFIXES as NIFTI
 from cascade_jax.data.nifti import read_nifti, read_nifti_geometry
+from cascade_jax.extras import missing
 
 _BY_SIMPLEITK = (".nrrd", ".nhdr", ".mha", ".mhd")
 SUFFIXES = (*NIFTI, ".hdr", *_BY_SIMPLEITK)
@@ -95,10 +96,10 @@ def _read_pair(path: Path):
 
 
 def _read_by_simpleitk(path: Path):
-    try:
-        import SimpleITK
-    except ImportError:
-        raise CaseError(path, f"needs pip install 'cascade_jax[formats]' to be read ({path.suffix})") from None
+    if install := missing("formats"):
+        raise CaseError(path, f"needs {install} to be read ({path.suffix})")
+    import SimpleITK
+
     reader = SimpleITK.ImageFileReader()
     reader.SetFileName(str(path))
     try:

@@ -7,10 +7,12 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 from cascade_jax.data.files import replacing
+from cascade_jax.extras import missing
 from cascade_jax.progress import duration
 
 
@@ -31,9 +33,9 @@ class TrainingLog:
     """The log of one network's training.
 
     On a terminal it is a bar with the loss, the validation Dice and the time left; piped, a plain line for each
-    validation. `metrics.csv` and TensorBoard event files go to `folder`. A run that continues drops what the CSV
-    holds beyond its first step, so that no step stands there twice. What the disk says against it is an OSError, or a
-    CaseError at the start.
+    validation. `metrics.csv` and, where the extra "logs" is installed, TensorBoard event files go to `folder`. A run
+    that continues drops what the CSV holds beyond its first step, so that no step stands there twice. What the disk
+    says against it is an OSError, or a CaseError at the start.
     """
 
     COLUMNS = ("step", "loss", "gradient_norm", "validation_dice", "seconds")
@@ -65,7 +67,10 @@ class TrainingLog:
         self._shown: dict[str, str] = {}
 
     @functools.cached_property
-    def _events(self):
+    def _events(self) -> Any:
+        """The writer of event files; None without the extra."""
+        if missing("logs"):
+            return None
         # Imported after the first step, which does not need it, and without PyTorch. It would take that with it, where
         # it is installed: seconds and half a gigabyte.
         with _import_blocked("torch"):
@@ -79,7 +84,8 @@ class TrainingLog:
         return writer
 
     def _scalar(self, name: str, value: float, step: int) -> None:
-        events = self._events
+        if (events := self._events) is None:
+            return
         from tensorboardX.proto.event_pb2 import Event
         from tensorboardX.summary import scalar
 
@@ -90,8 +96,8 @@ class TrainingLog:
 
     def __exit__(self, *_):
         self._file.close()
-        if "_events" in self.__dict__:
-            self._events.close()
+        if (events := self.__dict__.get("_events")) is not None:
+            events.close()
         if self._bar is not None:
             self._bar.close()
 
@@ -127,7 +133,8 @@ class TrainingLog:
         self._file.flush()
         for label, value in dice.items():
             self._scalar(f"validation_dice/{label}", value, step)
-        self._events.flush()
+        if self._events is not None:
+            self._events.flush()
         self._shown["Dice"] = " ".join(f"{value:.2f}" for value in dice.values())
         if self._bar is not None:
             self._bar.set_postfix(self._shown)

@@ -87,6 +87,15 @@ def test_what_a_library_says_of_a_value_is_not_repeated(case, tmp_path, monkeypa
     assert there == {"Images", "Contours", "Doubt", "one.seg.dcm"}
 
 
+def test_a_picture_that_no_package_can_draw_is_left_out_and_named(case, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    write_classic(tmp_path / "in", case)
+    assert dicom_series.segment_series(lambda: Reader(case.labels), tmp_path / "in", tmp_path / "out", "one", None) == 0
+    assert capsys.readouterr().err == "left out: pictures, which need pip install 'cascade_jax[report]'\n"
+    there = {path.name for path in (tmp_path / "out" / "one").iterdir()}
+    assert there == {"Images", "Contours", "Doubt", "one.seg.dcm", "one.sr.dcm"}
+
+
 def test_a_series_in_several_multi_frame_files_has_labels(case, tmp_path):
     (tmp_path / "in").mkdir()
     series = None
