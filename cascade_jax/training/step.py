@@ -118,8 +118,8 @@ def train_step(
 
 def mesh_of(devices: Sequence[jax.Device]) -> Mesh:
     """The devices as a mesh of one axis, along which a batch is sharded."""
-    # Auto, so that XLA finds the shardings inside the draws: on Explicit axes, JAX's default, each gather and reshape of
-    # a sharded batch would have to name that of its result.
+    # Auto, so that XLA finds the shardings inside the draws: on Explicit axes, JAX's default, each gather and reshape
+    # of a sharded batch would have to name that of its result.
     return Mesh(np.array(devices), (DEVICE_AXIS,), axis_types=(AxisType.Auto,))
 
 
