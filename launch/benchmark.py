@@ -59,12 +59,12 @@ def aims(contest: Contest, platform: str) -> dict:
 
 def _steps(contest: Contest, workspace: str) -> dict:
     """Samples and operations of a unit of the work, if it is a training step."""
-    from launch.benchmarks import ours
+    from launch.benchmarks import layers
 
     if not contest.is_step:
         return {"samples": None, "operations": None}
     stage = contest.arguments["stage"]
-    return {"samples": ours.batch_size(workspace, stage), "operations": ours.step_operations(workspace, stage)}
+    return {"samples": layers.batch_size(workspace, stage), "operations": layers.step_operations(workspace, stage)}
 
 
 def start(target: str, arguments: dict, settings: dict[str, str], log: Path) -> Contestant:
@@ -161,14 +161,14 @@ _HEAD = [
 ]
 
 
-def layer_rows(layers: list[Mapping]) -> list[str]:
-    """The table of the convolutions: a line for each shape, a cell for each pass with a figure for each lowering."""
+def layer_rows(rows: list[Mapping]) -> list[str]:
+    """The table of the convolutions: a line for each shape, a cell for each pass with a figure for each convolution."""
     cells: dict[tuple, dict[str, list[str]]] = {}
-    for row in layers:
+    for row in rows:
         shape = tuple(" x ".join(map(str, row[name])) for name in ("inputs", "kernel", "strides"))
         figure = f"{row['gflops']:.0f} ({100 * row['share']:.0f} %)"
         cells.setdefault(shape, {}).setdefault(row["what"], []).append(figure)
-    passes = list(dict.fromkeys(row["what"] for row in layers))
+    passes = list(dict.fromkeys(row["what"] for row in rows))
     lines = [f"| input | kernel | strides | {' | '.join(passes)} |", "|---" * (3 + len(passes)) + "|"]
     for shape, figures in cells.items():
         lines.append("| " + " | ".join([*shape, *(", ".join(figures[name]) for name in passes)]) + " |")
@@ -216,20 +216,20 @@ def main() -> int:
     installed = all(importlib.util.find_spec(name) for name in ("torch", "nnunetv2"))
     peers = _PEERS.value and installed
     if _PEERS.value and not installed:
-        _say("torch and nnunetv2 are not installed: only this library is measured (pip install 'cascade_jax[benchmark]')")
+        _say("without torch and nnunetv2 only this library is measured: pip install 'cascade_jax[benchmark]'")
 
     # Imported late, after the environment is set.
-    from launch.benchmarks import ours
+    from launch.benchmarks import layers, ours
     from launch.benchmarks import peers as theirs
 
-    matrix_rate = ours.matrix_rate(_REPEATS.value)
+    matrix_rate = layers.matrix_rate(_REPEATS.value)
     about = ours.describe() | (theirs.describe() if peers else {})
     about["matrix product"] = f"{matrix_rate / 1e12:.3g} TFLOP/s"
-    contests, layers = [], []
+    contests, convolutions = [], []
 
     def save():
         if _OUTPUT.value:
-            figures = {"about": about, "contests": contests, "layers": layers}
+            figures = {"about": about, "contests": contests, "layers": convolutions}
             with recording_outputs(_output().parent, [_output().name]):
                 write_text(_output(), json.dumps(figures, indent=1))
 
@@ -251,7 +251,7 @@ def main() -> int:
             save()  # a run of hours that is stopped has not been for nothing
         if _LAYERS in suites:
             _say("layers")
-            layers = ours.all_layers(folder, _REPEATS.value, _say)
+            convolutions = layers.all_layers(folder, _REPEATS.value, _say)
             save()
 
     print(", ".join(f"{name} {value}" for name, value in about.items()))
@@ -261,10 +261,10 @@ def main() -> int:
             print("\n".join(["", "Samples a second:", *reached]))
         lost = losses(contests)
         print("\n".join(["", "Where this library loses: " + ("; ".join(lost) if lost else "nowhere in these figures")]))
-    if layers:
-        names = ", ".join(dict.fromkeys(row["lowering"] for row in layers))
-        print(f"\nConvolutions in GFLOP/s (share of a matrix product's rate); lowerings: {names}\n")
-        print("\n".join(layer_rows(layers)))
+    if convolutions:
+        names = ", ".join(dict.fromkeys(row["convolution"] for row in convolutions))
+        print(f"\nConvolutions in GFLOP/s (share of a matrix product's rate); by: {names}\n")
+        print("\n".join(layer_rows(convolutions)))
     return 1 if any(result["failures"] for result in contests) else 0
 
 

@@ -84,20 +84,29 @@ def _unexpected(error: Exception, private: bool) -> str:
     return f"{message} (its traceback is in {file.name})"
 
 
-def enable_compilation_cache() -> None:
-    """Keeps compiled programs in JAX's own cache, so that the next start compiles nothing anew. To be called before
-    anything is compiled.
+def configure_jax() -> Callable:
+    """Sets this process up for JAX: a cache of compiled programs, and what only a CPU needs (`cascade_jax.cpu`). To be
+    called before JAX is asked for its devices or given anything to compute.
+
+    Returns:
+        The convolution for inference, for `cascade_jax.load`.
+    """
+    from cascade_jax import cpu  # not by commands that compute nothing
+
+    _enable_compilation_cache()
+    return cpu.configure()
+
+
+def _enable_compilation_cache() -> None:
+    """Keeps compiled programs in JAX's own cache, so that the next start compiles nothing anew.
 
     The cache holds code that later starts run. It therefore lies in the user's own cache (XDG_CACHE_HOME, or ~/.cache),
     apart for each kind of processor, and never beside a model or in a working folder, which someone else may have made.
     Where there is no such folder, nothing is cached. JAX's own settings, such as JAX_COMPILATION_CACHE_DIR, have
     precedence.
     """
-    import jax  # not by commands that compile nothing
+    import jax
 
-    from cascade_jax.cpu import working_memory
-
-    working_memory.release_after_compiling()
     settings = {"jax_persistent_cache_min_compile_time_secs": 0.0, "jax_persistent_cache_min_entry_size_bytes": -1}
     if not jax.config.jax_compilation_cache_dir:
         try:

@@ -2,8 +2,8 @@
 
     cascade-jax train --config=phantom --workdir=DIR [--config.key=value ...]
 
-Run again on the same working folder it goes on where it stopped. Figures and reports want `pip install 'cascade_jax[report]'`,
-event files for TensorBoard `'.[logs]'`.
+Run again on the same working folder it goes on where it stopped. Figures and reports want
+`pip install 'cascade_jax[report]'`, event files for TensorBoard `pip install 'cascade_jax[logs]'`.
 """
 
 from pathlib import Path
@@ -12,7 +12,6 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from cascade_jax.commands import train
-from cascade_jax.cpu import working_memory
 from cascade_jax.data import folders
 from cascade_jax.progress import bar
 from launch import command
@@ -27,14 +26,13 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "The working folder: everything 
 
 
 def main() -> None:
-    command.enable_compilation_cache()
-    working_memory.keep()
+    command.configure_jax()
     config = _load_config()
     for name in ("root", "held_out"):
         if folder := config.get("data", {}).get(name):
             command.print_skipped(folders.list_skipped(folder, folders.find_cases))
     command.print_left_out("logs", "event files for TensorBoard")
-    if "pretraining" not in config:
+    if config.get("kind") != "pretraining":
         command.print_left_out("report", "figures and reports")
     print(train.run(config, Path(_WORKDIR.value), bar))
 

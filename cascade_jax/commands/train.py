@@ -23,12 +23,14 @@ from cascade_jax.plan import Plan, with_networks_of
 from cascade_jax.progress import Progress
 from cascade_jax.report import tables
 from cascade_jax.training.config import check_config, check_stages, labels_of
-from cascade_jax.training.crossval import CrossValidation, draw_cases
+from cascade_jax.training.crossval import CrossValidation
 from cascade_jax.training.preparation import PlanError, file_checksums, prepare
 from cascade_jax.training.pretraining import Pretraining
+from cascade_jax.training.results import draw_cases, evaluate_held_out, write_results
 
-# What may differ between two starts of the same run: which part of it is done this time, and what is drawn.
-_NOT_RECORDED = ("folds", "stages", "figures", "figure_cases")
+# What may differ between two starts of the same run: which part of it is done this time, how several devices are used,
+# and what is drawn.
+_NOT_RECORDED = ("folds", "stages", "parallel", "figures", "figure_cases")
 # Where the files lie may differ too, as long as the same stands in them: `check_same_inputs`.
 _PATHS = ("root", "held_out", "splits")
 _MOST_NAMED = 5
@@ -73,6 +75,8 @@ def check_same_config(workdir: Path, config: ConfigDict) -> None:
     old, new = read_json(path), _recorded_settings(config)
     if not isinstance(old, dict):
         raise CaseError(path, "is damaged: it holds no settings")
+    # Before the kind was a setting, a pretraining had one of that name.
+    old.setdefault("kind", "pretraining" if old.pop("pretraining", False) else "cross-validation")
     places, new_places = old.get("data"), new.get("data")
     if isinstance(places, dict) and isinstance(new_places, dict):
         places |= {name: new_places[name] for name in _PATHS if places.get(name) and new_places.get(name)}
@@ -211,22 +215,7 @@ def _pretrain(config: ConfigDict, workdir: Path, progress: Progress) -> str:
         return pretraining.write_results()
 
 
-def run(config: ConfigDict, workdir: Path, progress: Progress) -> str:
-    """Does what `config` asks for in `workdir`, going on where an earlier run stopped.
-
-    Args:
-        config: as `launch/configs/default.py` describes it, or `launch/configs/pretrain.py`.
-        workdir: the working folder.
-        progress: wraps loops with a bar.
-
-    Returns:
-        What the run has to say at its end: the tables, in Markdown.
-
-    Raises:
-        ConfigError, CaseError, TrainingError: one line each.
-    """
-    if "pretraining" in config:
-        return _pretrain(config, workdir, progress)
+def _cross_validate(config: ConfigDict, workdir: Path, progress: Progress) -> str:
     check_config(config)
     labels = labels_of(config)
     with claim(workdir):
@@ -264,9 +253,9 @@ def run(config: ConfigDict, workdir: Path, progress: Progress) -> str:
             return f"Stage one is trained on folds {', '.join(map(str, folds))}."
         crossval.train(1, folds)
 
-        results = crossval.write_results(folds)
+        results = write_results(crossval, folds)
         if held_out is not None:
-            results["table3"] = crossval.held_out(held_out)
+            results["table3"] = evaluate_held_out(crossval, held_out)
         text = tables.write(workdir, results)
         if held_out is not None:
             request["held_out"] = file_checksums(folders.find_cases(held_out))
@@ -288,3 +277,26 @@ def run(config: ConfigDict, workdir: Path, progress: Progress) -> str:
             write_report(sources, workdir / name, progress)
         write_text(workdir / "finished.json", json.dumps(request))
         return f"{text}\nFigures are in {workdir / 'figures'}, reports in {' and '.join(reports)} beside them."
+
+
+_KINDS = {"cross-validation": _cross_validate, "pretraining": _pretrain}
+
+
+def run(config: ConfigDict, workdir: Path, progress: Progress) -> str:
+    """Does what `config` asks for in `workdir`, going on where an earlier run stopped.
+
+    Args:
+        config: as `launch/configs/default.py` describes it, or `launch/configs/pretrain.py`.
+        workdir: the working folder.
+        progress: wraps loops with a bar.
+
+    Returns:
+        What the run has to say at its end: the tables, in Markdown.
+
+    Raises:
+        ConfigError, CaseError, TrainingError: one line each.
+    """
+    kind = config.get("kind")
+    if kind not in _KINDS:
+        raise ConfigError(f"kind is {kind!r}; known: {', '.join(_KINDS)}")
+    return _KINDS[kind](config, workdir, progress)

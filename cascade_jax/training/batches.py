@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from cascade_jax.data import augment
 from cascade_jax.data.case import LABEL_NAMES
@@ -68,30 +69,38 @@ class Batch:
 
 
 class Draw(Protocol):
-    """Draws an augmented batch on the device: (key, cohort, cases, axis_name) -> Batch.
+    """Draws an augmented batch on the device: (key, cohort, cases, positions) -> Batch.
 
-    Under `pmap` it draws this device's share; a share may have surplus samples, none of whose voxels are valid (see
-    `sample_keys`).
+    `positions` are int32, those samples of the global batch that are drawn here; those beyond its end are surplus, and
+    none of their voxels are valid (see `sample_keys`). None draws the whole batch.
     """
 
-    def __call__(self, key: jax.Array, cohort: Cohort, cases: CaseSelection, axis_name: str | None) -> Batch: ...
+    def __call__(
+        self, key: jax.Array, cohort: Any, cases: CaseSelection | None, positions: jax.Array | None
+    ) -> Batch: ...
 
 
-def sample_keys(key: jax.Array, batch_size: int, axis_name: str | None) -> tuple[jax.Array, jax.Array]:
-    """One key for each sample of the global batch; under `pmap`, those of this device's share.
+def share_positions(batch_size: int, devices: int) -> np.ndarray:
+    """The positions in the global batch of each device's share: int32 (devices, share).
 
-    Shares are of one size. Where the batch has fewer samples than they hold, those beyond it are a surplus: the last
-    sample again, which must not count (`only_counted`).
+    Shares are of one size, rounded up; positions of `batch_size` and more are a surplus.
+    """
+    share = -(-batch_size // devices)
+    return np.arange(devices * share, dtype=np.int32).reshape(devices, share)
+
+
+def sample_keys(key: jax.Array, batch_size: int, positions: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+    """One key for each sample of the global batch, or for those at some positions of it.
+
+    Beyond the end of the batch that is the last sample's again, which must not count (`only_counted`).
 
     Returns:
-        The keys (share,), and bool (share,): which samples are of the batch.
+        The keys (samples,), and bool (samples,): which of them are of the batch.
     """
     keys = jax.random.split(key, batch_size)
-    if axis_name is None:
+    if positions is None:
         return keys, jnp.ones(batch_size, bool)
-    share = -(-batch_size // jax.lax.axis_size(axis_name))
-    position = jax.lax.axis_index(axis_name) * share + jnp.arange(share)
-    return keys[jnp.minimum(position, batch_size - 1)], position < batch_size
+    return keys[jnp.minimum(positions, batch_size - 1)], positions < batch_size
 
 
 def only_counted(batch: Batch, counts: jax.Array) -> Batch:
@@ -106,7 +115,7 @@ def _draw_case(key: jax.Array, cases: CaseSelection) -> jax.Array:
 def draw_slices(batch_size: int, augmentation: augment.Augmentation) -> Draw:
     """Stage one's batches: `batch_size` slices, each of a random case. Inputs are (batch, height, width, 1)."""
 
-    def draw(key, cohort, cases, axis_name):
+    def draw(key, cohort, cases, positions=None):
         def sample(key):
             case_key, slice_key, augmentation_key = jax.random.split(key, 3)
             case = _draw_case(case_key, cases)
@@ -122,7 +131,7 @@ def draw_slices(batch_size: int, augmentation: augment.Augmentation) -> Draw:
             )
             return Batch(image[0, ..., None], labels[0], valid[0], case)
 
-        keys, counts = sample_keys(key, batch_size, axis_name)
+        keys, counts = sample_keys(key, batch_size, positions)
         return only_counted(jax.vmap(sample)(keys), counts)
 
     return draw
@@ -136,7 +145,7 @@ def draw_volumes(
 ) -> Draw:
     """Stage two's batches: `batch_size` volumes. Inputs are (batch, depth, height, width, 1 + foreground labels)."""
 
-    def draw(key, cohort, cases, axis_name):
+    def draw(key, cohort, cases, positions=None):
         def sample(key):
             case_key, prior_key, augmentation_key = jax.random.split(key, 3)
             case = _draw_case(case_key, cases)
@@ -152,30 +161,17 @@ def draw_volumes(
             inputs = jnp.concatenate([image[..., None], one_hot_prior(prior, num_classes)], axis=-1)
             return Batch(inputs, labels, valid, case)
 
-        keys, counts = sample_keys(key, batch_size, axis_name)
+        keys, counts = sample_keys(key, batch_size, positions)
         return only_counted(jax.vmap(sample)(keys), counts)
 
     return draw
 
 
-@flax.struct.dataclass
-class PhantomSource:
-    """What pretraining has in the place of a cohort.
-
-    Attributes:
-        held_out: phantoms for the validation.
-        slice_params: stage one's parameters, which stage two's priors come from; None in stage one.
-    """
-
-    held_out: Cohort
-    slice_params: Any | None
-
-
 def draw_phantom_slices(batch_size: int, plan: Plan) -> Draw:
     """Stage one's batches: `batch_size` slices of as many hearts. Inputs are (batch, height, width, 1)."""
 
-    def draw(key, source, cases, axis_name):
-        del source, cases
+    def draw(key, cohort, cases, positions=None):
+        del cohort, cases
 
         def sample(key):
             phantom_key, factor_key, shift_key = jax.random.split(key, 3)
@@ -187,22 +183,25 @@ def draw_phantom_slices(batch_size: int, plan: Plan) -> Draw:
             image = jnp.where(valid & (phantom.image != 0), phantom.image * factor + shift, 0.0)
             return Batch(image[0, ..., None], phantom.labels[0], valid[0], jnp.int32(0))
 
-        keys, counts = sample_keys(key, batch_size, axis_name)
+        keys, counts = sample_keys(key, batch_size, positions)
         return only_counted(jax.vmap(sample)(keys), counts)
 
     return draw
 
 
 def draw_phantom_volumes(batch_size: int, plan: Plan, slice_network: UNet, corruption: augment.PriorCorruption) -> Draw:
-    """Stage two's batches, with stage one's own results. Inputs are (batch, depth, height, width, 1 + foreground)."""
+    """Stage two's batches, with stage one's own results. Inputs are (batch, depth, height, width, 1 + foreground).
 
-    def draw(key, source, cases, axis_name):
+    In the place of a cohort they have stage one's parameters.
+    """
+
+    def draw(key, slice_params, cases, positions=None):
         del cases
-        keys, counts = sample_keys(key, batch_size, axis_name)
+        keys, counts = sample_keys(key, batch_size, positions)
         phantoms = jax.vmap(lambda key: draw_phantom(key, plan.shape, plan.spacing[1]))(keys)
         valid = jax.vmap(lambda extent: augment.inside_extent(plan.shape, extent))(phantoms.extent)
         slices = phantoms.image.reshape(-1, *plan.shape[1:])
-        prior = most_probable(segment_slices(slice_network, source.slice_params, slices)).reshape(valid.shape)
+        prior = most_probable(segment_slices(slice_network, slice_params, slices)).reshape(valid.shape)
         prior = jnp.where(valid, prior, 0)
         corruption_keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)
         corrupt = functools.partial(augment.corrupt_prior, settings=corruption, num_classes=len(LABEL_NAMES))

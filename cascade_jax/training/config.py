@@ -5,8 +5,8 @@ from ml_collections import ConfigDict
 from cascade_jax.cascade import STAGES
 from cascade_jax.data.labels import EMIDEC, LabelTable, make_label_table
 from cascade_jax.errors import ConfigError
-from cascade_jax.training.loop import check_steps
 from cascade_jax.training.optimizers import make_optimizer
+from cascade_jax.training.step import PARALLEL
 
 
 def check_config(config: ConfigDict) -> None:
@@ -36,7 +36,9 @@ def labels_of(config: ConfigDict) -> LabelTable:
 
 
 def check_stages(config: ConfigDict) -> None:
-    """Raises ConfigError for what both kinds of run have: the networks' dtype and start, and the stages' schedules."""
+    """Raises ConfigError for what both kinds of run have: how networks compute and start, the stages' schedules."""
+    if config.parallel not in PARALLEL:
+        raise ConfigError(f"parallel is {config.parallel!r}; known: {', '.join(PARALLEL)}")
     if config.compute_dtype not in ("auto", "float32", "bfloat16"):
         raise ConfigError(f"compute_dtype is {config.compute_dtype!r}; known: auto, float32, bfloat16")
     if not 0 <= config.init_share <= 1:
@@ -44,9 +46,20 @@ def check_stages(config: ConfigDict) -> None:
     for stage in STAGES:
         settings = config[stage]
         try:
-            check_steps(settings)
+            _check_steps(settings)
             make_optimizer(
                 settings.optimizer, settings.schedule, settings.learning_rate, settings.steps, settings.clip_norm
             )
         except ValueError as error:
             raise ConfigError(f"{stage}: {error}") from error
+
+
+def _check_steps(settings: ConfigDict) -> None:
+    """Raises ValueError naming the setting, if a stage's numbers of steps do not fit together."""
+    for name in ("steps", "steps_per_dispatch", "validate_every", "checkpoint_every"):
+        if settings[name] < 1:
+            raise ValueError(f"{name} is {settings[name]}; it must be 1 or more")
+        if settings[name] % settings.steps_per_dispatch:
+            raise ValueError(
+                f"{name} is {settings[name]}, not a multiple of steps_per_dispatch ({settings.steps_per_dispatch})"
+            )

@@ -1,42 +1,28 @@
-"""The paper's experiment: both stages on every fold, out-of-fold priors between them, and its three tables."""
+"""The paper's experiment: both stages on every fold, with out-of-fold priors between them."""
 
-import dataclasses
 import functools
 import json
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from cascade_jax import checkpoint, postprocess
-from cascade_jax.bundle import MODEL_FILE
-from cascade_jax.cascade import (
-    STAGES,
-    Cascade,
-    build_networks,
-    compute_dtype,
-    fold_folder,
-    input_shapes,
-    load,
-    whole_example,
-)
-from cascade_jax.cpu import compilation
+from cascade_jax.cascade import STAGES, Cascade, build_networks, compute_dtype, fold_folder, whole_example
 from cascade_jax.data import augment, emidec, folders, nnunet, store
 from cascade_jax.data.case import Case, CaseError
 from cascade_jax.data.files import read_json, write_text
 from cascade_jax.data.labels import LabelTable
 from cascade_jax.data.preprocess import Example, Grid, restore_labels
-from cascade_jax.metrics import evaluate_labels
 from cascade_jax.models.graph import predict_prior
 from cascade_jax.plan import Plan
 from cascade_jax.progress import Progress
-from cascade_jax.report.expected_dice import EXPECTED_DICE_FILE, read_expected_dice, write_expected_dice
-from cascade_jax.report.figures import draw_case, write_colour_tables
-from cascade_jax.training.batches import CaseSelection, Cohort, draw_slices, draw_volumes
-from cascade_jax.training.loop import Trainer, fit, make_trainer
+from cascade_jax.report.expected_dice import EXPECTED_DICE_FILE, write_expected_dice
+from cascade_jax.training.batches import CaseSelection, Cohort, Draw, draw_slices, draw_volumes
+from cascade_jax.training.loop import devices_for, fit
 from cascade_jax.training.validation import dice_over_voxels
 
 
@@ -63,6 +49,19 @@ def cut_to(labels: np.ndarray, whole: Grid, part: Grid) -> np.ndarray:
     return labels[inside]
 
 
+def write_slice_labels(
+    workdir: Path, folder: str, priors: np.ndarray, example: Example, case: Case, table: LabelTable
+) -> None:
+    """Writes stage one's labels, uint8 (fold, depth, height, width), into `workdir/predictions/<folder>`, in the case's
+    own grid.
+
+    Of stage one there are votes only: a tie goes to the lower label.
+    """
+    one_hot = np.eye(len(table.names), dtype=np.float32)
+    labels = restore_labels(one_hot[priors].sum(0), example.grid)
+    emidec.write_labels(workdir / "predictions" / folder, labels, case)
+
+
 class CrossValidation:
     """One run in one working folder. Every method finds what an earlier run finished and does the rest.
 
@@ -79,7 +78,7 @@ class CrossValidation:
 
     def __init__(
         self,
-        config,
+        config: ConfigDict,
         workdir: Path,
         plan: Plan,
         examples: Sequence[Example],
@@ -87,7 +86,7 @@ class CrossValidation:
         progress: Progress,
         initial: Cascade | None = None,
     ):
-        self._initial = initial
+        self.initial = initial
         self.config, self.workdir, self.plan, self.progress = config, workdir, plan, progress
         self.examples, self.files = examples, {file.name: file for file in files}
         self.names = [example.name for example in examples]
@@ -139,32 +138,40 @@ class CrossValidation:
 
     # Training
 
-    def _trainer(self, stage: int) -> Trainer:
+    def _draw(self, stage: int) -> Draw:
         settings = self.config[STAGES[stage]]
         augmentation = augment.Augmentation(**settings.augmentation)
         if stage == 0:
-            draw = draw_slices(self.plan.slices.batch_size, augmentation)
-        else:
-            corruption = augment.PriorCorruption(**settings.prior)
-            draw = draw_volumes(self.plan.volumes.batch_size, augmentation, corruption, len(self.plan.labels.names))
-        network = self.networks[stage]
-        validate = compilation.jit(dice_over_voxels(stage, network))
-        return make_trainer(STAGES[stage], settings, self.plan, network, input_shapes(self.plan)[stage], draw, validate)
+            return draw_slices(self.plan.slices.batch_size, augmentation)
+        corruption = augment.PriorCorruption(**settings.prior)
+        return draw_volumes(self.plan.volumes.batch_size, augmentation, corruption, len(self.plan.labels.names))
 
     def train(self, stage: int, folds: Sequence[int]) -> None:
         """Trains one stage (0 or 1) on some folds and predicts each fold's validation cases."""
         cohort = self._cohort
         if stage == 1:
             cohort = cohort.replace(prior=jax.device_put(self._read_priors()))
-        trainer = self._trainer(stage)
+        draw, dice = self._draw(stage), jax.jit(dice_over_voxels(stage, self.networks[stage]))
+        devices = devices_for(self.plan, stage)
         for fold in folds:
             folder = fold_folder(self.workdir, STAGES[stage], fold)
-            selections = self._selections(fold)
-            seed = int(np.random.default_rng([self.config.seed, stage, fold]).integers(2**31))
-            description = f"stage {stage + 1}, fold {fold}"
-            initial = None if self._initial is None else self._initial.fold_params(stage, fold)
-            share = self.config.init_share
-            params = fit(trainer, folder, cohort, *selections, self.names, seed, description, initial, share)
+            training_cases, validation_cases = self._selections(fold)
+            params = fit(
+                self.config,
+                self.plan,
+                stage,
+                self.networks[stage],
+                draw=draw,
+                validate=functools.partial(dice, cohort=cohort, cases=validation_cases),
+                cohort=cohort,
+                cases=training_cases,
+                names=self.names,
+                devices=devices,
+                seed=int(np.random.default_rng([self.config.seed, stage, fold]).integers(2**31)),
+                folder=folder,
+                description=f"stage {stage + 1}, fold {fold}",
+                initial_params=None if self.initial is None else self.initial.fold_params(stage, fold),
+            )
             (self._predict_volumes if stage else self._predict_slices)(fold, folder, params)
 
     def _validation_cases(self, stage: int, fold: int) -> Iterator[tuple[int, Case]]:
@@ -183,7 +190,7 @@ class CrossValidation:
         for position, case in self._validation_cases(0, fold):
             example, part = whole_example(self.plan, case), self.examples[position]
             labels = jax.device_get(self._predict_prior(params, example.image, example.valid))
-            self._write_prior(STAGES[0], labels[None], example, case)
+            write_slice_labels(self.workdir, STAGES[0], labels[None], example, case, self.plan.labels)
             priors.append(np.zeros(part.image.shape, np.uint8))
             priors[-1][part.valid] = cut_to(labels, example.grid, part.grid).ravel()
         # Last, so that it says that all of the fold's predictions are there.
@@ -192,23 +199,13 @@ class CrossValidation:
     @functools.cached_property
     def _predict_prior(self) -> Callable:
         """(params, image, valid) -> stage one's labels."""
-        return compilation.jit(functools.partial(predict_prior, self.networks[0], mirror=self.config.mirror))
-
-    def _write_prior(self, folder: str, priors: np.ndarray, example: Example, case: Case) -> np.ndarray:
-        """Writes stage one's labels, uint8 (fold, depth, height, width), in the case's own grid, which are returned.
-
-        Of stage one there are votes only: a tie goes to the lower label.
-        """
-        one_hot = np.eye(len(self.plan.labels.names), dtype=np.float32)
-        labels = restore_labels(one_hot[priors].sum(0), example.grid)
-        emidec.write_labels(self.workdir / "predictions" / folder, labels, case)
-        return labels
+        return jax.jit(functools.partial(predict_prior, self.networks[0], mirror=self.config.mirror))
 
     def _predict_volumes(self, fold: int, folder: Path, params: Any) -> None:
         """Final labels, before postprocessing, of a fold's validation cases: those of the cascade of that fold."""
         if (folder / EXPECTED_DICE_FILE).exists():
             return
-        cascade, expected = self._cascade_of(fold, params), {}
+        cascade, expected = self.cascade_of(fold, params), {}
         output = self.workdir / "predictions" / STAGES[1]
         for _, case in self._validation_cases(1, fold):
             result = cascade.segment_case(case, details=True)
@@ -218,7 +215,7 @@ class CrossValidation:
         # Last, so that it says that all of the fold's predictions are there.
         write_expected_dice(folder, expected, self.plan.labels)
 
-    def _cascade_of(self, fold: int, volume_params: Any, rules: Sequence[postprocess.Rule] = ()) -> Cascade:
+    def cascade_of(self, fold: int, volume_params: Any, rules: Sequence[postprocess.Rule] = ()) -> Cascade:
         """The cascade in which one fold votes alone."""
         slice_params = checkpoint.restore_params(fold_folder(self.workdir, STAGES[0], fold) / "params")
         params = jax.tree.map(lambda leaf: leaf[None], (slice_params, volume_params))
@@ -236,129 +233,3 @@ class CrossValidation:
                 raise CaseError(path, "holds other cases' predictions; remove the folder to make it again")
             priors[positions] = stored
         return priors
-
-    # Results
-
-    def _read(self, folder: str, name: str) -> np.ndarray:
-        path = emidec.contour_path(self.workdir / "predictions" / folder, name)
-        return emidec.read_labels(path, self.plan.labels)[0]
-
-    def _evaluate(self, labels: np.ndarray, case: Case) -> dict:
-        return evaluate_labels(labels, case.labels, case.spacing, self.plan.labels)
-
-    def write_results(self, folds: Sequence[int]) -> dict:
-        """Chooses the postprocessing, writes the model file and the final predictions, and evaluates both stages.
-
-        Returns:
-            {"table1": ..., "table2": ...}: {column: {case: metrics}} for the folds given.
-        """
-        table = self.plan.labels
-        names = [name for fold in folds for name in self.folds[fold]]
-        cases = {
-            name: emidec.read_case(self.files[name], table) for name in self.progress(names, "evaluating both stages")
-        }
-        raw = {name: self._read(STAGES[1], name) for name in names}
-        rules = postprocess.choose_rules(
-            [(raw[name], case.labels, case.spacing) for name, case in cases.items()],
-            table=table,
-            known=() if self._initial is None else self._initial.rules,
-        )
-        final = {name: postprocess.apply(rules, raw[name], case.spacing) for name, case in cases.items()}
-        predictions = self.workdir / "predictions"
-        for other in self.files.keys() - final.keys():  # of folds that an earlier start ended with
-            shutil.rmtree(predictions / "final" / other, ignore_errors=True)
-        for name, labels in final.items():
-            emidec.write_labels(predictions / "final", labels, cases[name])
-        fold_folders = [fold_folder(self.workdir, STAGES[1], fold) for fold in folds]
-        expected = {name: dice for folder in fold_folders for name, dice in read_expected_dice(folder, table).items()}
-        for fold in folds:
-            changed = [name for name in self.folds[fold] if (final[name] != raw[name]).any()]
-            if changed:
-                params = checkpoint.restore_params(fold_folder(self.workdir, STAGES[1], fold) / "params")
-                cascade = self._cascade_of(fold, params, rules)
-                expected |= {name: cascade.segment_case(cases[name]).expected_dice for name in changed}
-        write_expected_dice(predictions / "final", expected, table)
-        write_colour_tables(predictions, table)
-        model = {
-            "plan": self.plan.to_json(),
-            "folds": list(folds),
-            "compute_dtype": self.config.compute_dtype,
-            "mirror": self.config.mirror,
-            "rules": [dataclasses.asdict(rule) for rule in rules],
-        }
-        write_text(self.workdir / MODEL_FILE, json.dumps(model, indent=1))
-
-        def columns(predictions: Mapping[str, np.ndarray]):
-            return {
-                f"fold {fold}": {name: self._evaluate(predictions[name], cases[name]) for name in self.folds[fold]}
-                for fold in folds
-            }
-
-        return {
-            "table1": columns({name: self._read(STAGES[0], name) for name in names}),
-            "table2": columns(final),
-        }
-
-    def held_out(self, root: Path) -> dict:
-        """The folds' vote on cases that no fold has seen; stage one's, and what postprocessing changed, lie beside it.
-
-        Returns:
-            {column: {case: metrics}}: "ensemble", and each fold's "stage 1" and "final" result on its own.
-        """
-        cascade = load(self.workdir)
-        predictions = self.workdir / "predictions"
-        columns: dict[str, dict] = {"ensemble": {}}
-        expected: dict[str, dict[str, float]] = {}
-        one_hot = np.eye(len(self.plan.labels.names), dtype=np.float32)
-        files = folders.find_cases(root, labelled=True)
-        for file in self.progress(files, f"the {len(cascade.folds)} folds vote on {len(files)} held-out cases"):
-            case = emidec.read_case(file, self.plan.labels)
-            example = cascade.example(case)
-            vote = cascade.vote(example)
-            result = cascade.segmentation_of(vote, example, case, details=True)
-            emidec.write_labels(predictions / "held_out", result.labels, case)
-            emidec.write_maps(predictions / "held_out", result.maps, case)
-            self._write_prior("held_out_stage1", vote.fold_priors, example, case)
-            emidec.write_labels(predictions / "held_out_stage2", cascade.majority(vote, example), case)
-            expected[case.name] = result.expected_dice
-            columns["ensemble"][case.name] = self._evaluate(result.labels, case)
-            for fold, prior, final in zip(cascade.folds, vote.fold_priors, vote.fold_labels, strict=True):
-                for column, labels in (("stage 1", prior), ("final", final)):
-                    restored = restore_labels(one_hot[labels], example.grid)
-                    if column == "final":
-                        restored = cascade.postprocess(restored, case)
-                    columns.setdefault(f"{column}, fold {fold}", {})[case.name] = self._evaluate(restored, case)
-        write_expected_dice(predictions / "held_out", expected, self.plan.labels)
-        return columns
-
-
-def draw_cases(
-    workdir: Path, kind: str, root: Path, panels: Mapping[str, str], names: Sequence[str], table: LabelTable
-) -> None:
-    """Draws cases beside the truth into `workdir/figures/<kind>`.
-
-    Args:
-        workdir: the working folder.
-        kind: of the cohort, since two cohorts may use the same names.
-        root: the cohort.
-        panels: {title: folder of `workdir/predictions`}.
-        names: which cases.
-        table: of the labels.
-    """
-    folder = workdir / "figures" / kind
-    folder.mkdir(parents=True, exist_ok=True)
-    files = {file.name: file for file in folders.find_cases(root, labelled=True)}
-    for name in names:
-        case = emidec.read_case(files[name], table)
-        drawn = {
-            title: emidec.read_labels(emidec.contour_path(workdir / "predictions" / source, name), table)[0]
-            for title, source in panels.items()
-        }
-        draw_case(
-            folder / f"{name}.png",
-            case.image,
-            {"truth": case.labels, **drawn},
-            spacing=case.spacing,
-            title=name,
-            table=table,
-        )

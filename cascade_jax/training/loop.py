@@ -1,7 +1,6 @@
 """Training one network on one fold, from its last checkpoint to its last step."""
 
 import contextlib
-import dataclasses
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -9,114 +8,139 @@ from typing import Any
 
 import jax
 import numpy as np
-import optax
 from absl import logging
+from ml_collections import ConfigDict
 
 from cascade_jax import checkpoint
+from cascade_jax.cascade import STAGES, input_shapes
 from cascade_jax.data.case import CaseError
 from cascade_jax.errors import TrainingError
 from cascade_jax.models.unet import UNet
-from cascade_jax.plan import Plan
+from cascade_jax.plan import Plan, StagePlan
 from cascade_jax.training.batches import CaseSelection, Draw
 from cascade_jax.training.log import TrainingLog
 from cascade_jax.training.optimizers import make_optimizer
-from cascade_jax.training.step import TrainState, compile_steps, from_first_device, initial_state, replicate
+from cascade_jax.training.step import compile_steps, initial_state, mesh_of, replicated_over
 
 
-@dataclasses.dataclass(frozen=True)
-class Trainer:
-    """One stage's compiled programs, shared by all folds.
-
-    Attributes:
-        network: the stage's network.
-        optimizer: the stage's optimizer.
-        batch_shape: (batch, *spatial, channel) of what a step learns from.
-        run_steps: what `compile_steps` returned.
-        validate: (params, cohort, cases) -> float32 Dice of each foreground label over all voxels of the cases.
-        steps: of the whole training of one fold.
-        steps_per_dispatch: of `run_steps`.
-        validate_every, checkpoint_every: steps between them; multiples of `steps_per_dispatch`.
-        devices: over which `run_steps` runs.
-        label_names: of the foreground labels.
-    """
-
-    network: UNet
-    optimizer: optax.GradientTransformation
-    batch_shape: tuple[int, ...]
-    run_steps: Callable
-    validate: Callable
-    steps: int
-    steps_per_dispatch: int
-    validate_every: int
-    checkpoint_every: int
-    devices: Sequence[jax.Device]
-    label_names: Sequence[str]
+def stage_plan(plan: Plan, stage: int) -> StagePlan:
+    """What a plan has of a stage (0 or 1)."""
+    return (plan.slices, plan.volumes)[stage]
 
 
-def check_steps(settings) -> None:
-    """Raises ValueError naming the setting, if a stage's numbers of steps do not fit together."""
-    for name in ("steps", "steps_per_dispatch", "validate_every", "checkpoint_every"):
-        if settings[name] < 1:
-            raise ValueError(f"{name} is {settings[name]}; it must be 1 or more")
-        if settings[name] % settings.steps_per_dispatch:
-            raise ValueError(
-                f"{name} is {settings[name]}, not a multiple of steps_per_dispatch ({settings.steps_per_dispatch})"
-            )
-
-
-def make_trainer(
-    stage: str,
-    settings,
-    plan: Plan,
-    network: UNet,
-    input_shape: tuple[int, ...],
-    draw: Draw,
-    validate: Callable,
-) -> Trainer:
-    """Compiles one stage's training for as many of this machine's devices as make it faster.
+def devices_for(plan: Plan, stage: int) -> list[jax.Device]:
+    """As many of this machine's devices as make a stage (0 or 1) faster; a line says which batch would use all.
 
     Each takes an equal share of the batch, rounded up.
-
-    Args:
-        stage: "stage1" or "stage2".
-        settings: of the stage, as `launch/configs/default.py` describes them.
-        plan: of the run.
-        network: of the stage.
-        input_shape: (*spatial, channel) of one sample.
-        draw: draws a batch.
-        validate: as `Trainer` has it.
     """
-    optimizer = make_optimizer(
-        settings.optimizer, settings.schedule, settings.learning_rate, settings.steps, settings.clip_norm
-    )
     devices = jax.local_devices()
-    part = {"stage1": "slices", "stage2": "volumes"}[stage]
-    batch_size = getattr(plan, part).batch_size
+    batch_size = stage_plan(plan, stage).batch_size
     share = -(-batch_size // len(devices))
     used = -(-batch_size // share)
     if used < len(devices):
         logging.warning(
             "%s: a batch of %d keeps %d of %d devices busy; --config.plan.%s.batch_size=%d would keep all",
-            stage,
+            STAGES[stage],
             batch_size,
             used,
             len(devices),
-            part,
+            ("slices", "volumes")[stage],
             share * len(devices),
         )
-    return Trainer(
-        network=network,
-        optimizer=optimizer,
-        batch_shape=(batch_size, *input_shape),
-        run_steps=compile_steps(network, optimizer, draw, settings.steps_per_dispatch, devices[:used]),
-        validate=validate,
-        steps=settings.steps,
-        steps_per_dispatch=settings.steps_per_dispatch,
-        validate_every=settings.validate_every,
-        checkpoint_every=settings.checkpoint_every,
-        devices=devices[:used],
-        label_names=plan.labels.names[1:],
+    return devices[:used]
+
+
+def fit(
+    config: ConfigDict,
+    plan: Plan,
+    stage: int,
+    network: UNet,
+    *,
+    draw: Draw,
+    validate: Callable[[Any], jax.Array],
+    cohort: Any,
+    cases: CaseSelection | None,
+    names: Sequence[str],
+    devices: Sequence[jax.Device],
+    seed: int,
+    folder: Path,
+    description: str,
+    initial_params: Any | None = None,
+) -> Any:
+    """Trains one network, or goes on where an earlier run stopped.
+
+    Args:
+        config: of the run.
+        plan: of the run.
+        stage: 0 or 1.
+        network: of the stage.
+        draw: draws a batch. All folds of a stage have the same one, for they share what is compiled with it.
+        validate: maps parameters to float32 (foreground label,), the Dice over all voxels of the validation cases.
+        cohort: on the device; whatever `draw` takes for one.
+        cases: the fold's training cases.
+        names: of the cohort's cases.
+        devices: over which each batch is sharded (`devices_for`).
+        seed: of this fold's initialisation and of every draw.
+        folder: for checkpoints, log and, at the end, `params`.
+        description: what the log calls it.
+        initial_params: where to start from; None draws them. If they are those of `config.init_from`,
+            `config.init_share` of them is blended into what comes out (see `blend`).
+
+    Returns:
+        The parameters after the last step, on the default device; or those blended with the ones at the start, if their
+        mean validation Dice over the labels is no lower.
+
+    Raises:
+        TrainingError: a loss is not finite.
+        CaseError: a checkpoint, the parameters or the log cannot be read or written.
+    """
+    if (folder / "params").exists():
+        return checkpoint.restore_params(folder / "params")
+    settings, batch_size = config[STAGES[stage]], stage_plan(plan, stage).batch_size
+    initial_share = config.init_share if config.init_from else 0.0
+
+    optimizer = make_optimizer(
+        settings.optimizer, settings.schedule, settings.learning_rate, settings.steps, settings.clip_norm
     )
+    mesh = mesh_of(devices)
+    run_steps = compile_steps(
+        network, optimizer, draw, settings.steps_per_dispatch, mesh, batch_size, parallel=config.parallel
+    )
+    batch_shape = (batch_size, *input_shapes(plan)[stage])
+    state = initial_state(jax.random.key(seed), network, optimizer, batch_shape, initial_params)
+    # All on the mesh explicitly: a fresh state and a restored one then share a compiled step.
+    state, cohort, cases = jax.device_put((state, cohort, cases), replicated_over(mesh))
+    restored = checkpoint.restore_state(folder / "checkpoints", state)
+    # Not asked of a fresh state, whose parameters are still being drawn while the step is traced.
+    step = int(restored.step) if restored else 0
+    state = restored or state
+
+    with (
+        _room_for(folder),
+        TrainingLog(folder, description, step, settings.steps) as log,
+        jax.transfer_guard("disallow"),
+    ):
+        while step < settings.steps:
+            state, metrics = run_steps(state, cohort, cases)
+            metrics = jax.device_get(metrics)
+            _check_finite(metrics, step + 1, names)
+            log.steps(step + 1, metrics["loss"].tolist(), metrics["gradient_norm"].tolist())
+            step += settings.steps_per_dispatch
+            if step % settings.validate_every == 0 or step >= settings.steps:
+                params = jax.device_put(state.params, devices[0])
+                dice = jax.device_get(validate(params))
+                if step >= settings.steps and initial_params is not None and initial_share > 0:
+                    blended = blend(params, initial_params, initial_share)
+                    dice_blended = jax.device_get(validate(blended))
+                    params, dice = _better(params, dice, blended, dice_blended, initial_share, log)
+                log.validation(step, dict(zip(plan.labels.names[1:], dice.tolist(), strict=True)))
+            if step % settings.checkpoint_every == 0 and step < settings.steps:
+                with jax.transfer_guard("allow"):
+                    checkpoint.save_state(folder / "checkpoints", step, state)
+
+    checkpoint.save_params(folder / "params", params)
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    return params
 
 
 def _check_finite(metrics: dict[str, np.ndarray], first_step: int, names: Sequence[str]) -> None:
@@ -133,87 +157,6 @@ def _room_for(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise CaseError(folder, f"cannot be written: {error.strerror or error}") from error
-
-
-def fit(
-    trainer: Trainer,
-    folder: Path,
-    cohort: Any,
-    training_cases: CaseSelection,
-    validation_cases: CaseSelection,
-    names: Sequence[str],
-    seed: int,
-    description: str,
-    initial_params: Any | None = None,
-    initial_share: float = 0.0,
-) -> Any:
-    """Trains one network, or goes on where an earlier run stopped.
-
-    Args:
-        trainer: the stage's programs.
-        folder: for checkpoints, log and, at the end, `params`.
-        cohort: on the device; whatever the trainer's draws and validation take for one.
-        training_cases, validation_cases: the fold.
-        names: of the cohort's cases.
-        seed: of this fold's initialisation and of every draw.
-        description: what the log calls it.
-        initial_params: where to start from; None draws them.
-        initial_share: how much of `initial_params` is blended into what comes out, from 0 to 1 (see `blend`).
-
-    Returns:
-        The parameters after the last step, on the default device; or those blended with the ones at the start, if their
-        mean validation Dice over the labels is no lower.
-
-    Raises:
-        TrainingError: a loss is not finite.
-        CaseError: a checkpoint, the parameters or the log cannot be read or written.
-    """
-    if (folder / "params").exists():
-        return checkpoint.restore_params(folder / "params")
-    state = initial_state(jax.random.key(seed), trainer.network, trainer.optimizer, trainer.batch_shape, initial_params)
-    state = _with_key_data(state)
-    restored = checkpoint.restore_state(folder / "checkpoints", state)
-    # Not asked of a fresh state, whose parameters are still being drawn while the step is traced.
-    step = int(restored.step) if restored else 0
-    # A restored state is committed to its device and a fresh one is not: made alike, they share a compiled step.
-    state = jax.device_put(_with_typed_key(restored or state), trainer.devices[0])
-
-    parallel = len(trainer.devices) > 1
-    one_cohort, one_validation = cohort, validation_cases
-    if parallel:
-        state, cohort, training_cases = (replicate(tree, trainer.devices) for tree in (state, cohort, training_cases))
-
-    def first(tree):
-        return from_first_device(tree) if parallel else tree
-
-    def validate(params):
-        return jax.device_get(trainer.validate(params, one_cohort, one_validation))
-
-    with (
-        _room_for(folder),
-        TrainingLog(folder, description, step, trainer.steps) as log,
-        jax.transfer_guard("disallow"),
-    ):
-        while step < trainer.steps:
-            state, metrics = trainer.run_steps(state, cohort, training_cases)
-            metrics = jax.device_get(first(metrics))
-            _check_finite(metrics, step + 1, names)
-            log.steps(step + 1, metrics["loss"].tolist(), metrics["gradient_norm"].tolist())
-            step += trainer.steps_per_dispatch
-            if step % trainer.validate_every == 0 or step >= trainer.steps:
-                params = first(state.params)
-                dice = validate(params)
-                if step >= trainer.steps and initial_params is not None and initial_share > 0:
-                    blended = blend(params, initial_params, initial_share)
-                    params, dice = _better(params, dice, blended, validate(blended), initial_share, log)
-                log.validation(step, dict(zip(trainer.label_names, dice.tolist(), strict=True)))
-            if step % trainer.checkpoint_every == 0 and step < trainer.steps:
-                with jax.transfer_guard("allow"):
-                    checkpoint.save_state(folder / "checkpoints", step, _with_key_data(first(state)))
-
-    checkpoint.save_params(folder / "params", params)
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    return params
 
 
 def blend(trained: Any, start: Any, share: float) -> Any:
@@ -236,12 +179,3 @@ def _better(
         f"{of_trained:.3f} without"
     )
     return (blended, dice_blended) if of_blended >= of_trained else (trained, dice_trained)
-
-
-def _with_key_data(state: TrainState) -> TrainState:
-    """The state with its random key as plain numbers, which is how it is stored."""
-    return state.replace(key=jax.random.key_data(state.key))
-
-
-def _with_typed_key(state: TrainState) -> TrainState:
-    return state.replace(key=jax.random.wrap_key_data(state.key))

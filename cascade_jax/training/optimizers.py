@@ -1,5 +1,6 @@
 """Optimizers and learning-rate schedules, by the names that configs use."""
 
+import functools
 from collections.abc import Callable
 
 import optax
@@ -19,6 +20,7 @@ OPTIMIZERS: dict[str, Callable[[optax.Schedule], optax.GradientTransformation]] 
 }
 
 
+@functools.cache  # the same settings give the same object, so that all folds of a stage share a compiled step
 def make_optimizer(
     name: str, schedule: str, learning_rate: float, steps: int, clip_norm: float
 ) -> optax.GradientTransformation:

@@ -8,7 +8,6 @@ import numpy as np
 from cascade_jax import postprocess
 from cascade_jax.cascade import Cascade
 from cascade_jax.confidence import DOUBTFUL, expected_dice
-from cascade_jax.cpu import compilation
 from cascade_jax.data.labels import EMIDEC, display_name
 from cascade_jax.data.preprocess import Example, Grid
 from cascade_jax.metrics import evaluate_labels
@@ -23,7 +22,7 @@ def draw_phantoms(seed: Sequence[int], count: int, plan: Plan) -> Phantom:
     """`count` random stacks on the plan's grid, each array with the phantoms along its first axis, as numpy arrays."""
     entropy = int(np.random.default_rng(seed).integers(2**31))
     keys = jax.random.split(jax.random.key(entropy), -(-count // _DRAWN_AT_ONCE) * _DRAWN_AT_ONCE)
-    draw = compilation.jit(jax.vmap(lambda key: draw_phantom(key, plan.shape, plan.spacing[1])))
+    draw = jax.jit(jax.vmap(lambda key: draw_phantom(key, plan.shape, plan.spacing[1])))
     groups = [jax.device_get(draw(group)) for group in keys.reshape(-1, _DRAWN_AT_ONCE)]
     return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:count], *groups)
 

@@ -1,6 +1,7 @@
 """Training both stages on random phantoms alone: no file is read, no image is seen twice, nothing real is looked at."""
 
 import dataclasses
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,6 @@ from ml_collections import ConfigDict
 
 from cascade_jax.bundle import MODEL_FILE
 from cascade_jax.cascade import STAGES, build_networks, compute_dtype, fold_folder, input_shapes, load
-from cascade_jax.cpu import compilation
 from cascade_jax.data import augment
 from cascade_jax.data.files import write_text
 from cascade_jax.models.graph import most_probable, segment_slices
@@ -21,15 +21,8 @@ from cascade_jax.models.unet import UNet, params_like
 from cascade_jax.plan import Plan, make_plan
 from cascade_jax.progress import Progress
 from cascade_jax.report.tables import without_nan
-from cascade_jax.training.batches import (
-    CaseSelection,
-    Cohort,
-    Draw,
-    PhantomSource,
-    draw_phantom_slices,
-    draw_phantom_volumes,
-)
-from cascade_jax.training.loop import fit, make_trainer
+from cascade_jax.training.batches import CaseSelection, Cohort, Draw, draw_phantom_slices, draw_phantom_volumes
+from cascade_jax.training.loop import devices_for, fit
 from cascade_jax.training.phantom_evaluation import as_markdown, choose_rules_on_phantoms, draw_phantoms, evaluate
 from cascade_jax.training.validation import dice_over_voxels
 
@@ -79,43 +72,44 @@ class Pretraining:
                 raise ValueError(f"plan.{part} is another network than that of {self.config.init_from}")
         return initial.fold_params(0, 0), initial.fold_params(1, 0)
 
-    def _fit(self, stage: int, draw: Draw, source: PhantomSource, initial_params: Any | None) -> Any:
-        dice = dice_over_voxels(stage, self.networks[stage])
-        validate = compilation.jit(lambda params, source, cases: dice(params, source.held_out, cases))
-        settings, input_shape = self.config[STAGES[stage]], input_shapes(self.plan)[stage]
-        trainer = make_trainer(STAGES[stage], settings, self.plan, self.networks[stage], input_shape, draw, validate)
-        # 0, 1 and 3 in the second place are other phantoms than those to train on; numpy takes (1, 0) for (1,).
-        seed = int(np.random.default_rng([self.config.seed, 2, stage]).integers(2**31))
-        count = len(self._validation.image)
-        cases = jax.device_put(CaseSelection(np.arange(count, dtype=np.int32), np.int32(count)))
-        return fit(
-            trainer,
-            fold_folder(self.workdir, STAGES[stage], 0),
-            source,
-            cases,
-            cases,
-            ("a random phantom",),
-            seed,
-            f"stage {stage + 1}",
-            initial_params,
-            self.config.init_share if self.config.init_from else 0.0,
-        )
-
     def train(self) -> None:
         """Trains both stages."""
         held_out = Cohort(self._validation.image, self._validation.labels, None, self._validation.extent)
-        source = jax.device_put(PhantomSource(held_out, None))
+        held_out = jax.device_put(held_out)
         draw = draw_phantom_slices(self.plan.slices.batch_size, self.plan)
-        slice_params = self._fit(0, draw, source, self._initial[0])
+        slice_params = self._fit(0, draw, None, held_out, self._initial[0])
 
-        prior = _slice_labels(self.networks[0], slice_params, source.held_out)
-        source = PhantomSource(source.held_out.replace(prior=prior), slice_params)
+        held_out = held_out.replace(prior=_slice_labels(self.networks[0], slice_params, held_out))
         corruption = augment.PriorCorruption(**self.config.stage2.prior)
         draw = draw_phantom_volumes(self.plan.volumes.batch_size, self.plan, self.networks[0], corruption)
         initial = self._initial[1]
         if initial is None:
             initial = inflate(slice_params, params_like(self.networks[1], input_shapes(self.plan)[1]))
-        self._fit(1, draw, source, initial)
+        self._fit(1, draw, slice_params, held_out, initial)
+
+    def _fit(self, stage: int, draw: Draw, drawn_from: Any, held_out: Cohort, initial_params: Any | None) -> Any:
+        """Trains a stage on what `draw` makes of `drawn_from`, and validates it on phantoms held out."""
+        count = len(self._validation.image)
+        cases = jax.device_put(CaseSelection(np.arange(count, dtype=np.int32), np.int32(count)))
+        dice = jax.jit(dice_over_voxels(stage, self.networks[stage]))
+        # 0, 1 and 3 in the second place are other phantoms than those to train on; numpy takes (1, 0) for (1,).
+        seed = int(np.random.default_rng([self.config.seed, 2, stage]).integers(2**31))
+        return fit(
+            self.config,
+            self.plan,
+            stage,
+            self.networks[stage],
+            draw=draw,
+            validate=functools.partial(dice, cohort=held_out, cases=cases),
+            cohort=drawn_from,
+            cases=None,
+            names=("a random phantom",),
+            devices=devices_for(self.plan, stage),
+            seed=seed,
+            folder=fold_folder(self.workdir, STAGES[stage], 0),
+            description=f"stage {stage + 1}",
+            initial_params=initial_params,
+        )
 
     def write_results(self) -> str:
         """Chooses the postprocessing, writes the model file, and evaluates on phantoms that nothing was chosen on."""
@@ -148,4 +142,4 @@ def _slice_labels(network: UNet, params: Any, cohort: Cohort) -> jax.Array:
         labels = most_probable(segment_slices(network, params, image))
         return jnp.where(augment.inside_extent(image.shape, extent), labels, 0).astype(jnp.uint8)
 
-    return compilation.jit(lambda arrays: jax.lax.map(one, arrays))((cohort.image, cohort.extent))
+    return jax.jit(lambda arrays: jax.lax.map(one, arrays))((cohort.image, cohort.extent))

@@ -1,23 +1,26 @@
-"""The training step, written once for one device, and its compiled forms for one and for several.
+"""The training step, written once, and its compiled forms over one device or several.
 
-A cohort lies on the device whole. One dispatch draws, augments and learns from several batches; the host sees losses
-only.
+A cohort lies on the device whole. One dispatch draws, augments and learns from a batch, or from several; the host sees
+losses only.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from cascade_jax.cpu import compilation, working_memory
 from cascade_jax.losses import deep_supervision_loss
 from cascade_jax.models.unet import UNet
-from cascade_jax.training.batches import Batch, CaseSelection, Cohort, Draw
+from cascade_jax.training.batches import Batch, CaseSelection, Draw, share_positions
 
 DEVICE_AXIS = "devices"
+PARALLEL = ("jit", "pmap")  # ways to several devices
 
 
 @flax.struct.dataclass
@@ -28,7 +31,8 @@ class TrainState:
         step: int32 scalar, steps done.
         params: float32 parameters.
         optimizer_state: the optimizer's.
-        key: the run's random key; a step's randomness is a function of it and of `step` alone.
+        key: uint32, the data of the run's random key, which is how it is stored; a step's randomness is a function of
+            it and of `step` alone.
     """
 
     step: jax.Array
@@ -61,9 +65,16 @@ def initial_state(
             params = network.init(params_key, jnp.zeros(batch_shape), deep_supervision=True)["params"]
         else:
             params = jax.tree.map(jnp.copy, params)
-        return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), run_key)
+        return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), jax.random.key_data(run_key))
 
-    return compilation.run_once(initialise, key, params)
+    return _run_once(initialise, key, params)
+
+
+def _run_once(function: Callable, *arguments: Any) -> Any:
+    """`function(*arguments)` as one program that is compiled in little time: a CPU's compiler takes a quarter of a
+    minute to optimise the random draws of a network's parameters."""
+    options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+    return jax.jit(function, compiler_options=options)(*arguments)
 
 
 def train_step(
@@ -76,18 +87,27 @@ def train_step(
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """One step: forward, backward, update.
 
-    Under `pmap` every sum of the loss runs over the valid voxels of all devices of `axis_name`, so each device holds
-    the loss of the global batch and the mean of their gradients is its gradient, whatever share of it each one holds.
+    Under `jax.jit` it runs over several devices by what it is given: the state replicated over a mesh, the batch
+    sharded along its first axis, on axes of either type. The loss is that of the whole batch, whatever share of it each
+    device holds.
+
+    Under `jax.pmap`, `axis_name` is the mapped axis: every sum of the loss runs over the valid voxels of all its
+    devices, so each device holds the loss of the whole batch, and the mean of their gradients is its gradient.
 
     Returns:
         The next state, and float32 scalars `loss` and `gradient_norm`.
     """
 
-    def loss_of(params):
+    def loss_of(params, batch):
         logits = network.apply({"params": params}, batch.inputs, deep_supervision=True)
         return deep_supervision_loss(logits, batch.labels, batch.valid, axis_name=axis_name)
 
-    loss, gradients = jax.value_and_grad(loss_of)(state.params)
+    loss_and_gradients = jax.value_and_grad(loss_of)
+    mesh = jax.typeof(batch.inputs).sharding.mesh
+    if mesh.explicit_axes:  # a reshape or a sum over the batch would ask for its sharding there, which XLA can find
+        replicated = NamedSharding(mesh, PartitionSpec())
+        loss_and_gradients = jax.sharding.auto_axes(loss_and_gradients, out_sharding=replicated)
+    loss, gradients = loss_and_gradients(state.params, batch)
     if axis_name is not None:
         gradients = jax.lax.pmean(gradients, axis_name)
     updates, optimizer_state = optimizer.update(gradients, state.optimizer_state, state.params)
@@ -96,14 +116,29 @@ def train_step(
     return state.replace(step=state.step + 1, params=params, optimizer_state=optimizer_state), metrics
 
 
+def mesh_of(devices: Sequence[jax.Device]) -> Mesh:
+    """The devices as a mesh of one axis, along which a batch is sharded."""
+    # Auto, so that XLA finds the shardings inside the draws: on Explicit axes, JAX's default, each gather and reshape
+    # of a sharded batch would have to name that of its result.
+    return Mesh(np.array(devices), (DEVICE_AXIS,), axis_types=(AxisType.Auto,))
+
+
+def replicated_over(mesh: Mesh) -> NamedSharding:
+    """The sharding of what every device of a mesh holds whole: state, cohort and cases."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+@functools.lru_cache(maxsize=1)  # every fold of a stage finds the program of the first
 def compile_steps(
     network: UNet,
     optimizer: optax.GradientTransformation,
     draw: Draw,
     steps_per_dispatch: int,
-    devices: Sequence[jax.Device] | None = None,
+    mesh: Mesh | None = None,
+    batch_size: int | None = None,
+    parallel: str = "jit",
     scan: bool | None = None,
-) -> Callable[[TrainState, Cohort, CaseSelection], tuple[TrainState, dict[str, jax.Array]]]:
+) -> Callable[[TrainState, Any, CaseSelection | None], tuple[TrainState, dict[str, jax.Array]]]:
     """Several training steps as one call.
 
     Args:
@@ -111,37 +146,39 @@ def compile_steps(
         optimizer: the optimizer.
         draw: draws a batch.
         steps_per_dispatch: steps in one call.
-        devices: with more than one, the program is `pmap`ped over them, and state, cohort and cases are those that
-            `replicate` made. None means one device.
+        mesh: what `mesh_of` returned: each device takes an equal share of the batch, rounded up. State, cohort and
+            cases are `replicated_over` it. None runs where they are.
+        batch_size: of the global batch; needed with a mesh.
+        parallel: "jit", or "pmap" for a program mapped over the devices. Both do the same.
         scan: whether the steps are one compiled loop; if not, a program of one step is called so many times. None
-            scans anywhere but on a CPU: in its while loops a convolution's kernel gradient runs over 30 times slower.
+            scans anywhere but on a CPU.
 
     Returns:
         A function (state, cohort, cases) -> (state, metrics), metrics with one entry for each step: `loss`,
-        `gradient_norm` (step,) and `case` (step, batch and surplus), behind an axis of devices if there are several.
-        The state passed in is consumed.
+        `gradient_norm` (step,) and `case` (step, batch and surplus). The state passed in is consumed.
     """
-    parallel = devices is not None and len(devices) > 1
-    axis_name = DEVICE_AXIS if parallel else None
-    scan = jax.default_backend() != "cpu" if scan is None else scan
+    if scan is None:
+        scan = jax.default_backend() != "cpu"  # in its while loops a convolution's kernel gradient is 30 times slower
     steps_in_program = steps_per_dispatch if scan else 1
 
-    def run(state, cohort, cases):
+    def run(state, cohort, cases, positions=None, place=lambda batch: batch, axis_name=None):
         def one(state, _):
-            batch = draw(jax.random.fold_in(state.key, state.step), cohort, cases, axis_name)
-            case = batch.case if axis_name is None else jax.lax.all_gather(batch.case, axis_name, tiled=True)
+            key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
+            batch = place(draw(key, cohort, cases, positions))
             state, metrics = train_step(state, batch, network=network, optimizer=optimizer, axis_name=axis_name)
-            return state, metrics | {"case": case}
+            return state, metrics | {"case": batch.case}
 
         if steps_in_program > 1:
             return jax.lax.scan(one, state, None, length=steps_in_program)
         state, metrics = one(state, None)
         return state, jax.tree.map(lambda value: value[None], metrics)
 
-    if parallel:
-        program = jax.pmap(run, axis_name=axis_name, devices=devices, donate_argnums=0)
+    if mesh is None:
+        program = jax.jit(run, donate_argnums=0)
+    elif parallel == "jit":
+        program = _jitted(run, mesh, batch_size)
     else:
-        program = working_memory.reusing_compiled(compilation.jit(run, donate_argnums=0))
+        program = _pmapped(run, mesh, batch_size)
     if steps_in_program == steps_per_dispatch:
         return program
 
@@ -150,18 +187,42 @@ def compile_steps(
         for _ in range(steps_per_dispatch):
             state, metrics = program(state, cohort, cases)
             history.append(metrics)
-        step_axis = 1 if parallel else 0
-        return state, jax.tree.map(lambda *values: jnp.concatenate(values, axis=step_axis), *history)
+        return state, jax.tree.map(lambda *values: jnp.concatenate(values), *history)
 
     return run_repeatedly
 
 
-def replicate(tree: Any, devices: Sequence[jax.Device]) -> Any:
-    """A copy of every array on each device, along a new first axis, as `pmap` takes it."""
-    index = jnp.arange(len(devices))  # pmap wants one argument that is mapped
-    return jax.pmap(lambda _, tree: tree, in_axes=(0, None), devices=devices)(index, tree)
+def _jitted(run: Callable, mesh: Mesh, batch_size: int) -> Callable:
+    """`run` over the global batch, which is sharded along its first axis."""
+    sharded, replicated = NamedSharding(mesh, PartitionSpec(DEVICE_AXIS)), replicated_over(mesh)
+
+    def over_the_mesh(state, cohort, cases):
+        place = functools.partial(jax.lax.with_sharding_constraint, shardings=sharded)
+        positions = place(share_positions(batch_size, mesh.size).ravel())
+        return run(state, cohort, cases, positions, place)
+
+    return jax.jit(over_the_mesh, donate_argnums=0, out_shardings=replicated)
 
 
-def from_first_device(tree: Any) -> Any:
-    """One of the identical copies that `replicate` made."""
-    return jax.tree.map(lambda leaf: jnp.squeeze(leaf.addressable_shards[0].data, axis=0), tree)
+def _pmapped(run: Callable, mesh: Mesh, batch_size: int) -> Callable:
+    """`run` over each device's share, with sums over all devices in the loss."""
+    positions = share_positions(batch_size, mesh.size)
+    positions = jax.device_put(positions, NamedSharding(mesh, PartitionSpec(DEVICE_AXIS)))
+
+    def on_each_device(state, cohort, cases, positions):
+        return run(state, cohort, cases, positions, axis_name=DEVICE_AXIS)
+
+    program = jax.pmap(
+        on_each_device,
+        DEVICE_AXIS,
+        in_axes=(None, None, None, 0),
+        out_axes=(None, {"loss": None, "gradient_norm": None, "case": 1}),
+        devices=mesh.devices.tolist(),
+        donate_argnums=0,
+    )
+
+    def over_all_devices(state, cohort, cases):
+        state, metrics = program(state, cohort, cases, positions)
+        return state, metrics | {"case": metrics["case"].reshape(len(metrics["loss"]), -1)}
+
+    return over_all_devices

@@ -22,11 +22,12 @@ import jax.numpy as jnp
 import numpy as np
 
 import cascade_jax
+from cascade_jax import cpu
 from cascade_jax.bundle import MODEL_FILE
 from cascade_jax.cascade import STAGES, build_networks, compute_dtype, fold_folder, input_shapes
-from cascade_jax.cpu import compilation, working_memory
 from cascade_jax.data import augment, folders
-from cascade_jax.models import UNet, lowerings, segment
+from cascade_jax.models import UNet, segment
+from cascade_jax.models.convolution import Convolve, convolve
 from cascade_jax.models.unet import params_like
 from cascade_jax.training.batches import Batch, CaseSelection, Cohort, Draw, draw_slices, draw_volumes
 from cascade_jax.training.log import TrainingLog
@@ -40,10 +41,10 @@ _NUM_CLASSES = 5
 _STEPS_PER_DISPATCH = 10  # as launch/configs/default.py has it
 
 
-def _stage(workspace: str, stage: int, dtype: str = "auto"):
+def stage_of(workspace: str, stage: int, dtype: str = "auto", convolve: Convolve = convolve):
     """The network, batch size and sample shape of a stage (0 or 1)."""
     plan = shared.plan(workspace)
-    network = build_networks(plan, compute_dtype(dtype))[stage]
+    network = build_networks(plan, compute_dtype(dtype), convolve)[stage]
     return network, (plan.slices, plan.volumes)[stage].batch_size, input_shapes(plan)[stage]
 
 
@@ -51,16 +52,10 @@ def _optimizer():
     return make_optimizer("sgd", "polynomial", 0.01, 250_000, 12.0)
 
 
-def _keep_working_memory() -> None:
-    """As the command does that trains."""
-    working_memory.release_after_compiling()
-    working_memory.keep()
-
-
-def train_step(workspace: str, stage: int, dtype: str = "auto") -> Callable[[], None]:
+def train_step(workspace: str, stage: int, dtype: str = "auto", convolve: Convolve = convolve) -> Callable[[], None]:
     """One training step on a batch that lies on the device."""
-    _keep_working_memory()
-    network, batch_size, shape = _stage(workspace, stage, dtype)
+    cpu.configure()
+    network, batch_size, shape = stage_of(workspace, stage, dtype, convolve)
     optimizer = _optimizer()
     key = jax.random.key(0)
     spatial = (batch_size, *shape[:-1])
@@ -71,8 +66,7 @@ def train_step(workspace: str, stage: int, dtype: str = "auto") -> Callable[[], 
         jnp.zeros(batch_size, jnp.int32),
     )
     state = initial_state(key, network, optimizer, (batch_size, *shape))
-    step = compilation.jit(functools.partial(one_train_step, network=network, optimizer=optimizer), donate_argnums=0)
-    step = working_memory.reusing(step.lower(state, batch).compile())
+    step = jax.jit(functools.partial(one_train_step, network=network, optimizer=optimizer), donate_argnums=0)
 
     def work():
         nonlocal state
@@ -84,10 +78,10 @@ def train_step(workspace: str, stage: int, dtype: str = "auto") -> Callable[[], 
 
 def forward(workspace: str, stage: int, dtype: str = "auto") -> Callable[[], None]:
     """The logits of one batch, as in inference."""
-    network, batch_size, shape = _stage(workspace, stage, dtype)
+    network, batch_size, shape = stage_of(workspace, stage, dtype, cpu.configure())
     inputs = jax.random.normal(jax.random.key(0), (batch_size, *shape))
-    params = compilation.run_once(lambda key: network.init(key, inputs[:1])["params"], jax.random.key(1))
-    apply = compilation.jit(lambda params, inputs: network.apply({"params": params}, inputs))
+    params = random_params(network, shape, 1)
+    apply = jax.jit(lambda params, inputs: network.apply({"params": params}, inputs))
 
     def work():
         apply(params, inputs).block_until_ready()
@@ -121,8 +115,8 @@ def _draw(stage: int, batch_size: int) -> Draw:
 
 def loop(workspace: str, stage: int, dtype: str = "auto") -> Callable[[], int]:
     """The training loop between two validations: draws, augments, trains, fetches the losses, logs. Units: steps."""
-    _keep_working_memory()
-    network, batch_size, shape = _stage(workspace, stage, dtype)
+    cpu.configure()
+    network, batch_size, shape = stage_of(workspace, stage, dtype)
     cohort, cases, _ = _prepared_cohort(workspace, stage)
     optimizer = _optimizer()
     state = initial_state(jax.random.key(0), network, optimizer, (batch_size, *shape))
@@ -146,9 +140,9 @@ def loop(workspace: str, stage: int, dtype: str = "auto") -> Callable[[], int]:
 
 def augment_samples(workspace: str, stage: int) -> Callable[[], int]:
     """Draws and augments batches of a resident cohort. Units: samples."""
-    _, batch_size, _ = _stage(workspace, stage)
+    _, batch_size, _ = stage_of(workspace, stage)
     cohort, cases, _ = _prepared_cohort(workspace, stage)
-    draw = compilation.jit(lambda key, cohort, cases: _draw(stage, batch_size)(key, cohort, cases, None))
+    draw = jax.jit(lambda key, cohort, cases: _draw(stage, batch_size)(key, cohort, cases))
     keys = map(functools.partial(jax.random.fold_in, jax.random.key(0)), itertools.count())
 
     def work():
@@ -159,19 +153,23 @@ def augment_samples(workspace: str, stage: int) -> Callable[[], int]:
     return work
 
 
-def _random_params(network: UNet, shape: tuple[int, ...], seed: int):
-    def initialise(key):
-        return network.init(key, jnp.zeros((1, *shape)), deep_supervision=True)["params"]
+def random_params(network: UNet, shape: tuple[int, ...], seed: int):
+    """Parameters of random values, by numpy: JAX would compile the draws."""
+    generator = np.random.default_rng(seed)
 
-    return compilation.run_once(initialise, jax.random.key(seed))
+    def draw(leaf):
+        deviation = np.sqrt(2 / max(1, math.prod(leaf.shape[:-1])))
+        return jnp.asarray(generator.normal(scale=deviation, size=leaf.shape).astype(np.float32))
+
+    return jax.tree.map(draw, params_like(network, shape))
 
 
 def _folds(workspace: str, groups: list[tuple[int, int]]) -> Callable[[], None]:
     """Both stages on one volume: one call for each group of folds (first, beyond last)."""
     plan = shared.plan(workspace)
-    networks = build_networks(plan, compute_dtype("auto"))
+    networks = build_networks(plan, compute_dtype("auto"), cpu.configure())
     params = [
-        [_random_params(network, shape, fold) for fold in range(shared.FOLDS)]
+        [random_params(network, shape, fold) for fold in range(shared.FOLDS)]
         for network, shape in zip(networks, input_shapes(plan), strict=True)
     ]
 
@@ -179,7 +177,7 @@ def _folds(workspace: str, groups: list[tuple[int, int]]) -> Callable[[], None]:
         return tuple(jax.tree.map(lambda *leaves: jnp.stack(leaves), *stage[first:last]) for stage in params)
 
     image, valid = jax.random.normal(jax.random.key(9), plan.shape), jnp.ones(plan.shape, bool)
-    run = compilation.jit(functools.partial(segment, networks))
+    run = jax.jit(functools.partial(segment, networks))
     calls = [stacked(*group) for group in groups]
 
     def work():
@@ -216,7 +214,7 @@ def _trained(workspace: str, mirror: bool) -> Path:
             folder = fold_folder(workdir, stage, fold)
             if not (folder / "params").exists():
                 folder.mkdir(parents=True, exist_ok=True)
-                checkpoint.save_params(folder / "params", _random_params(network, shape, fold))
+                checkpoint.save_params(folder / "params", random_params(network, shape, fold))
     model = {"plan": plan.to_json(), "folds": list(range(shared.FOLDS)), "compute_dtype": "auto", "rules": []}
     (workdir / MODEL_FILE).write_text(json.dumps(model | {"mirror": mirror}))
     return workdir
@@ -230,7 +228,8 @@ def predict(workspace: str, mirror: bool) -> Callable[[], None]:
     """One case from file to file, both stages, five folds, the model loaded."""
     from cascade_jax.commands.predict import predict_cases
 
-    cascade = cascade_jax.load(_trained(workspace, mirror), mirror=mirror)
+    convolve = cpu.configure()
+    cascade = cascade_jax.load(_trained(workspace, mirror), mirror=mirror, convolve=convolve)
     image, output = _first_image(workspace), Path(tempfile.mkdtemp(dir=workspace))
 
     def work():
@@ -308,118 +307,6 @@ def second_start(workspace: str, stage: int) -> Callable[[], None]:
             process.wait()
 
     return work
-
-
-@functools.cache
-def _matrix_product() -> tuple[int, Callable[[], None]]:
-    """A square matrix product in the dtype that networks compute in: its operations, and what does it once."""
-    size = 2048 if jax.default_backend() == "cpu" else 8192
-    matrix = jax.random.normal(jax.random.key(0), (size, size), compute_dtype("auto"))
-    multiply = compilation.jit(jnp.matmul)
-    return 2 * size**3, lambda: multiply(matrix, matrix).block_until_ready()
-
-
-def matrix_rate(repeats: int) -> float:
-    """Operations a second of a matrix product."""
-    operations, work = _matrix_product()
-    return operations / _median(work, repeats)
-
-
-def batch_size(workspace: str, stage: int) -> int:
-    """Samples of one training step."""
-    return _stage(workspace, stage)[1]
-
-
-def step_operations(workspace: str, stage: int) -> int:
-    """Operations of one training step's convolutions: the forward pass three times, for there are two gradients."""
-    network, batch_size, shape = _stage(workspace, stage)
-    spatial = [np.array(shape[:-1])]
-    for strides in network.strides[1:]:
-        spatial.append(-(-spatial[-1] // strides))
-    forward = 0
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params_like(network, shape)):
-        block, kind = path[0].key, path[-1].key
-        if kind == "kernel":
-            name, level = block.rstrip("0123456789"), int(block[-1])
-            level += name == "upsampling"  # a matrix product of the voxels that come from below
-            forward += 2 * batch_size * int(np.prod(spatial[level])) * leaf.size
-    return 3 * forward
-
-
-def layers(workspace: str, stage: int) -> list[dict]:
-    """The convolutions of a stage, each shape once: its sizes and its operations in one pass."""
-    plan = shared.plan(workspace)
-    one = (plan.slices, plan.volumes)[stage]
-    spatial, channels = input_shapes(plan)[stage][:-1], input_shapes(plan)[stage][-1]
-    found = []
-    for level, (features, kernel_size, strides) in enumerate(
-        zip(one.features, one.kernel_sizes, one.strides, strict=True)
-    ):
-        unit = (1,) * len(strides)
-        for inputs, step in ((channels, strides), (features, unit), (2 * features, unit)):
-            if inputs == 2 * features and level == len(one.features) - 1:
-                continue  # the bottleneck has no decoder
-            size = [math.ceil(n / s) for n, s in zip(spatial, step, strict=True)]
-            found.append(
-                {
-                    "inputs": (one.batch_size, *spatial, inputs),
-                    "kernel": (*kernel_size, inputs, features),
-                    "strides": step,
-                    "operations": 2 * one.batch_size * math.prod(size) * math.prod(kernel_size) * inputs * features,
-                }
-            )
-            spatial = size
-        channels = features
-    return [json.loads(key) for key in dict.fromkeys(map(json.dumps, found))]
-
-
-def _convolution(one: dict, lowering: lowerings.Lowering, what: str) -> Callable[[], None]:
-    """A layer's "forward", "inference", "input gradient" or "kernel gradient", in one lowering."""
-    keys = jax.random.split(jax.random.key(0))
-    dtype = compute_dtype("auto")
-    x = jax.random.normal(keys[0], one["inputs"], dtype)
-    w = jax.random.normal(keys[1], one["kernel"], dtype)
-    strides = tuple(one["strides"])
-    g = jax.jit(lambda x, w: lowering.forward(x, w, strides))(x, w)
-    function, arguments = {
-        "forward": (lambda x, w: lowering.forward(x, w, strides), (x, w)),
-        "inference": (lambda x, w: lowering.inference(x, w, strides), (x, w)),
-        "input gradient": (lambda g, w: lowering.input_gradient(g, w, strides, x.shape[1:]), (g, w)),
-        "kernel gradient": (lambda x, g: lowering.kernel_gradient(x, g, strides, w.shape), (x, g)),
-    }[what]
-    compiled = compilation.jit(function)
-    return lambda: compiled(*arguments).block_until_ready()
-
-
-def all_layers(workspace: str, repeats: int, say: Callable[[str], None]) -> list[dict]:
-    """GFLOP/s of every convolution of both stages, beside a matrix product timed just before.
-
-    In this platform's lowering, and as the compiler has it.
-    """
-    platform = {"gpu": "cuda"}.get(jax.default_backend(), jax.default_backend())
-    chosen = {name: one for name, one in lowerings.LOWERINGS.items() if name in (platform, "native")}
-    rows = []
-    for stage in (0, 1):
-        for one in layers(workspace, stage):
-            say(f"layers of stage {('one', 'two')[stage]}: {one['inputs']} by {one['kernel']}")
-            matrix = matrix_rate(repeats) / 1e9
-            for what in ("forward", "inference", "input gradient", "kernel gradient"):
-                for name, lowering in chosen.items():
-                    rate = one["operations"] / _median(_convolution(one, lowering, what), repeats) / 1e9
-                    row = {"stage": stage + 1, "what": what, "lowering": name, "gflops": rate, "share": rate / matrix}
-                    rows.append(one | row)
-    return rows
-
-
-def _median(work: Callable, repeats: int) -> float:
-    """Seconds; slow work is repeated less often."""
-    work()
-    seconds = []
-    while len(seconds) < repeats and sum(seconds) < 1:
-        start = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - start)
-    return float(np.median(seconds))
 
 
 def describe() -> dict:

@@ -43,8 +43,8 @@ SUITES: dict[str, list[Contest]] = {
             "ours.train_step",
             {"PyTorch": ("peers.eager_step", {}), "nnU-Net": ("peers.nnunet_step", {})},
             {"stage": stage},
-            {"PyTorch": 0.9, "nnU-Net": 0.9},
-            memory_target={"PyTorch": 1.0} if stage else {},
+            {"PyTorch": 1.0, "nnU-Net": 0.9},
+            memory_target={"PyTorch": 1.1, "nnU-Net": 1.1},
             is_step=True,
         )
         for stage, name in _STAGES.items()
@@ -138,60 +138,43 @@ SUITES: dict[str, list[Contest]] = {
             "training step, stage one",
             "ours.train_step",
             {
-                "our step without Winograd's filtering": ("alternatives.step_without_winograd", {}),
-                "our step, native kernel gradients": ("alternatives.step_with_native_kernel_gradients", {}),
-                "our step, native input gradients": ("alternatives.step_with_native_input_gradients", {}),
-                "our step, derived gradient of instance norm": ("alternatives.step_with_derived_norm", {}),
-                "our step, gradients computed anew": ("alternatives.step_with_gradients_computed_anew", {}),
-                "our step, memory taken anew": ("alternatives.step_with_memory_taken_anew", {}),
+                "our step, XLA's flags as by default": ("alternatives.without_faster_convolutions", {"work": "step"}),
+                "our step, memory taken anew": ("alternatives.with_memory_taken_anew", {"work": "step"}),
+                "our step with Winograd's filtering": ("alternatives.step_with_winograd", {}),
             },
             {"stage": 0},
         ),
-        # In three: each contestant keeps more than 4 GB.
+        # In two: each contestant keeps more than 4 GB.
         Contest(
-            "training step, stage two, Winograd's filtering",
+            "training step, stage two, memory",
             "ours.train_step",
             {
-                "our step without Winograd's filtering": ("alternatives.step_without_winograd", {}),
-                "our step, Winograd's parts by lax.map": ("alternatives.step_with_mapped_parts", {}),
+                "our step, memory taken anew": ("alternatives.with_memory_taken_anew", {"work": "step"}),
+                "our step with Winograd's filtering": ("alternatives.step_with_winograd", {}),
             },
             {"stage": 1},
         ),
         Contest(
-            "training step, stage two, gradients",
+            "training step, stage two, convolutions",
             "ours.train_step",
             {
-                "our step, derived gradient of upsampling": ("alternatives.step_with_derived_upsampling", {}),
-                "our step, gradients computed anew": ("alternatives.step_with_gradients_computed_anew", {}),
+                "our step, XLA's flags as by default": ("alternatives.without_faster_convolutions", {"work": "step"}),
+                "our step, the compiler's 3D convolutions": ("alternatives.step_with_compilers_volumes", {}),
             },
             {"stage": 1},
         ),
         Contest(
-            "training step, stage two, memory and convolutions",
-            "ours.train_step",
+            "predict, loaded, no mirroring",
+            "ours.predict",
             {
-                "our step, memory taken anew": ("alternatives.step_with_memory_taken_anew", {}),
-                "our step, the compiler's convolutions": ("alternatives.step_with_lowering", {"lowering": "native"}),
+                "our predict, XLA's flags as by default": (
+                    "alternatives.without_faster_convolutions",
+                    {"work": "predict"},
+                ),
+                "our predict without Winograd's filtering": ("alternatives.without_winograd", {"work": "predict"}),
+                "our predict, memory taken anew": ("alternatives.with_memory_taken_anew", {"work": "predict"}),
             },
-            {"stage": 1},
-        ),
-        Contest(
-            "forward pass, stage one",
-            "ours.forward",
-            {
-                "our pass without compiler options": ("alternatives.forward_without_options", {}),
-                "our pass, joined arrays written": ("alternatives.forward_with_joined_arrays", {}),
-            },
-            {"stage": 0},
-        ),
-        Contest(
-            "forward pass, stage two",
-            "ours.forward",
-            {
-                "our pass, upsampling's bias in its product": ("alternatives.forward_with_bias_in_product", {}),
-                "our pass, joined arrays written": ("alternatives.forward_with_joined_arrays", {}),
-            },
-            {"stage": 1},
+            {"mirror": False},
         ),
         Contest(
             "kernel gradient, called",
@@ -204,19 +187,6 @@ SUITES: dict[str, list[Contest]] = {
             "five folds one after another",
             "ours.five_folds",
             {"our folds mapped in one program": ("alternatives.five_folds_at_once", {})},
-        ),
-        Contest(
-            "stage one of a volume, slices one by one",
-            "alternatives.prior",
-            {"our stage one, all slices at once": ("alternatives.prior", {"at_once": True})},
-            {"at_once": False},
-        ),
-        Contest(
-            "parameters drawn, compiled for one run",
-            "alternatives.initialisation",
-            {"our parameters drawn, compiled for many": ("alternatives.initialisation", {"optimized": True})},
-            {"optimized": False},
-            memory=False,
         ),
     ],
 }

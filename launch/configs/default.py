@@ -29,11 +29,14 @@ def plan_overrides(*names: str) -> ConfigDict:
 
 def get_config() -> ConfigDict:
     config = ConfigDict()
+    config.kind = "cross-validation"  # "cross-validation", or "pretraining" (launch/configs/pretrain.py)
     config.seed = 0  # of the folds, the initialisations and every random draw
     config.num_folds = 5  # of the cross-validation (the paper's)
     config.folds = (0, 1, 2, 3, 4)  # which of them to run; stage two needs stage one of every fold
     config.stages = (1, 2)  # which stages to run
     config.compute_dtype = "auto"  # "auto" (float32 on a CPU, bfloat16 elsewhere), "float32" or "bfloat16"
+    # How several devices share a batch: "jit" (sharded over a mesh) or "pmap"; both train alike.
+    config.parallel = "jit"
     # "" starts from random weights; "pretrained", or the working folder of another run, from its weights, with its
     # networks and its spacing in the place of the plan's. Fine-tuning needs a lower learning rate than training.
     config.init_from = ""

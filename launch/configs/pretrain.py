@@ -34,7 +34,7 @@ def get_config(platform: str = "cpu") -> ConfigDict:
         raise ValueError(f"pretrain.py:{platform}: known are {', '.join(_SCHEDULES)}")
     slice_batch, slice_steps, volume_batch, volume_steps, steps_per_dispatch = _SCHEDULES[platform]
     config = ConfigDict()
-    config.pretraining = True
+    config.kind = "pretraining"
     config.seed = 0
     # A finished run, or "pretrained", that this one goes on from. Another seed gives other phantoms.
     config.init_from = ""
@@ -42,6 +42,7 @@ def get_config(platform: str = "cpu") -> ConfigDict:
     # more. Where the end alone does better on the validation, that comes out; the log says which.
     config.init_share = 0.5  # from 0 (the end of the training alone) to 1
     config.compute_dtype = "auto"
+    config.parallel = "jit"  # how several devices share a batch: "jit" (sharded over a mesh) or "pmap"
     config.mirror = True
     config.validation_phantoms = 32  # for the log
     config.postprocessing_phantoms = 200  # to choose the postprocessing

@@ -2,9 +2,7 @@
 
 import json
 import os
-import signal
 import subprocess
-import time
 
 import jax
 import numpy as np
@@ -15,7 +13,7 @@ from cascade_jax.data import emidec, folders
 from cascade_jax.report import tables
 from launch.benchmarks import workspace
 from launch.benchmarks.worker import Contestant
-from tests.commands.test_commands import ROOT, TINY, command, train_command
+from tests.commands.test_commands import ROOT, TINY, command, kill_in_second_fold, train_command
 
 TWO = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
 # Batches of three slices, which two devices do not share alike, and of two volumes.
@@ -35,21 +33,7 @@ def run(name, **arguments):
 def trained(tmp_path_factory):
     """A working folder of a run that was killed in the second fold and went on."""
     workdir = tmp_path_factory.mktemp("two") / "run"
-    process = subprocess.Popen(
-        command("train", **train_command(workdir, **SETTINGS)),
-        cwd=ROOT,
-        env=os.environ | TWO,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    checkpoints = workdir / "stage1" / "fold1" / "checkpoints"
-    deadline = time.monotonic() + 300
-    while not list(checkpoints.glob("[369]")) and time.monotonic() < deadline:
-        assert process.poll() is None, "the run ended before it could be killed"
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    assert not (workdir / "stage1" / "fold1" / "params").exists()
+    kill_in_second_fold(workdir, os.environ | TWO, **SETTINGS)
     assert tables.TITLES["table3"] in run("train", **train_command(workdir, **SETTINGS))
     return workdir
 

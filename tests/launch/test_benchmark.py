@@ -14,11 +14,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from cascade_jax.models import layers, planes
 from cascade_jax.models.unet import params_like
 from launch import benchmark
 from launch.benchmark import aims, contest_rows, layer_rows, losses, rates
-from launch.benchmarks import alternatives, nnunet_loader, ours, worker, workspace
+from launch.benchmarks import alternatives, layers, nnunet_loader, ours, worker, workspace
 from launch.benchmarks.suites import SUITES
 from launch.benchmarks.worker import Contestant
 
@@ -77,18 +76,16 @@ def test_steps_are_set_against_a_matrix_product():
 @pytest.mark.parametrize("stage", [0, 1])
 def test_operations_are_those_that_the_compiler_counts(tmp_path, stage):
     workspace.make(tmp_path, trial=True)
-    network, batch_size, shape = ours._stage(str(tmp_path), stage)
+    network, batch_size, shape = ours.stage_of(str(tmp_path), stage, convolve=alternatives.compilers_convolution)
     inputs = jax.ShapeDtypeStruct((batch_size, *shape), jnp.float32)
 
-    def plain(params, inputs):  # with every convolution as the compiler has it
+    def logits(params, inputs):
         return network.apply({"params": params}, inputs, deep_supervision=True)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(layers, "convolve", planes.native)
-        lowered = jax.jit(plain).lower(params_like(network, shape), inputs)
+    lowered = jax.jit(logits).lower(params_like(network, shape), inputs)
     counted = lowered.cost_analysis()["flops"]
     # The compiler counts norms and the like too, and not the products of a kernel with padding.
-    assert 0.8 < 3 * counted / ours.step_operations(str(tmp_path), stage) < 1.3
+    assert 0.8 < 3 * counted / layers.step_operations(str(tmp_path), stage) < 1.3
 
 
 def test_a_short_work_is_repeated_until_a_turn_is_long_enough(monkeypatch):
@@ -107,9 +104,9 @@ def test_a_short_work_is_repeated_until_a_turn_is_long_enough(monkeypatch):
 def test_layers_have_a_line_for_each_shape():
     shape = {"inputs": [1, 8, 8, 2], "kernel": [3, 3, 2, 4], "strides": [1, 1]}
     rows = [
-        shape | {"what": what, "lowering": lowering, "gflops": 12.0, "share": 0.25}
+        shape | {"what": what, "convolution": convolution, "gflops": 12.0, "share": 0.25}
         for what in ("forward", "kernel gradient")
-        for lowering in ("cpu", "native")
+        for convolution in ("ours", "compiler")
     ]
     table = layer_rows(rows)
     assert table[0] == "| input | kernel | strides | forward | kernel gradient |"

@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from cascade_jax.cpu.compilation import run_once
 from scipy import ndimage
 
-from cascade_jax.cpu.compilation import run_once
 from cascade_jax.phantoms.random_field import smooth_fields
 from cascade_jax.phantoms.random_heart import Stack, draw_heart
 from cascade_jax.phantoms.random_phantom import draw_phantom

@@ -1,114 +1,220 @@
 """Trains both stages on several devices and on one, with the same global batch, and prints how far they are apart.
 
-Run by test_training.py in a process of its own, since the number of devices is fixed when JAX starts.
+Run by test_training.py in a process of its own, since the number of devices is fixed when JAX starts:
+
+    python -m tests.eight_devices FOLDER
+
+What `fit_and_stop` leaves in FOLDER, another number of devices goes on with.
 """
 
-import dataclasses
+import functools
 import json
-import tempfile
+import shutil
+import sys
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from cascade_jax.data.augment import Augmentation, PriorCorruption
-from cascade_jax.data.labels import EMIDEC
 from cascade_jax.models import UNet
+from cascade_jax.plan import Plan, StagePlan
 from cascade_jax.training.batches import CaseSelection, Cohort, draw_slices, draw_volumes
-from cascade_jax.training.loop import Trainer, fit
-from cascade_jax.training.step import compile_steps, initial_state, replicate
+from cascade_jax.training.log import TrainingLog
+from cascade_jax.training.loop import fit
+from cascade_jax.training.step import compile_steps, initial_state, mesh_of, replicated_over, train_step
+from launch.configs import default
 
 STEPS = 3
+SHAPE = (4, 16, 16)
+NETWORKS = (
+    UNet((4, 8), ((3, 3),) * 2, ((1, 1), (2, 2))),
+    UNet((4, 8), ((1, 3, 3), (3, 3, 3)), ((1, 1, 1), (1, 2, 2))),
+)
+INPUT_SHAPES = ((*SHAPE[1:], 1), (*SHAPE, 5))
+OPTIMIZER = optax.adam(0.01)
+NAMES = tuple("abcdef")
 
 
 def draw_cohort():
     random = np.random.default_rng(0)
-    shape = (4, 16, 16)
-    labels = random.integers(0, 5, (6, *shape)).astype(np.uint8)
+    labels = random.integers(0, 5, (len(NAMES), *SHAPE)).astype(np.uint8)
     image = (labels + random.normal(size=labels.shape)).astype(np.float32)
     # Padding of different sizes: devices hold different numbers of valid voxels.
-    extent = np.array([[[0, 2 + i % 3], [i % 4, 16], [0, 16 - i]] for i in range(6)], np.int32)
+    extent = np.array([[[0, 2 + i % 3], [i % 4, 16], [0, 16 - i]] for i in range(len(NAMES))], np.int32)
     return jax.device_put(Cohort(image, labels, labels, extent))
 
 
-def compare(network, draw, input_shape, cohort, batch_size, devices):
-    optimizer = optax.adam(0.01)
-    cases = jax.device_put(CaseSelection(np.arange(6, dtype=np.int32), np.int32(6)))
+def all_cases():
+    return jax.device_put(CaseSelection(np.arange(len(NAMES), dtype=np.int32), np.int32(len(NAMES))))
 
-    def start():
-        return initial_state(jax.random.key(0), network, optimizer, (batch_size, *input_shape))
 
-    def train(run, state, cohort, cases):
-        losses, drawn = [], []
-        for _ in range(STEPS):
-            state, metrics = run(state, cohort, cases)
-            losses.append(np.asarray(metrics["loss"]).ravel()[0].item())
-            drawn.append(np.asarray(metrics["case"]).reshape(-1, metrics["case"].shape[-1])[0, :batch_size].tolist())
-        return state, losses, drawn
+@functools.cache  # as in a run, all share what is compiled with it
+def draw_of(stage, batch_size):
+    if stage == 0:
+        return draw_slices(batch_size, Augmentation())
+    return draw_volumes(batch_size, Augmentation(), PriorCorruption(), 5)
 
-    one = compile_steps(network, optimizer, draw, 1)
-    state, losses, drawn = train(one, start(), cohort, cases)
-    many = compile_steps(network, optimizer, draw, 1, devices)
-    replicated = [replicate(tree, devices) for tree in (start(), cohort, cases)]
-    many_state, many_losses, many_drawn = train(many, *replicated)
 
-    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(many_state.params)]
-    expected = [np.asarray(leaf) for leaf in jax.tree.leaves(state.params)]
-    off = sum((np.abs(leaf[0] - right) > 1e-4).sum() for leaf, right in zip(leaves, expected, strict=True))
+def share_off(actual, expected):
+    """The share of all parameters that differ by more than 1e-4."""
+    pairs = list(zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True))
+    off = sum((np.abs(np.asarray(one) - np.asarray(other)) > 1e-4).sum() for one, other in pairs)
+    return float(off / sum(one.size for one, _ in pairs))
+
+
+def same_on_all_devices(tree, count):
+    """Whether each of so many devices holds the same whole arrays."""
+    return all(
+        len(leaf.addressable_shards) == count
+        and all((np.asarray(shard.data) == np.asarray(leaf)).all() for shard in leaf.addressable_shards)
+        for leaf in jax.tree.leaves(tree)
+    )
+
+
+def start(stage, batch_size, sharding=None):
+    """State, cohort and cases of the first step."""
+    state = initial_state(jax.random.key(0), NETWORKS[stage], OPTIMIZER, (batch_size, *INPUT_SHAPES[stage]))
+    return jax.device_put((state, draw_cohort(), all_cases()), sharding)
+
+
+def train(run, batch_size, state, cohort, cases):
+    losses, drawn = [], []
+    for _ in range(STEPS):
+        state, metrics = run(state, cohort, cases)
+        losses.append(metrics["loss"].item())
+        drawn.append(metrics["case"][0, :batch_size].tolist())
+    return state.params, losses, drawn
+
+
+def compare(stage, batch_size, devices, parallels):
+    """Several steps of draw and training on some devices, in each way, and on one without a mesh."""
+    network, draw, mesh = NETWORKS[stage], draw_of(stage, batch_size), mesh_of(devices)
+    one = compile_steps(network, OPTIMIZER, draw, 1)
+    params, losses, drawn = train(one, batch_size, *start(stage, batch_size))
+    for parallel in parallels:
+        run = compile_steps(network, OPTIMIZER, draw, 1, mesh, batch_size, parallel)
+        many_params, many_losses, many_drawn = train(run, batch_size, *start(stage, batch_size, replicated_over(mesh)))
+        yield {
+            "stage": stage,
+            "devices": len(devices),
+            "parallel": parallel,
+            "losses": many_losses,
+            "one_device_losses": losses,
+            "same_cases": many_drawn == drawn,
+            "same_on_all_devices": same_on_all_devices(many_params, len(devices)),
+            "share_of_parameters_off": share_off(many_params, params),
+        }
+
+
+def largest_batch(stage, batch_size, devices):
+    """The largest first dimension of feature maps at full resolution in the program that each device runs."""
+    network, mesh = NETWORKS[stage], mesh_of(devices)
+    run = compile_steps(network, OPTIMIZER, draw_of(stage, batch_size), 1, mesh, batch_size)
+    program = run.lower(*start(stage, batch_size, replicated_over(mesh))).compile().as_text()
+    maps = ",".join(map(str, INPUT_SHAPES[stage][:-1]))
+    return max(size for size in range(1, batch_size + 1) if f"f32[{size},{maps},4]" in program)
+
+
+def step_on_axes(stage, kind):
+    """`train_step` alone, on a mesh whose axes are of one type, and on one device."""
+    network, batch_size = NETWORKS[stage], 8
+    state, cohort, cases = start(stage, batch_size)
+    batch = jax.jit(draw_of(stage, batch_size))(jax.random.key(1), cohort, cases)
+    step = jax.jit(functools.partial(train_step, network=network, optimizer=OPTIMIZER))
+    expected, metrics = step(state, batch)
+    mesh = jax.make_mesh((8,), ("batch",), axis_types=(kind,))
+    state = jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
+    batch = jax.device_put(batch, NamedSharding(mesh, PartitionSpec("batch")))
+    actual, actual_metrics = step(state, batch)
     return {
-        "devices": len(devices),
-        "losses": many_losses,
-        "one_device_losses": losses,
-        "same_cases": many_drawn == drawn,
-        "same_on_all_devices": all((leaf == leaf[:1]).all() for leaf in leaves),
-        "share_of_parameters_off_by_more_than_1e-4": float(off / sum(leaf.size for leaf in expected)),
+        "losses": [actual_metrics["loss"].item()],
+        "one_device_losses": [metrics["loss"].item()],
+        "same_on_all_devices": same_on_all_devices(actual.params, 8),
+        "share_of_parameters_off": share_off(actual.params, expected.params),
     }
 
 
-def fit_one(network, draw, input_shape, cohort):
-    """The whole training loop on eight devices, from its last checkpoint as well: True if it gets to its end."""
-    optimizer = optax.adam(0.01)
-    devices = jax.local_devices()
-    trainer = Trainer(
-        network=network,
-        optimizer=optimizer,
-        batch_shape=(len(devices), *input_shape),
-        run_steps=compile_steps(network, optimizer, draw, 1, devices),
-        validate=jax.jit(lambda params, cohort, cases: jnp.zeros(4)),
-        label_names=EMIDEC.names[1:],
-        steps=3,
-        steps_per_dispatch=1,
-        validate_every=2,
-        checkpoint_every=2,
+def settings(stage, batch_size, parallel="jit"):
+    """The config and the plan of a short fit."""
+    config = default.get_config()
+    config.parallel = parallel
+    for one in (config.stage1, config.stage2):
+        one.steps, one.steps_per_dispatch, one.validate_every, one.checkpoint_every = 6, 1, 3, 2
+    parts = [StagePlan(n.features, n.kernel_sizes, n.strides, batch_size) for n in NETWORKS]
+    return config, Plan((10.0, 2.0, 2.0), SHAPE, *parts)
+
+
+def fit_one(stage, devices, folder, parallel="jit", batch_size=8):
+    """The whole loop on a small cohort."""
+    config, plan = settings(stage, batch_size, parallel)
+    return fit(
+        config,
+        plan,
+        stage,
+        NETWORKS[stage],
+        draw=draw_of(stage, batch_size),
+        validate=jax.jit(lambda params: jnp.zeros(4)),
+        cohort=draw_cohort(),
+        cases=all_cases(),
+        names=NAMES,
         devices=devices,
+        seed=0,
+        folder=folder,
+        description=folder.name,
     )
-    cases = jax.device_put(CaseSelection(np.arange(6, dtype=np.int32), np.int32(6)))
-    names = tuple("abcdef")
-    with tempfile.TemporaryDirectory() as folder:
-        params = fit(trainer, Path(folder) / "whole", cohort, cases, cases, names, 0, "whole")
-        shortened = dataclasses.replace(trainer, steps=2, checkpoint_every=1)
-        fit(shortened, Path(folder) / "short", cohort, cases, cases, names, 0, "short")
-    return all(leaf.ndim >= 1 and bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(params))
+
+
+class Stopped(Exception):
+    pass
+
+
+def fit_and_stop(stage, devices, folder, parallel):
+    """The same, stopped in its fifth step: the checkpoint of the fourth is left."""
+    record = TrainingLog.steps
+
+    def stop_at_5(self, first, *values):
+        if first == 5:
+            raise Stopped
+        record(self, first, *values)
+
+    TrainingLog.steps = stop_at_5
+    try:
+        fit_one(stage, devices, folder, parallel)
+    except Stopped:
+        return
+    finally:
+        TrainingLog.steps = record
+    raise AssertionError("it was not stopped")
+
+
+def fits(stage, devices, folder, parallel):
+    """Whole, and stopped and gone on with: whether both end with the same bits. A stopped one is left."""
+    fit_and_stop(stage, devices, folder / f"stopped{stage}", parallel)
+    shutil.copytree(folder / f"stopped{stage}", folder / f"parts{stage}")
+    parts = fit_one(stage, devices, folder / f"parts{stage}", parallel)
+    whole = fit_one(stage, devices, folder / f"whole{stage}", parallel)
+    pairs = zip(jax.tree.leaves(whole), jax.tree.leaves(parts), strict=True)
+    return all(bool((one == other).all()) for one, other in pairs)
 
 
 def main():
-    cohort = draw_cohort()
-    slices = UNet((4, 8), ((3, 3),) * 2, ((1, 1), (2, 2)))
-    volumes = UNet((4, 8), ((1, 3, 3), (3, 3, 3)), ((1, 1, 1), (1, 2, 2)))
-    devices = jax.local_devices()
-    results = []
-    for batch_sizes, used in (((16, 8), devices), ((7, 7), devices[:4])):
-        draws = (
-            draw_slices(batch_sizes[0], Augmentation()),
-            draw_volumes(batch_sizes[1], Augmentation(), PriorCorruption(), 5),
-        )
-        for network, draw, shape, batch_size in zip(
-            (slices, volumes), draws, ((16, 16, 1), (4, 16, 16, 5)), batch_sizes, strict=True
-        ):
-            results.append(compare(network, draw, shape, cohort, batch_size, used))
-    results[0]["fit"] = fit_one(slices, draw_slices(16, Augmentation()), (16, 16, 1), cohort)
+    devices, folder = jax.local_devices(), Path(sys.argv[1])
+    results = {
+        # Two samples or one on each; and on four devices shares of two, of which the last holds one sample alone.
+        "comparisons": [
+            *compare(0, 16, devices, ("jit", "pmap")),
+            *compare(0, 7, devices[:4], ("jit", "pmap")),
+            *compare(1, 8, devices, ("jit", "pmap")),
+            *compare(1, 7, devices[:4], ("jit", "pmap")),
+        ],
+        "largest_batch": [largest_batch(stage, 8, devices) for stage in (0, 1)],
+        "axes": [step_on_axes(stage, kind) for stage in (0, 1) for kind in (AxisType.Auto, AxisType.Explicit)],
+        "fits": [fits(0, devices, folder, "pmap"), fits(1, devices, folder, "jit")],
+    }
     print(json.dumps(results))
 
 

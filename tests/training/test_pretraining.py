@@ -71,6 +71,14 @@ def test_a_finished_run_is_not_done_again_and_an_interrupted_one_ends_alike(pret
         np.testing.assert_array_equal(one, other)
 
 
+def test_a_folder_of_before_there_were_kinds_goes_on(pretrained, tmp_path):
+    shutil.copytree(pretrained[0], tmp_path / "old")
+    settings = json.loads((tmp_path / "old" / "config.json").read_text())
+    assert settings.pop("kind") == "pretraining"
+    (tmp_path / "old" / "config.json").write_text(json.dumps(settings | {"pretraining": True}))
+    assert "nothing was left to do" in train.run(tiny_config(), tmp_path / "old", silent)
+
+
 def test_another_config_is_refused_in_the_same_folder(pretrained):
     with pytest.raises(CaseError, match="seed"):
         train.run(tiny_config(seed=1), pretrained[0], silent)
@@ -109,6 +117,8 @@ def test_another_network_cannot_go_on(pretrained, tmp_path, part):
         ({"stage1.steps": 0}, "steps is 0"),
         ({"compute_dtype": "float8"}, "float8"),
         ({"init_share": 1.5}, "init_share is 1.5"),
+        ({"kind": "pretrain"}, "kind is 'pretrain'; known: cross-validation, pretraining"),
+        ({"parallel": "xmap"}, "parallel is 'xmap'; known: jit, pmap"),
     ],
 )
 def test_a_setting_that_cannot_be_is_named(tmp_path, change, fault):
