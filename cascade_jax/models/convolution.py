@@ -39,6 +39,8 @@ def check_operands(inputs: jax.Array, kernel: jax.Array, strides: tuple[int, ...
     """Raises ValueError for what `convolve` cannot take."""
     if len(strides) not in (2, 3):
         raise ValueError(f"strides {strides}: a convolution has 2 or 3 spatial axes")
+    if any(stride < 1 for stride in strides):
+        raise ValueError(f"strides {strides}: each must be 1 or more")
     if inputs.ndim != len(strides) + 2:
         axes = "(batch, height, width, channel)" if len(strides) == 2 else "(batch, depth, height, width, channel)"
         raise ValueError(f"inputs of shape {inputs.shape}: with {len(strides)} strides they are {axes}")
@@ -81,7 +83,9 @@ def convolve_volumes(
         filters = jnp.stack([kernel[tap] for tap in taps], axis=-2)  # (height, width, channel, tap, features)
         filters = filters.reshape(*kernel.shape[1:4], len(taps) * features)
         parts = of_slices(slices.reshape(-1, height, width, channels), filters, strides[1:])
-        parts = parts.reshape(batch, outputs_depth, *parts.shape[1:3], len(taps), features)
+        # One axis at a time, as sharded arrays on a mesh with Explicit axes want it.
+        parts = parts.reshape(batch, outputs_depth, *parts.shape[1:])
+        parts = parts.reshape(*parts.shape[:4], len(taps), features)
         for index, shift in enumerate(taps.values()):
             part = shifted(parts[..., index, :], 1, shift)
             total = part if total is None else total + part

@@ -72,7 +72,7 @@ class Upsampling(nn.Module):
     @nn.compact
     def __call__(self, inputs: jax.Array) -> jax.Array:
         """(batch, *spatial, channel) -> (batch, *spatial size * stride, features)."""
-        batch, *spatial, _ = inputs.shape
+        spatial = inputs.shape[1:-1]
         outputs = nn.Dense(
             self.features * math.prod(self.strides),
             use_bias=False,
@@ -80,12 +80,18 @@ class Upsampling(nn.Module):
             param_dtype=jnp.float32,
             kernel_init=nn.initializers.variance_scaling(2.0, "fan_in", "normal"),
         )(inputs)
-        outputs = outputs.reshape(batch, *spatial, *self.strides, self.features)
+        # (batch, *spatial, *strides, features) -> (batch, spatial, stride, spatial, stride, ..., features), then each
+        # spatial axis joined with its stride. One axis at a time, as arrays sharded over Explicit axes want it.
+        for position, stride in enumerate(self.strides[:-1]):
+            rest = math.prod(self.strides[position + 1 :]) * self.features
+            outputs = outputs.reshape(*outputs.shape[:-1], stride, rest)
+        outputs = outputs.reshape(*outputs.shape[:-1], self.strides[-1], self.features)
         rank = len(spatial)
         interleaved = [axis for i in range(rank) for axis in (1 + i, 1 + rank + i)]
         outputs = outputs.transpose(0, *interleaved, 1 + 2 * rank)
-        size = [size * stride for size, stride in zip(spatial, self.strides, strict=True)]
-        outputs = outputs.reshape(batch, *size, self.features)
+        for axis in range(1, 1 + rank):
+            size, stride = outputs.shape[axis : axis + 2]
+            outputs = outputs.reshape(*outputs.shape[:axis], size * stride, *outputs.shape[axis + 2 :])
         # Added last, the bias joins the rearrangement.
         bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
         return outputs + bias.astype(self.dtype).reshape((1,) * (outputs.ndim - 1) + (-1,))

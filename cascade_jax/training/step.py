@@ -98,16 +98,11 @@ def train_step(
         The next state, and float32 scalars `loss` and `gradient_norm`.
     """
 
-    def loss_of(params, batch):
+    def loss_of(params):
         logits = network.apply({"params": params}, batch.inputs, deep_supervision=True)
         return deep_supervision_loss(logits, batch.labels, batch.valid, axis_name=axis_name)
 
-    loss_and_gradients = jax.value_and_grad(loss_of)
-    mesh = jax.typeof(batch.inputs).sharding.mesh
-    if mesh.explicit_axes:  # a reshape or a sum over the batch would ask for its sharding there, which XLA can find
-        replicated = NamedSharding(mesh, PartitionSpec())
-        loss_and_gradients = jax.sharding.auto_axes(loss_and_gradients, out_sharding=replicated)
-    loss, gradients = loss_and_gradients(state.params, batch)
+    loss, gradients = jax.value_and_grad(loss_of)(state.params)
     if axis_name is not None:
         gradients = jax.lax.pmean(gradients, axis_name)
     updates, optimizer_state = optimizer.update(gradients, state.optimizer_state, state.params)

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import pickle
 import re
 import subprocess
@@ -200,14 +201,41 @@ def test_the_command_measures_this_library_alone(tmp_path):
 
 
 def test_a_choice_is_measured_against_its_alternative():
-    result = run_benchmark("--suites=choices", "--only=one by one")
+    result = run_benchmark("--suites=choices", "--only=predict, loaded")
     assert result.returncode == 0, result.stderr
-    assert "our stage one, all slices at once" in result.stdout
+    for alternative in ("XLA's flags as by default", "without Winograd's filtering", "memory taken anew"):
+        assert f"our predict{',' * (alternative[0] in 'Xm')} {alternative}" in result.stdout
 
 
-def test_an_alternative_cannot_replace_what_the_library_no_longer_has():
-    with pytest.raises(AttributeError, match="has no function_of_old"):
-        alternatives._replace(planes, function_of_old=None)
+@pytest.mark.parametrize(
+    ("alternative", "changes"),
+    [
+        ("without_faster_convolutions", "XLA_FLAGS"),
+        ("with_memory_taken_anew", "mallopt"),
+        ("without_winograd", "convolution"),
+    ],
+)
+def test_an_alternative_changes_what_it_says(alternative, changes):
+    program = f"""
+import json, os
+from launch.benchmarks import alternatives
+from cascade_jax import cpu
+from cascade_jax.cpu import configuration
+held = []
+configuration._hold_freed_memory = lambda: held.append(1)
+alternatives._WORKS["step"] = lambda workspace: cpu.configure().__module__
+module = alternatives.{alternative}("", "step") if "{alternative}" else cpu.configure().__module__
+print(json.dumps({{
+    "XLA_FLAGS": "ynn_fusion" not in os.environ.get("XLA_FLAGS", ""),
+    "mallopt": not held,
+    "convolution": module != "cascade_jax.cpu.winograd",
+}}))
+"""
+    environment = os.environ | {"XLA_FLAGS": ""}
+    result = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
+    assert json.loads(result.stdout) == {name: name == changes for name in ("XLA_FLAGS", "mallopt", "convolution")}
 
 
 def test_a_work_that_no_suite_has_is_refused_in_one_line():

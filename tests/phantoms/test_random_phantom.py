@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cascade_jax.cpu.compilation import run_once
 from scipy import ndimage
 
 from cascade_jax.phantoms.random_field import smooth_fields
@@ -19,7 +18,7 @@ COUNT = 96
 @pytest.fixture(scope="module")
 def phantoms():
     draw = jax.vmap(lambda key: draw_phantom(key, SHAPE, PIXEL))
-    return jax.device_get(run_once(draw, jax.random.split(jax.random.key(3), COUNT)))
+    return jax.device_get(jax.jit(draw)(jax.random.split(jax.random.key(3), COUNT)))
 
 
 def valid(phantoms, index):
@@ -30,7 +29,7 @@ def valid(phantoms, index):
 
 def test_a_phantom_is_a_function_of_its_key(phantoms):
     keys = jax.random.split(jax.random.key(3), COUNT)
-    again = jax.device_get(run_once(lambda key: draw_phantom(key, SHAPE, PIXEL), keys[5]))
+    again = jax.device_get(jax.jit(lambda key: draw_phantom(key, SHAPE, PIXEL))(keys[5]))
     np.testing.assert_allclose(again.image, phantoms.image[5], atol=1e-3)
     assert np.mean(again.labels != phantoms.labels[5]) < 1e-4
     assert len({image.tobytes() for image in phantoms.image}) == COUNT
@@ -132,7 +131,7 @@ def test_scar_is_mostly_brighter_than_myocardium_and_by_all_sorts_of_amounts(pha
 
 def test_a_single_slice_is_a_stack_of_one():
     draw = jax.vmap(lambda key: draw_phantom(key, (1, 48, 48), 4.0))
-    phantoms = jax.device_get(run_once(draw, jax.random.split(jax.random.key(0), 64)))
+    phantoms = jax.device_get(jax.jit(draw)(jax.random.split(jax.random.key(0), 64)))
     assert phantoms.image.shape == (64, 1, 48, 48)
     with_heart = np.mean([labels.any() for labels in phantoms.labels])
     assert 0.6 < with_heart < 0.99
@@ -158,7 +157,7 @@ def test_blood_goes_on_where_the_wall_is_open_and_readers_close_the_cavity():
     length = 80.0
     stack = Stack(jnp.arange(5, 75, 10.0), jnp.arange(-75, 75, 3.0), jnp.arange(-75, 75, 3.0))
     draw = jax.vmap(lambda key: draw_heart(key, stack, jnp.float32(length), jnp.zeros(2)))
-    hearts = jax.device_get(run_once(draw, jax.random.split(jax.random.key(4), COUNT)))
+    hearts = jax.device_get(jax.jit(draw)(jax.random.split(jax.random.key(4), COUNT)))
     cavity = hearts.labels() == 1
     # Below the valve, 10 mm from it at least, only an open wall lets blood of the atrium touch the cavity.
     open_slices = [

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from eight_devices import fit_one, share_off
+from tests.training.eight_devices import fit_one, share_off
 
 from cascade_jax import checkpoint
 from cascade_jax.data.augment import Augmentation, PriorCorruption

@@ -35,7 +35,7 @@ def run(program, *arguments, **environment):
 _KEEP = f"""
 import json
 from launch import command
-command.enable_compilation_cache()
+command.configure_jax()
 import jax
 print(json.dumps([getattr(jax.config, name) for name in {_SETTINGS}]))
 """
@@ -78,7 +78,7 @@ from cascade_jax.training import step
 from cascade_jax.training.batches import Batch
 from cascade_jax.models import UNet
 
-def draw(key, cohort, cases, axis_name):
+def draw(key, cohort, cases, positions=None):
     labels = jnp.zeros((2, 8, 8), jnp.uint8).at[:, 2:4].set(1)
     image = labels[..., None] * FACTOR + jax.random.normal(key, (2, 8, 8, 1))
     return Batch(image, labels, jnp.ones(labels.shape, bool), jnp.zeros(2, jnp.int32))
