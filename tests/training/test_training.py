@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from tests.training.eight_devices import fit_one, share_off
 
 from cascade_jax import checkpoint
 from cascade_jax.data.augment import Augmentation, PriorCorruption
@@ -28,6 +27,7 @@ from cascade_jax.training.loop import devices_for, fit
 from cascade_jax.training.optimizers import OPTIMIZERS, SCHEDULES, make_optimizer
 from cascade_jax.training.step import compile_steps, initial_state
 from launch.configs import default
+from tests.training.eight_devices import fit_one, share_off
 
 SLICES = UNet((4, 8), ((3, 3),) * 2, ((1, 1), (2, 2)))
 VOLUMES = UNet((4, 8), ((1, 3, 3), (3, 3, 3)), ((1, 1, 1), (1, 2, 2)))
