@@ -86,7 +86,9 @@ def start(target: str, arguments: dict, settings: dict[str, str], log: Path) -> 
 def _run_contest(contest: Contest, workspace: Path, repeats: int, peers: bool, settings: dict[str, str]) -> dict:
     """All contestants of a contest in turns, `settings` in their environment; what failed is said in `failures`."""
     targets = {"ours": (contest.ours, {})} | {
-        name: rival for name, rival in contest.rivals.items() if peers or not rival[0].startswith("peers.")
+        name: rival
+        for name, rival in contest.rivals.items()
+        if peers or not rival[0].startswith(("peers.", "pytorch."))
     }
     contestants: dict[str, Contestant] = {}
     failures: dict[str, str] = {}

@@ -1,9 +1,13 @@
 """What importing the package gives, and what it leaves alone."""
 
+import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+import cascade_jax
 
 
 @pytest.mark.parametrize(
@@ -32,3 +36,47 @@ from cascade_jax import *
 assert UNet is models.UNet and metrics.dice and segment is models.segment
 """
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+# Each folder of the package, or module beside them, imports only what stands in a line above its own.
+_ORDER = (
+    ("__version__", "errors", "extras", "losses", "models", "progress"),
+    ("cpu", "data"),
+    ("checkpoint", "confidence", "metrics", "phantoms", "plan", "quantify", "weights"),
+    ("postprocess",),
+    ("bundle",),
+    ("cascade", "report"),
+    ("training",),
+    ("commands",),
+)
+
+
+def imports_of(path):
+    """The folders and top-level modules of the package that a file imports, and their lines."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module == "cascade_jax":
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("cascade_jax."):
+            yield node.module.split(".")[1], node.lineno
+        elif isinstance(node, ast.Import):
+            yield from ((alias.name.split(".")[1], node.lineno) for alias in node.names if "cascade_jax." in alias.name)
+
+
+def test_imports_point_down():
+    root = Path(cascade_jax.__file__).parent
+    level = {name: index for index, names in enumerate(_ORDER) for name in names}
+    seen = set()
+    for path in root.rglob("*.py"):
+        part = path.relative_to(root).with_suffix("").parts[0]
+        if part == "__init__" or (root / "launch") in path.parents:  # the wheel has the commands' flags there
+            continue
+        seen.add(part)
+        for imported, line in imports_of(path):
+            assert imported == part or level[imported] < level[part], f"{path}:{line} imports {imported}"
+    assert seen == set(level) - {"__version__"}, "every part has its place"
+
+
+def test_every_file_is_short():
+    root = Path(cascade_jax.__file__).parent
+    long = {str(path): lines for path in root.rglob("*.py") if (lines := len(path.read_text().splitlines())) > 350}
+    assert not long

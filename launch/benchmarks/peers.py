@@ -1,4 +1,4 @@
-"""The same work in PyTorch: eager, and nnU-Net's own code; see `worker.py` for what a contestant is.
+"""The same work by nnU-Net's own code; see `worker.py` for what a contestant is.
 
 nnU-Net reads its folders from environment variables (`environment`). On a GPU it runs as its users run it, compiled and
 in mixed precision; on a CPU it does neither by itself.
@@ -19,32 +19,16 @@ import numpy as np
 from cascade_jax.data import emidec, folders
 from launch.benchmarks import nnunet_loader
 from launch.benchmarks import workspace as shared
+from launch.benchmarks.pytorch import LABELS, at_resolutions, batch_of, chosen_device, wait
 
 _DATASET = "Dataset001_Phantom"
 _CONFIGURATIONS = ("2d", "3d_fullres")
-_LABELS = {"background": 0, "cavity": 1, "myocardium": 2, "infarction": 3, "no_reflow": 4}
 
 
 def environment(workspace: Path) -> dict[str, str]:
     return {
         name: str(Path(workspace).absolute() / name) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
     }
-
-
-def _device():
-    import torch
-
-    if torch.cuda.is_available():
-        return torch.device("cuda", 0)
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
-    return torch.device("cpu")
-
-
-def _wait(device) -> None:
-    import torch
-
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def describe() -> dict:
@@ -55,113 +39,6 @@ def describe() -> dict:
     if lacking := nnunet_loader.shared_memory_lacking():
         about["nnU-Net's batches"] = lacking
     return about
-
-
-# The plain network
-
-
-def _network(workspace: str, stage: int, channels: int):
-    import torch
-    from dynamic_network_architectures.architectures.unet import PlainConvUNet
-
-    plan = shared.plan(workspace)
-    one = (plan.slices, plan.volumes)[stage]
-    convolution, norm = (
-        (torch.nn.Conv2d, torch.nn.InstanceNorm2d) if stage == 0 else (torch.nn.Conv3d, torch.nn.InstanceNorm3d)
-    )
-    blocks = len(one.features)
-    return PlainConvUNet(
-        channels,
-        blocks,
-        one.features,
-        convolution,
-        one.kernel_sizes,
-        one.strides,
-        2,
-        len(_LABELS),
-        2,
-        True,
-        norm,
-        {"eps": 1e-5, "affine": True},
-        nonlin=torch.nn.LeakyReLU,
-        nonlin_kwargs={"inplace": True},
-        deep_supervision=True,
-    )
-
-
-def _batch(workspace: str, stage: int, channels: int):
-    import torch
-
-    plan = shared.plan(workspace)
-    spatial = plan.shape if stage else plan.shape[1:]
-    size = (plan.slices, plan.volumes)[stage].batch_size
-    return torch.randn(size, channels, *spatial), torch.randint(0, len(_LABELS), (size, 1, *spatial))
-
-
-def _at_resolutions(labels, shapes) -> list:
-    """Labels at the size of each output, one voxel of each block."""
-    result = []
-    for shape in shapes:
-        steps = (slice(None, None, full // size) for full, size in zip(labels.shape[2:], shape[2:], strict=True))
-        result.append(labels[(slice(None), slice(None), *steps)].contiguous())
-    return result
-
-
-def eager_step(workspace: str, stage: int) -> Callable[[], None]:
-    """One training step of the same network in eager PyTorch."""
-    import torch
-
-    device = _device()
-    channels = len(_LABELS) if stage else 1
-    network = _network(workspace, stage, channels).to(device)
-    inputs, labels = (array.to(device) for array in _batch(workspace, stage, channels))
-    with torch.no_grad():
-        shapes = [output.shape for output in network(inputs)]
-    targets = [target[:, 0] for target in _at_resolutions(labels, shapes)]
-    optimizer = torch.optim.SGD(network.parameters(), 0.01, momentum=0.99, nesterov=True)
-    weights = np.array([0.5**level for level in range(len(shapes))])
-    weights /= weights.sum()
-
-    def loss_of(logits, target):
-        probabilities = logits.softmax(1)
-        truth = torch.nn.functional.one_hot(target, len(_LABELS)).movedim(-1, 1).float()
-        axes = (0, *range(2, logits.ndim))
-        overlap, total = (probabilities * truth).sum(axes), probabilities.sum(axes) + truth.sum(axes)
-        dice = (2 * overlap + 1e-5) / (total + 1e-5)
-        return torch.nn.functional.cross_entropy(logits, target) + 1 - dice[1:].mean()
-
-    def work():
-        optimizer.zero_grad(set_to_none=True)
-        pairs = zip(weights, network(inputs), targets, strict=True)
-        loss = sum(weight * loss_of(logits, target) for weight, logits, target in pairs)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 12)
-        optimizer.step()
-        loss.item()
-        _wait(device)
-
-    return work
-
-
-def eager_forward(workspace: str, stage: int) -> Callable[[], None]:
-    """The logits of one batch in eager PyTorch, in inference mode."""
-    import torch
-
-    device = _device()
-    channels = len(_LABELS) if stage else 1
-    network = _network(workspace, stage, channels).to(device).eval()
-    network.decoder.deep_supervision = False
-    inputs = _batch(workspace, stage, channels)[0].to(device)
-
-    def work():
-        with torch.inference_mode():
-            network(inputs)
-        _wait(device)
-
-    return work
-
-
-# nnU-Net
 
 
 def _raw(workspace: Path) -> Path:
@@ -183,7 +60,7 @@ def _write_raw(workspace: Path) -> None:
             nib.save(nib.Nifti1Image(emidec.to_file_axes(array), affine), path)
     (raw / "dataset.json").write_text(
         json.dumps(
-            {"channel_names": {"0": "MRI"}, "labels": _LABELS, "numTraining": shared.CASES, "file_ending": ".nii.gz"}
+            {"channel_names": {"0": "MRI"}, "labels": LABELS, "numTraining": shared.CASES, "file_ending": ".nii.gz"}
         )
     )
 
@@ -243,7 +120,7 @@ def _trainer(workspace: str, stage: int):
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
     plans, dataset = _plans(workspace)
-    return nnUNetTrainer(plans, _CONFIGURATIONS[stage], 0, dataset, _device())
+    return nnUNetTrainer(plans, _CONFIGURATIONS[stage], 0, dataset, chosen_device())
 
 
 def nnunet_step(workspace: str, stage: int) -> Callable[[], None]:
@@ -253,14 +130,14 @@ def nnunet_step(workspace: str, stage: int) -> Callable[[], None]:
     trainer = _trainer(workspace, stage)
     trainer.initialize()
     trainer.network.train()
-    inputs, labels = (array.to(trainer.device) for array in _batch(workspace, stage, 1))
+    inputs, labels = (array.to(trainer.device) for array in batch_of(workspace, stage, 1))
     with torch.no_grad():
         shapes = [output.shape for output in trainer.network(inputs)]
-    batch = {"data": inputs, "target": _at_resolutions(labels, shapes)}
+    batch = {"data": inputs, "target": at_resolutions(labels, shapes)}
 
     def work():
         trainer.train_step(batch)
-        _wait(trainer.device)
+        wait(trainer.device)
 
     return work
 
@@ -278,7 +155,7 @@ def nnunet_loop(workspace: str, stage: int) -> Callable[[], int]:
     def work():
         for _ in range(steps):
             trainer.train_step(next(trainer.dataloader_train))
-        _wait(trainer.device)
+        wait(trainer.device)
         return steps
 
     return work
@@ -331,7 +208,7 @@ def _trained(workspace: str) -> list[Path]:
         for fold in range(shared.FOLDS):
             torch.manual_seed(fold)
             network = nnUNetTrainer.build_network_architecture(
-                manager, manager.get_configuration(configuration), 1, len(_LABELS), False
+                manager, manager.get_configuration(configuration), 1, len(LABELS), False
             )
             (folder / f"fold_{fold}").mkdir(parents=True, exist_ok=True)
             checkpoint = {
@@ -353,7 +230,7 @@ def nnunet_predict(workspace: str, mirror: bool) -> Callable[[], None]:
 
     predictors = []
     for folder in _trained(workspace):
-        predictor = nnUNetPredictor(use_mirroring=mirror, device=_device(), allow_tqdm=False)
+        predictor = nnUNetPredictor(use_mirroring=mirror, device=chosen_device(), allow_tqdm=False)
         predictor.initialize_from_trained_model_folder(str(folder), tuple(range(shared.FOLDS)))
         predictors.append(predictor)
     image = sorted((_raw(workspace) / "imagesTr").iterdir())[0]

@@ -41,7 +41,7 @@ SUITES: dict[str, list[Contest]] = {
         Contest(
             f"training step, {name}",
             "ours.train_step",
-            {"PyTorch": ("peers.eager_step", {}), "nnU-Net": ("peers.nnunet_step", {})},
+            {"PyTorch": ("pytorch.eager_step", {}), "nnU-Net": ("peers.nnunet_step", {})},
             {"stage": stage},
             {"PyTorch": 1.0, "nnU-Net": 0.9},
             memory_target={"PyTorch": 1.1, "nnU-Net": 1.1},
@@ -53,7 +53,7 @@ SUITES: dict[str, list[Contest]] = {
         Contest(
             f"forward pass, {name}",
             "ours.forward",
-            {"PyTorch": ("peers.eager_forward", {})},
+            {"PyTorch": ("pytorch.eager_forward", {})},
             {"stage": stage},
             {"PyTorch": 0.85},
         )

@@ -13,7 +13,7 @@ from cascade_jax.data import emidec, folders
 from cascade_jax.report import tables
 from launch.benchmarks import workspace
 from launch.benchmarks.worker import Contestant
-from tests.commands.test_commands import ROOT, TINY, command, kill_in_second_fold, train_command
+from tests.commands.command_line import ROOT, TINY, command, kill_in_second_fold, train_command
 
 TWO = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
 # Batches of three slices, which two devices do not share alike, and of two volumes.

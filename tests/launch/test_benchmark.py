@@ -116,7 +116,7 @@ def test_layers_have_a_line_for_each_shape():
 
 def test_every_contestant_exists():
     modules = {}
-    for name in ("ours", "peers", "alternatives"):
+    for name in ("ours", "peers", "pytorch", "alternatives"):
         modules[name] = importlib.import_module(f"launch.benchmarks.{name}")
     for contest in (contest for contests in SUITES.values() for contest in contests):
         for target in (contest.ours, *(rival for rival, _ in contest.rivals.values())):
@@ -258,13 +258,13 @@ def test_the_rival_network_is_the_same_network(tmp_path, stage):
 
     from cascade_jax.cascade import build_networks, input_shapes
     from cascade_jax.models.unet import params_like
-    from launch.benchmarks import peers
+    from launch.benchmarks import pytorch
 
     workspace.make(tmp_path, trial=True)
     plan = workspace.plan(tmp_path)
     params = params_like(build_networks(plan, "float32")[stage], input_shapes(plan)[stage])
     ours = sum(leaf.size for leaf in jax.tree.leaves(params))
-    theirs = peers._network(str(tmp_path), stage, input_shapes(plan)[stage][-1])
+    theirs = pytorch.build_network(str(tmp_path), stage, input_shapes(plan)[stage][-1])
     # Theirs has a bias in every convolution before a norm, which removes it again.
     biases = sum(
         parameter.numel()
