@@ -12,7 +12,7 @@ from cascade_jax.models.convolution import Convolve, convolve
 
 # Sends convolutions to the faster of the two libraries of XLA's CPU backend, and sums of instance norm to the other.
 # It is experimental: with two programs at once, some convolutions were computed wrongly (docs/performance.md).
-_FASTER_CONVOLUTIONS = "--xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_REDUCE"
+FASTER_CONVOLUTIONS = "--xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_REDUCE"
 _KNOWN_TO = ((0, 10), (0, 13))  # from which jaxlib on, and before which; an unknown flag ends the process
 
 # Names as in malloc.h; see mallopt(3).
@@ -32,7 +32,7 @@ def configure() -> Convolve:
     flags = os.environ.get("XLA_FLAGS", "")
     version = tuple(int(part) for part in jaxlib.__version__.split(".")[:2])
     if "xla_cpu_experimental_ynn" not in flags and _KNOWN_TO[0] <= version < _KNOWN_TO[1]:
-        os.environ["XLA_FLAGS"] = f"{flags} {_FASTER_CONVOLUTIONS}".strip()
+        os.environ["XLA_FLAGS"] = f"{flags} {FASTER_CONVOLUTIONS}".strip()
     jax.config.update("jax_cpu_enable_async_dispatch", False)
     if jax.default_backend() != "cpu":
         return convolve
