@@ -34,7 +34,10 @@ def test_a_command_sets_the_process_up():
 
 
 def test_the_library_changes_no_process_and_imports_nothing_of_it():
-    segment = "import numpy as np, cascade_jax; cascade_jax.load('pretrained').segment(np.random.default_rng(0).normal(size=(64, 64, 1)), (2, 2, 8))"
+    segment = """
+import numpy as np, cascade_jax
+cascade_jax.load('pretrained').segment(np.random.default_rng(0).normal(size=(64, 64, 1)), (2, 2, 8))
+"""
     assert state_after(segment) == {"flag": False, "asynchronous": True, "cpu": False, "convolution": None}
     exported = "from cascade_jax.commands import export, predict, train"
     assert not state_after(exported)["cpu"]
