@@ -55,7 +55,7 @@ def test_each_platform_has_its_aims():
     start = SUITES["loop"][-1]
     assert aims(start, "cpu")["seconds_target"] == 10 and aims(start, "gpu")["seconds_target"] is None
     stage_two = SUITES["train"][1]
-    assert aims(stage_two, "cpu")["memory_target"] == {"PyTorch": 1.0}
+    assert aims(stage_two, "cpu")["memory_target"] == {"PyTorch": 1.1, "nnU-Net": 1.1}
     assert aims(stage_two, "tpu") == {"targets": {}, "memory_target": {}, "seconds_target": None}
 
 
