@@ -89,7 +89,7 @@ def configure_jax() -> Callable:
     called before JAX is asked for its devices or given anything to compute.
 
     Returns:
-        The convolution for inference, for `cascade_jax.load`.
+        The convolution for inference, and for training on slices, on this machine.
     """
     from cascade_jax import cpu  # not by commands that compute nothing
 

@@ -1,6 +1,9 @@
 """The cascade in the box: on images of every geometry."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -99,3 +102,29 @@ def test_a_single_slice_without_a_thickness_keeps_its_infarct(cascade, infarcted
 def test_a_voxel_size_that_no_stack_has_is_refused_before_anything_is_made_of_it(cascade, spacing):
     with pytest.raises(cascade_jax.CaseError, match="no short-axis stack"):
         cascade.segment(np.random.default_rng(0).normal(size=(20, 20, 4)), spacing)
+
+
+_SEGMENT = """
+import json, sys
+import numpy as np
+import cascade_jax
+from cascade_jax.phantoms import simulated
+from cascade_jax.data import emidec
+
+case = simulated.simulate_case(0, 1)
+truth = emidec.to_file_axes(case.labels)
+labels = cascade_jax.load("pretrained").segment(emidec.to_file_axes(case.image), case.spacing[::-1])
+scores = cascade_jax.metrics.evaluate_case(labels, truth, case.spacing[::-1])
+print(json.dumps([case.image.shape, cascade_jax.metrics.dice(labels == 1, truth == 1), scores["myocardium"]["dice"]]))
+"""
+
+
+def test_a_case_of_full_size_compiled_as_users_have_it_is_outlined():
+    environment = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}
+    result = subprocess.run(
+        [sys.executable, "-c", _SEGMENT], env=environment, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    shape, cavity, myocardium = json.loads(result.stdout.splitlines()[-1])
+    assert min(shape[1:]) >= 200
+    assert cavity > 0.85 and myocardium > 0.75

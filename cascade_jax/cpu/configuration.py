@@ -27,7 +27,7 @@ def configure() -> Convolve:
     faster of XLA's convolutions, and with the GNU C library their working memory is kept from call to call.
 
     Returns:
-        The convolution for inference on this machine, for `cascade_jax.load`.
+        The convolution for inference, and for training on slices, on this machine.
     """
     flags = os.environ.get("XLA_FLAGS", "")
     version = tuple(int(part) for part in jaxlib.__version__.split(".")[:2])

@@ -5,8 +5,8 @@ tiles of the input, are each combined linearly into six "frequencies"; what is l
 convolution without that axis' taps, and the outputs are linear combinations of its results.
 
 On a CPU, where arithmetic is what takes the time, this pays where there are channels enough to outweigh going over the
-tiles. Float32 results differ from the direct ones by some 1e-6 of the largest along one axis. It is for inference:
-derivatives are right, but the tiles of a training step take more memory than they save time.
+tiles. Float32 results differ from the direct ones by some 1e-6 of the largest along one axis. Its gradients, which JAX
+derives, are filtered likewise; for the volumes of a training step they take more memory than their time is worth.
 """
 
 import functools

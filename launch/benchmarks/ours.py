@@ -52,10 +52,16 @@ def _optimizer():
     return make_optimizer("sgd", "polynomial", 0.01, 250_000, 12.0)
 
 
-def train_step(workspace: str, stage: int, dtype: str = "auto", convolve: Convolve = convolve) -> Callable[[], None]:
-    """One training step on a batch that lies on the device."""
-    cpu.configure()
-    network, batch_size, shape = stage_of(workspace, stage, dtype, convolve)
+def _training_stage(workspace: str, stage: int, dtype: str):
+    """`stage_of` as the command trains it: only on slices with the convolution that a CPU has of its own."""
+    return stage_of(workspace, stage, dtype, (cpu.configure(), convolve)[stage])
+
+
+def train_step(workspace: str, stage: int, dtype: str = "auto", convolve: Convolve | None = None) -> Callable[[], None]:
+    """One training step on a batch that lies on the device; by the convolution of the command's training, or another."""
+    network, batch_size, shape = _training_stage(workspace, stage, dtype)
+    if convolve is not None:
+        network = network.clone(convolve=convolve)
     optimizer = _optimizer()
     key = jax.random.key(0)
     spatial = (batch_size, *shape[:-1])
@@ -115,8 +121,7 @@ def _draw(stage: int, batch_size: int) -> Draw:
 
 def loop(workspace: str, stage: int, dtype: str = "auto") -> Callable[[], int]:
     """The training loop between two validations: draws, augments, trains, fetches the losses, logs. Units: steps."""
-    cpu.configure()
-    network, batch_size, shape = stage_of(workspace, stage, dtype)
+    network, batch_size, shape = _training_stage(workspace, stage, dtype)
     cohort, cases, _ = _prepared_cohort(workspace, stage)
     optimizer = _optimizer()
     state = initial_state(jax.random.key(0), network, optimizer, (batch_size, *shape))

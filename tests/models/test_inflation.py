@@ -1,5 +1,7 @@
 """A 3D U-Net that starts as the 2D one it was inflated from."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,7 +19,9 @@ def volume_network(features=(4, 8, 8)):
 
 def init(network, channels, depth=()):
     shape = (1, *depth, 16, 16, channels)
-    return network.init(jax.random.key(1), jnp.zeros(shape), deep_supervision=True)["params"]
+    return jax.jit(functools.partial(network.init, deep_supervision=True))(jax.random.key(1), jnp.zeros(shape))[
+        "params"
+    ]
 
 
 def test_an_inflated_network_does_to_a_slice_what_the_flat_one_does_whatever_the_prior_says():
@@ -27,12 +31,12 @@ def test_an_inflated_network_does_to_a_slice_what_the_flat_one_does_whatever_the
         jax.random.normal(jax.random.key(2), (2, 16, 16, 1)),
         jax.random.normal(jax.random.key(3), (2, 1, 16, 16, 4)),
     )
-    flat = FLAT.apply({"params": params}, image)
+    flat = jax.jit(FLAT.apply)({"params": params}, image)
     inputs = jnp.concatenate([image[:, None], prior], axis=-1)
-    volume = volume_network().apply({"params": inflated}, inputs)
+    volume = jax.jit(volume_network().apply)({"params": inflated}, inputs)
     np.testing.assert_allclose(volume[:, 0], flat, atol=1e-4)
     # What starts at zero can be learnt.
-    gradient = jax.grad(lambda p: jnp.sum(volume_network().apply({"params": p}, inputs) ** 2))(inflated)
+    gradient = jax.jit(jax.grad(lambda p: jnp.sum(volume_network().apply({"params": p}, inputs) ** 2)))(inflated)
     kernel = gradient["encoder0"]["Convolution_0"]["kernel"]
     assert np.abs(kernel[..., 1:, :]).max() > 0
 
