@@ -58,7 +58,7 @@ def _training_stage(workspace: str, stage: int, dtype: str):
 
 
 def train_step(workspace: str, stage: int, dtype: str = "auto", convolve: Convolve | None = None) -> Callable[[], None]:
-    """One training step on a batch that lies on the device; by the convolution of the command's training, or another."""
+    """One training step on a batch that lies on the device; by the convolution that the command has, or another."""
     network, batch_size, shape = _training_stage(workspace, stage, dtype)
     if convolve is not None:
         network = network.clone(convolve=convolve)
