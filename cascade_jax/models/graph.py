@@ -184,6 +184,8 @@ def segment(
         def of_fold(params):
             return segment_fold(networks, params, image, valid, mirror=mirror)
 
+        if len(jax.tree.leaves(params)[0]) == 1:  # nothing to map, and less to trace
+            return jax.tree.map(lambda leaf: leaf[None], of_fold(jax.tree.map(lambda leaf: leaf[0], params)))
         # On a CPU nothing is gained by doing all at once but the memory of all, and much is lost: convolutions with a
         # kernel for each fold are up to twenty times slower there than one after another.
         one_by_one, mapped = functools.partial(jax.lax.map, of_fold), jax.vmap(of_fold)
