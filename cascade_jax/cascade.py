@@ -24,7 +24,6 @@ from cascade_jax.data.preprocess import (
     restore_labels,
     restore_scores,
 )
-from cascade_jax.models.convolution import Convolve, convolve
 from cascade_jax.models.graph import Vote, segment, spread_folds
 from cascade_jax.models.unet import UNet
 from cascade_jax.plan import Plan, StagePlan, bucket
@@ -64,11 +63,11 @@ def compute_dtype(name: str) -> jnp.dtype:
     return jnp.dtype(name)
 
 
-def build_networks(plan: Plan, dtype: jnp.dtype, convolve: Convolve = convolve) -> tuple[UNet, UNet]:
-    """The networks of both stages, computing in `dtype` with a convolution of one's own if there is one."""
+def build_networks(plan: Plan, dtype: jnp.dtype) -> tuple[UNet, UNet]:
+    """The networks of both stages."""
 
     def build(stage: StagePlan) -> UNet:
-        return UNet(stage.features, stage.kernel_sizes, stage.strides, len(plan.labels.names), dtype, convolve)
+        return UNet(stage.features, stage.kernel_sizes, stage.strides, len(plan.labels.names), dtype)
 
     return build(plan.slices), build(plan.volumes)
 
@@ -223,21 +222,20 @@ class Cascade:
         return Segmentation(labels, result.probabilities.transpose(2, 1, 0, 3), shares, result.expected_dice)
 
 
-def load(workdir, *, mirror: bool | None = None, convolve: Convolve = convolve) -> Cascade:
+def load(workdir, *, mirror: bool | None = None) -> Cascade:
     """A trained cascade.
 
     Args:
         workdir: the folder that `cascade-jax train` or `cascade-jax release` left; "pretrained" is the
             cascade in the box, which was trained on random phantoms (a folder of that name is "./pretrained").
         mirror: average over in-plane mirror images; None does as the training's config said.
-        convolve: the networks' convolution, if it is to be another than `models.convolution.convolve`.
 
     Raises:
         CaseError: there is no finished model, or it cannot be read.
     """
     folder, model = folder_of(workdir), read_model(workdir)
     plan, rules = model["plan"], model["rules"]
-    networks = build_networks(plan, compute_dtype(model["compute_dtype"]), convolve)
+    networks = build_networks(plan, compute_dtype(model["compute_dtype"]))
     if (folder / weights.WEIGHTS_FILE).exists():
         params = weights.read_weights(folder / weights.WEIGHTS_FILE)
         counts = {len(leaf) if leaf.ndim else 0 for leaf in jax.tree.leaves(params)}

@@ -84,17 +84,17 @@ def _unexpected(error: Exception, private: bool) -> str:
     return f"{message} (its traceback is in {file.name})"
 
 
-def configure_jax() -> Callable:
+def configure_jax(*, hold_memory: bool = False) -> None:
     """Sets this process up for JAX: a cache of compiled programs, and what only a CPU needs (`cascade_jax.cpu`). To be
     called before JAX is asked for its devices or given anything to compute.
 
-    Returns:
-        The convolution for inference, and for training on slices, on this machine.
+    Args:
+        hold_memory: as for `cascade_jax.cpu.configure`.
     """
     from cascade_jax import cpu  # not by commands that compute nothing
 
     _enable_compilation_cache()
-    return cpu.configure()
+    cpu.configure(hold_memory=hold_memory)
 
 
 def _enable_compilation_cache() -> None:

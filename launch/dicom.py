@@ -31,9 +31,9 @@ _CASE = flags.DEFINE_string(
 
 
 def main() -> int:
-    convolve = command.configure_jax()
+    command.configure_jax()
     return dicom_series.segment_series(
-        lambda: cascade_jax.load(_WORKDIR.value, convolve=convolve),
+        lambda: cascade_jax.load(_WORKDIR.value),
         Path(_INPUT.value),
         Path(_OUTPUT.value),
         _CASE.value,

@@ -46,11 +46,11 @@ _SERIES = flags.DEFINE_integer("series", None, "A DICOM series' number; without 
 
 
 def main() -> int:
-    convolve = command.configure_jax()
+    command.configure_jax()
     source, output = Path(_INPUT.value), Path(_OUTPUT.value)
 
     def load() -> cascade_jax.Cascade:
-        return cascade_jax.load(_WORKDIR.value, mirror=_MIRROR.value, convolve=convolve)
+        return cascade_jax.load(_WORKDIR.value, mirror=_MIRROR.value)
 
     has_dicom, has_others = holds_dicom_and_other_images(source)
     if has_dicom and has_others:

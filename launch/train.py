@@ -26,7 +26,7 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "The working folder: everything 
 
 
 def main() -> None:
-    convolve = command.configure_jax()
+    command.configure_jax(hold_memory=True)
     config = _load_config()
     for name in ("root", "held_out"):
         if folder := config.get("data", {}).get(name):
@@ -34,7 +34,7 @@ def main() -> None:
     command.print_left_out("logs", "event files for TensorBoard")
     if config.get("kind") != "pretraining":
         command.print_left_out("report", "figures and reports")
-    print(train.run(config, Path(_WORKDIR.value), bar, convolve))
+    print(train.run(config, Path(_WORKDIR.value), bar))
 
 
 def _load_config() -> ConfigDict:

@@ -18,7 +18,6 @@ from cascade_jax.data.labels import LabelTable
 from cascade_jax.data.preprocess import Example
 from cascade_jax.errors import ConfigError
 from cascade_jax.extras import missing
-from cascade_jax.models.convolution import Convolve, convolve
 from cascade_jax.phantoms import simulated
 from cascade_jax.plan import Plan, with_networks_of
 from cascade_jax.progress import Progress
@@ -196,7 +195,7 @@ def _cases_to_draw(config: ConfigDict, names: Sequence[str]) -> list[str]:
     return [name for name in names if name in config.figure_cases] or [names[index] for index in spread]
 
 
-def _pretrain(config: ConfigDict, workdir: Path, progress: Progress, convolve: Convolve) -> str:
+def _pretrain(config: ConfigDict, workdir: Path, progress: Progress) -> str:
     check_stages(config)
     with claim(workdir):
         check_same_config(workdir, config)
@@ -204,7 +203,7 @@ def _pretrain(config: ConfigDict, workdir: Path, progress: Progress, convolve: C
         if tables_file.exists():
             return f"{read_text(tables_file)}\n{workdir} is finished; nothing was left to do."
         try:
-            pretraining = Pretraining(config, workdir, progress, convolve)
+            pretraining = Pretraining(config, workdir, progress)
         except ValueError as error:
             raise ConfigError(f"plan: {error}") from error
         if config.init_from:
@@ -216,7 +215,7 @@ def _pretrain(config: ConfigDict, workdir: Path, progress: Progress, convolve: C
         return pretraining.write_results()
 
 
-def _cross_validate(config: ConfigDict, workdir: Path, progress: Progress, convolve: Convolve) -> str:
+def _cross_validate(config: ConfigDict, workdir: Path, progress: Progress) -> str:
     check_config(config)
     labels = labels_of(config)
     with claim(workdir):
@@ -243,7 +242,7 @@ def _cross_validate(config: ConfigDict, workdir: Path, progress: Progress, convo
         if not _is_trained(workdir):
             (workdir / "folds.json").unlink(missing_ok=True)  # of other inputs, maybe
         files = folders.find_cases(root, labelled=True)
-        crossval = CrossValidation(config, workdir, plan, examples, files, progress, initial, convolve)
+        crossval = CrossValidation(config, workdir, plan, examples, files, progress, initial)
         # Only now: a folder in which nothing was done yet belongs to no config.
         write_text(workdir / "inputs.json", json.dumps(checksums, indent=1))
         write_text(workdir / "config.json", record)
@@ -283,14 +282,13 @@ def _cross_validate(config: ConfigDict, workdir: Path, progress: Progress, convo
 _KINDS = {"cross-validation": _cross_validate, "pretraining": _pretrain}
 
 
-def run(config: ConfigDict, workdir: Path, progress: Progress, convolve: Convolve = convolve) -> str:
+def run(config: ConfigDict, workdir: Path, progress: Progress) -> str:
     """Does what `config` asks for in `workdir`, going on where an earlier run stopped.
 
     Args:
         config: as `launch/configs/default.py` describes it, or `launch/configs/pretrain.py`.
         workdir: the working folder.
         progress: wraps loops with a bar.
-        convolve: the convolution of stage one's network, in training.
 
     Returns:
         What the run has to say at its end: the tables, in Markdown.
@@ -301,4 +299,4 @@ def run(config: ConfigDict, workdir: Path, progress: Progress, convolve: Convolv
     kind = config.get("kind")
     if kind not in _KINDS:
         raise ConfigError(f"kind is {kind!r}; known: {', '.join(_KINDS)}")
-    return _KINDS[kind](config, workdir, progress, convolve)
+    return _KINDS[kind](config, workdir, progress)

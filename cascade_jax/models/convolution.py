@@ -31,11 +31,11 @@ def convolve(inputs: jax.Array, kernel: jax.Array, strides: tuple[int, ...]) -> 
     Raises:
         ValueError: ranks, channels or sizes do not fit together.
     """
-    check_operands(inputs, kernel, strides)
+    _check_operands(inputs, kernel, strides)
     return convolve_slices(inputs, kernel, strides) if len(strides) == 2 else convolve_volumes(inputs, kernel, strides)
 
 
-def check_operands(inputs: jax.Array, kernel: jax.Array, strides: tuple[int, ...]) -> None:
+def _check_operands(inputs: jax.Array, kernel: jax.Array, strides: tuple[int, ...]) -> None:
     """Raises ValueError for what `convolve` cannot take."""
     if len(strides) not in (2, 3):
         raise ValueError(f"strides {strides}: a convolution has 2 or 3 spatial axes")
@@ -58,41 +58,35 @@ def convolve_slices(inputs: jax.Array, kernel: jax.Array, strides: tuple[int, in
     return jax.lax.conv_general_dilated(inputs, kernel, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
-def convolve_volumes(
-    inputs: jax.Array, kernel: jax.Array, strides: tuple[int, int, int], of_slices: Convolve = convolve_slices
-) -> jax.Array:
+def convolve_volumes(inputs: jax.Array, kernel: jax.Array, strides: tuple[int, int, int]) -> jax.Array:
     """`convolve` of (batch, depth, height, width, channel): a 2D convolution of all slices with every tap along the
     depth, whose results are then added, each shifted by its depth.
 
     With a stride of 2 along the depth, even slices meet other taps than odd ones, and neither meets all: each such
     phase is a convolution of its own.
-
-    Args:
-        inputs, kernel, strides: as for `convolve`.
-        of_slices: the 2D convolution.
     """
     batch, depth, height, width, channels = inputs.shape
     features, stride = kernel.shape[-1], strides[0]
     outputs_depth, total = -(-depth // stride), None
     for phase in range(min(stride, depth)):
-        taps = taps_of_phase(kernel.shape[0], stride, phase)
+        taps = _taps_of_phase(kernel.shape[0], stride, phase)
         if not taps:
             continue
         slices = inputs[:, phase::stride]
         slices = jnp.pad(slices, ((0, 0), (0, outputs_depth - slices.shape[1]), (0, 0), (0, 0), (0, 0)))
         filters = jnp.stack([kernel[tap] for tap in taps], axis=-2)  # (height, width, channel, tap, features)
         filters = filters.reshape(*kernel.shape[1:4], len(taps) * features)
-        parts = of_slices(slices.reshape(-1, height, width, channels), filters, strides[1:])
+        parts = convolve_slices(slices.reshape(-1, height, width, channels), filters, strides[1:])
         # One axis at a time, as sharded arrays on a mesh with Explicit axes want it.
         parts = parts.reshape(batch, outputs_depth, *parts.shape[1:])
         parts = parts.reshape(*parts.shape[:4], len(taps), features)
         for index, shift in enumerate(taps.values()):
-            part = shifted(parts[..., index, :], 1, shift)
+            part = _shifted(parts[..., index, :], 1, shift)
             total = part if total is None else total + part
     return total
 
 
-def taps_of_phase(kernel_size: int, stride: int, phase: int) -> dict[int, int]:
+def _taps_of_phase(kernel_size: int, stride: int, phase: int) -> dict[int, int]:
     """Which taps of a kernel meet the inputs `stride * i + phase` along one axis.
 
     Returns:
@@ -102,7 +96,7 @@ def taps_of_phase(kernel_size: int, stride: int, phase: int) -> dict[int, int]:
     return {tap: (tap - margin - phase) // stride for tap in range(kernel_size) if (tap - margin - phase) % stride == 0}
 
 
-def shifted(array: jax.Array, axis: int, shift: int) -> jax.Array:
+def _shifted(array: jax.Array, axis: int, shift: int) -> jax.Array:
     """Element i + shift of the axis at i, 0 beyond either end."""
     padding = [(0, 0, 0)] * array.ndim
     padding[axis] = (-shift, shift, 0)

@@ -11,19 +11,18 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from cascade_jax import checkpoint, postprocess
-from cascade_jax.cascade import STAGES, Cascade, fold_folder, whole_example
+from cascade_jax.cascade import STAGES, Cascade, build_networks, compute_dtype, fold_folder, whole_example
 from cascade_jax.data import augment, emidec, folders, nnunet, store
 from cascade_jax.data.case import Case, CaseError
 from cascade_jax.data.files import read_json, write_text
 from cascade_jax.data.labels import LabelTable
 from cascade_jax.data.preprocess import Example, Grid, restore_labels
-from cascade_jax.models.convolution import Convolve, convolve
 from cascade_jax.models.graph import predict_prior
 from cascade_jax.plan import Plan
 from cascade_jax.progress import Progress
 from cascade_jax.report.expected_dice import EXPECTED_DICE_FILE, write_expected_dice
 from cascade_jax.training.batches import CaseSelection, Cohort, Draw, draw_slices, draw_volumes
-from cascade_jax.training.loop import build_training_networks, devices_for, fit
+from cascade_jax.training.loop import devices_for, fit
 from cascade_jax.training.validation import dice_over_voxels
 
 
@@ -75,7 +74,6 @@ class CrossValidation:
         progress: wraps loops with a bar.
         initial: the cascade whose parameters training starts from, with the plan's networks; None starts from random
             ones.
-        convolve: the convolution of stage one's network, in training.
     """
 
     def __init__(
@@ -87,13 +85,12 @@ class CrossValidation:
         files: Sequence[folders.CaseFiles],
         progress: Progress,
         initial: Cascade | None = None,
-        convolve: Convolve = convolve,
     ):
         self.initial = initial
         self.config, self.workdir, self.plan, self.progress = config, workdir, plan, progress
         self.examples, self.files = examples, {file.name: file for file in files}
         self.names = [example.name for example in examples]
-        self.networks = build_training_networks(config, plan, convolve)
+        self.networks = build_networks(plan, compute_dtype(config.compute_dtype))
         path = workdir / "folds.json"
         if not path.exists():
             write_text(path, json.dumps(self._choose_folds(), indent=1))

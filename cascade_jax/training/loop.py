@@ -12,10 +12,9 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from cascade_jax import checkpoint
-from cascade_jax.cascade import STAGES, build_networks, compute_dtype, input_shapes
+from cascade_jax.cascade import STAGES, input_shapes
 from cascade_jax.data.case import CaseError
 from cascade_jax.errors import TrainingError
-from cascade_jax.models.convolution import Convolve
 from cascade_jax.models.unet import UNet
 from cascade_jax.plan import Plan, StagePlan
 from cascade_jax.training.batches import CaseSelection, Draw
@@ -27,15 +26,6 @@ from cascade_jax.training.step import compile_steps, initial_state, mesh_of, rep
 def stage_plan(plan: Plan, stage: int) -> StagePlan:
     """What a plan has of a stage (0 or 1)."""
     return (plan.slices, plan.volumes)[stage]
-
-
-def build_training_networks(config: ConfigDict, plan: Plan, convolve: Convolve) -> tuple[UNet, UNet]:
-    """The networks of both stages, stage one's with a convolution of one's own.
-
-    Stage two keeps the library's: the one that `cascade_jax.cpu` has would take a third more memory there.
-    """
-    dtype = compute_dtype(config.compute_dtype)
-    return build_networks(plan, dtype, convolve)[0], build_networks(plan, dtype)[1]
 
 
 def devices_for(plan: Plan, stage: int) -> list[jax.Device]:

@@ -12,10 +12,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from cascade_jax.bundle import MODEL_FILE
-from cascade_jax.cascade import STAGES, fold_folder, input_shapes, load
+from cascade_jax.cascade import STAGES, build_networks, compute_dtype, fold_folder, input_shapes, load
 from cascade_jax.data import augment
 from cascade_jax.data.files import write_text
-from cascade_jax.models.convolution import Convolve, convolve
 from cascade_jax.models.graph import most_probable, segment_slices
 from cascade_jax.models.inflation import inflate
 from cascade_jax.models.unet import UNet, params_like
@@ -23,7 +22,7 @@ from cascade_jax.plan import Plan, make_plan
 from cascade_jax.progress import Progress
 from cascade_jax.report.tables import without_nan
 from cascade_jax.training.batches import CaseSelection, Cohort, Draw, draw_phantom_slices, draw_phantom_volumes
-from cascade_jax.training.loop import build_training_networks, devices_for, fit
+from cascade_jax.training.loop import devices_for, fit
 from cascade_jax.training.phantom_evaluation import as_markdown, choose_rules_on_phantoms, draw_phantoms, evaluate
 from cascade_jax.training.validation import dice_over_voxels
 
@@ -49,17 +48,16 @@ class Pretraining:
         config: as `launch/configs/pretrain.py` describes it.
         workdir: the working folder, which afterwards is one that `cascade_jax.load` takes.
         progress: wraps loops with a bar.
-        convolve: the convolution of stage one's network, in training.
 
     Raises:
         ValueError: the plan cannot be, or is not that of `init_from`.
         CaseError: `init_from` holds no finished model.
     """
 
-    def __init__(self, config: ConfigDict, workdir: Path, progress: Progress, convolve: Convolve = convolve):
+    def __init__(self, config: ConfigDict, workdir: Path, progress: Progress):
         self.config, self.workdir, self.progress = config, workdir, progress
         self.plan = plan_of(config)
-        self.networks = build_training_networks(config, self.plan, convolve)
+        self.networks = build_networks(self.plan, compute_dtype(config.compute_dtype))
         self._initial = self._initial_params()
         self._validation = draw_phantoms((config.seed, 0), config.validation_phantoms, self.plan)
 

@@ -22,21 +22,16 @@ def without_faster_convolutions(workspace: str, work: str, **arguments) -> Calla
     return _WORKS[work](workspace, **arguments)
 
 
-def with_memory_taken_anew(workspace: str, work: str, **arguments) -> Callable[[], None]:
-    """Working memory taken from the system at every call."""
+def step_with_memory_taken_anew(workspace: str, stage: int) -> Callable[[], None]:
+    """The training step that takes its working memory from the system at every call."""
     configuration._hold_freed_memory = lambda: None
-    return _WORKS[work](workspace, **arguments)
+    return ours.train_step(workspace, stage)
 
 
-def without_winograd(workspace: str, work: str, **arguments) -> Callable[[], None]:
-    """Every product of every convolution."""
-    configuration.winograd.convolve = convolution.convolve
-    return _WORKS[work](workspace, **arguments)
-
-
-def step_with_winograd(workspace: str, stage: int) -> Callable[[], None]:
-    """The training step with the convolution that is for inference."""
-    return ours.train_step(workspace, stage, convolve=cpu.configure())
+def predict_with_memory_held(workspace: str, mirror: bool) -> Callable[[], None]:
+    """`predict` in a process that holds its programs' working memory."""
+    cpu.configure(hold_memory=True)
+    return ours.predict(workspace, mirror)
 
 
 def step_with_compilers_volumes(workspace: str, stage: int) -> Callable[[], None]:

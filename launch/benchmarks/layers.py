@@ -101,12 +101,10 @@ def _convolution(one: dict, convolve: Convolve, what: str) -> Callable[[], None]
 def all_layers(workspace: str, repeats: int, say: Callable[[str], None]) -> list[dict]:
     """GFLOP/s of every convolution of both stages, beside a matrix product timed just before.
 
-    By the library's convolution, by that for inference on this machine, and by the compiler's own.
+    By the library's convolution, and by the compiler's own.
     """
-    for_inference = cpu.configure()
-    chosen = {"ours": convolve, "ours, inference": for_inference, "compiler": alternatives.compilers_convolution}
-    if for_inference is convolve:
-        del chosen["ours, inference"]
+    cpu.configure()
+    chosen = {"ours": convolve, "compiler": alternatives.compilers_convolution}
     rows = []
     for stage in (0, 1):
         for one in layers(workspace, stage):
@@ -114,8 +112,6 @@ def all_layers(workspace: str, repeats: int, say: Callable[[str], None]) -> list
             matrix = matrix_rate(repeats) / 1e9
             for what in ("forward", "input gradient", "kernel gradient"):
                 for name, convolution in chosen.items():
-                    if name == "ours, inference" and what != "forward":
-                        continue
                     rate = one["operations"] / _median(_convolution(one, convolution, what), repeats) / 1e9
                     row = {
                         "stage": stage + 1,

@@ -44,7 +44,7 @@ _STEPS_PER_DISPATCH = 10  # as launch/configs/default.py has it
 def stage_of(workspace: str, stage: int, dtype: str = "auto", convolve: Convolve = convolve):
     """The network, batch size and sample shape of a stage (0 or 1)."""
     plan = shared.plan(workspace)
-    network = build_networks(plan, compute_dtype(dtype), convolve)[stage]
+    network = build_networks(plan, compute_dtype(dtype))[stage].clone(convolve=convolve)
     return network, (plan.slices, plan.volumes)[stage].batch_size, input_shapes(plan)[stage]
 
 
@@ -52,16 +52,10 @@ def _optimizer():
     return make_optimizer("sgd", "polynomial", 0.01, 250_000, 12.0)
 
 
-def _training_stage(workspace: str, stage: int, dtype: str):
-    """`stage_of` as the command trains it: only on slices with the convolution that a CPU has of its own."""
-    return stage_of(workspace, stage, dtype, (cpu.configure(), convolve)[stage])
-
-
-def train_step(workspace: str, stage: int, dtype: str = "auto", convolve: Convolve | None = None) -> Callable[[], None]:
-    """One training step on a batch that lies on the device; by the convolution that the command has, or another."""
-    network, batch_size, shape = _training_stage(workspace, stage, dtype)
-    if convolve is not None:
-        network = network.clone(convolve=convolve)
+def train_step(workspace: str, stage: int, dtype: str = "auto", convolve: Convolve = convolve) -> Callable[[], None]:
+    """One training step on a batch that lies on the device."""
+    cpu.configure(hold_memory=True)
+    network, batch_size, shape = stage_of(workspace, stage, dtype, convolve)
     optimizer = _optimizer()
     key = jax.random.key(0)
     spatial = (batch_size, *shape[:-1])
@@ -84,7 +78,8 @@ def train_step(workspace: str, stage: int, dtype: str = "auto", convolve: Convol
 
 def forward(workspace: str, stage: int, dtype: str = "auto") -> Callable[[], None]:
     """The logits of one batch, as in inference."""
-    network, batch_size, shape = stage_of(workspace, stage, dtype, cpu.configure())
+    cpu.configure()
+    network, batch_size, shape = stage_of(workspace, stage, dtype)
     inputs = jax.random.normal(jax.random.key(0), (batch_size, *shape))
     params = random_params(network, shape, 1)
     apply = jax.jit(lambda params, inputs: network.apply({"params": params}, inputs))
@@ -121,7 +116,8 @@ def _draw(stage: int, batch_size: int) -> Draw:
 
 def loop(workspace: str, stage: int, dtype: str = "auto") -> Callable[[], int]:
     """The training loop between two validations: draws, augments, trains, fetches the losses, logs. Units: steps."""
-    network, batch_size, shape = _training_stage(workspace, stage, dtype)
+    cpu.configure(hold_memory=True)
+    network, batch_size, shape = stage_of(workspace, stage, dtype)
     cohort, cases, _ = _prepared_cohort(workspace, stage)
     optimizer = _optimizer()
     state = initial_state(jax.random.key(0), network, optimizer, (batch_size, *shape))
@@ -172,7 +168,8 @@ def random_params(network: UNet, shape: tuple[int, ...], seed: int):
 def _folds(workspace: str, groups: list[tuple[int, int]]) -> Callable[[], None]:
     """Both stages on one volume: one call for each group of folds (first, beyond last)."""
     plan = shared.plan(workspace)
-    networks = build_networks(plan, compute_dtype("auto"), cpu.configure())
+    cpu.configure()
+    networks = build_networks(plan, compute_dtype("auto"))
     params = [
         [random_params(network, shape, fold) for fold in range(shared.FOLDS)]
         for network, shape in zip(networks, input_shapes(plan), strict=True)
@@ -233,8 +230,8 @@ def predict(workspace: str, mirror: bool) -> Callable[[], None]:
     """One case from file to file, both stages, five folds, the model loaded."""
     from cascade_jax.commands.predict import predict_cases
 
-    convolve = cpu.configure()
-    cascade = cascade_jax.load(_trained(workspace, mirror), mirror=mirror, convolve=convolve)
+    cpu.configure()
+    cascade = cascade_jax.load(_trained(workspace, mirror), mirror=mirror)
     image, output = _first_image(workspace), Path(tempfile.mkdtemp(dir=workspace))
 
     def work():

@@ -139,26 +139,15 @@ SUITES: dict[str, list[Contest]] = {
             "ours.train_step",
             {
                 "our step, XLA's flags as by default": ("alternatives.without_faster_convolutions", {"work": "step"}),
-                "our step, memory taken anew": ("alternatives.with_memory_taken_anew", {"work": "step"}),
-                "our step without Winograd's filtering": ("alternatives.without_winograd", {"work": "step"}),
+                "our step, memory taken anew": ("alternatives.step_with_memory_taken_anew", {}),
             },
             {"stage": 0},
         ),
-        # In two: each contestant keeps more than 4 GB.
         Contest(
-            "training step, stage two, memory",
+            "training step, stage two",
             "ours.train_step",
             {
-                "our step, memory taken anew": ("alternatives.with_memory_taken_anew", {"work": "step"}),
-                "our step with Winograd's filtering": ("alternatives.step_with_winograd", {}),
-            },
-            {"stage": 1},
-        ),
-        Contest(
-            "training step, stage two, convolutions",
-            "ours.train_step",
-            {
-                "our step, XLA's flags as by default": ("alternatives.without_faster_convolutions", {"work": "step"}),
+                "our step, memory taken anew": ("alternatives.step_with_memory_taken_anew", {}),
                 "our step, the compiler's 3D convolutions": ("alternatives.step_with_compilers_volumes", {}),
             },
             {"stage": 1},
@@ -171,8 +160,7 @@ SUITES: dict[str, list[Contest]] = {
                     "alternatives.without_faster_convolutions",
                     {"work": "predict"},
                 ),
-                "our predict without Winograd's filtering": ("alternatives.without_winograd", {"work": "predict"}),
-                "our predict, memory taken anew": ("alternatives.with_memory_taken_anew", {"work": "predict"}),
+                "our predict, memory held": ("alternatives.predict_with_memory_held", {}),
             },
             {"mirror": False},
         ),

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cascade_jax.cpu import winograd
 from cascade_jax.models.convolution import convolve
 
 CASES = [
@@ -34,17 +33,6 @@ CASES = [
     ((2, 3, 7, 5, 4), (1, 3, 5), (1, 1, 1)),
     ((1, 7, 5, 4), (5, 1), (1, 1)),
 ]
-# Many channels, where Winograd's filtering is used, or just not: (inputs, kernel size, strides, features).
-WIDE = [
-    ((2, 32, 8, 128), (3, 3), (1, 1), 130),
-    ((2, 18, 12, 64), (3, 3), (1, 1), 72),  # the last tile is not full
-    ((2, 12, 4, 140), (3, 3), (1, 1), 70),  # fewer voxels than channels
-    ((2, 18, 12, 64), (3, 3), (2, 2), 64),
-    ((1, 5, 16, 4, 128), (3, 3, 3), (1, 1, 1), 128),  # two tiles along the depth, the second of them not full
-    ((1, 1, 34, 4, 128), (3, 3, 3), (1, 1, 1), 128),
-    ((2, 4, 17, 3, 64), (1, 3, 3), (1, 1, 1), 64),
-    ((1, 5, 20, 4, 64), (3, 3, 3), (1, 2, 2), 72),
-]
 
 
 def native(inputs, kernel, strides):
@@ -68,12 +56,9 @@ def assert_close(actual, expected):
     np.testing.assert_allclose(np.asarray(actual) / scale, np.asarray(expected) / scale, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("function", "shape", "kernel_size", "strides", "features"),
-    [(convolve, *case, 4) for case in CASES] + [(winograd.convolve, *case) for case in (*WIDE, (*CASES[3], 4))],
-)
-def test_values_and_gradients_are_those_of_the_native_convolution(function, shape, kernel_size, strides, features):
-    inputs, kernel = draw(shape, kernel_size, features=features)
+@pytest.mark.parametrize(("shape", "kernel_size", "strides"), CASES)
+def test_values_and_gradients_are_those_of_the_native_convolution(shape, kernel_size, strides):
+    inputs, kernel = draw(shape, kernel_size)
 
     def value_and_gradients(function):
         def scalar(inputs, kernel):
@@ -83,17 +68,8 @@ def test_values_and_gradients_are_those_of_the_native_convolution(function, shap
         (_, outputs), gradients = jax.jit(jax.value_and_grad(scalar, (0, 1), has_aux=True))(inputs, kernel)
         return outputs, *gradients
 
-    for actual, expected in zip(value_and_gradients(function), value_and_gradients(native), strict=True):
+    for actual, expected in zip(value_and_gradients(convolve), value_and_gradients(native), strict=True):
         assert_close(actual, expected)
-
-
-@pytest.mark.parametrize("case", WIDE)
-def test_winograds_filtering_is_used_where_it_pays(case):
-    shape, kernel_size, strides, features = case
-    arguments = draw(shape, kernel_size, features=features)
-    program = str(jax.make_jaxpr(lambda *arrays: winograd.convolve(*arrays, strides))(*arguments))
-    pays = max(strides) == 1 and case != WIDE[2]
-    assert (program.count("conv_general_dilated[") > 1) == pays
 
 
 @pytest.mark.parametrize(("shape", "kernel_size", "strides"), [CASES[1], CASES[3]])
@@ -121,7 +97,6 @@ def test_volumes_are_convolved_slice_by_slice():
     assert "tensor<4x16x16x4xf32>, tensor<3x3x4x12xf32>" in program
 
 
-@pytest.mark.parametrize("function", [convolve, winograd.convolve])
 @pytest.mark.parametrize(
     ("inputs", "kernel", "strides", "message"),
     [
@@ -139,9 +114,9 @@ def test_volumes_are_convolved_slice_by_slice():
         ((1, 8, 8, 3), (3, 3, 3, 4), (1, 0), r"strides \(1, 0\): each must be 1 or more"),
     ],
 )
-def test_what_it_cannot_take_it_says(function, inputs, kernel, strides, message):
+def test_what_it_cannot_take_it_says(inputs, kernel, strides, message):
     with pytest.raises(ValueError, match=message):
-        function(jnp.zeros(inputs), jnp.zeros(kernel), strides)
+        convolve(jnp.zeros(inputs), jnp.zeros(kernel), strides)
 
 
 def test_strides_may_be_a_list():
