@@ -82,12 +82,12 @@ def test_an_infarct_can_be_told_from_myocardium(phantoms):
 
 def test_no_reflow_lies_in_infarction_and_that_in_the_wall(phantoms):
     for labels in phantoms.labels:
-        for label, around in ((4, (3, 4)), (3, (1, 2, 3, 4))):
+        for label, around in ((4, (3,)), (3, (1, 2, 4))):
             components, count = ndimage.label(labels == label, np.ones((3, 3, 3)))
             for component in range(1, count + 1):
                 grown = ndimage.binary_dilation(components == component, np.ones((3, 3, 3)))
                 if (components == component).sum() > 3:
-                    assert np.isin(labels[grown], around).any()
+                    assert np.isin(labels[grown & (components != component)], around).any()
 
 
 def test_no_reflow_has_scar_between_itself_and_myocardium(phantoms):

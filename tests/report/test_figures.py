@@ -124,7 +124,8 @@ def test_the_black_border_does_not_change_the_greys_of_the_tissue(tmp_path):
 
 
 def test_an_image_that_is_border_throughout_is_drawn_all_the_same(tmp_path):
-    assert draw(tmp_path / "case.png", np.zeros(SHAPE), {"truth": four_blocks()}).size
+    picture = draw(tmp_path / "case.png", np.zeros(SHAPE), {"truth": four_blocks()})
+    assert all(coloured(picture, label).sum() > 200 for label in LABEL_COLOURS)
 
 
 def test_the_same_case_gives_the_same_file(tmp_path):
@@ -156,8 +157,13 @@ def test_labels_of_another_shape_are_refused(tmp_path):
 
 
 def test_a_name_is_no_formula(tmp_path):
-    draw_case(tmp_path / "case.png", noise(), {}, spacing=(10.0, 1.5, 1.5), title=r"a$\frac{$b")
-    assert (tmp_path / "case.png").exists()
+    def width_of(title):
+        """Columns of the picture in which the line of the title has ink."""
+        picture = draw(tmp_path / "case.png", noise(), {}, title=title)[: round(figures.TITLE * figures.DOTS_PER_INCH)]
+        return np.count_nonzero((picture < 0.9).any(axis=(0, 2)))
+
+    assert width_of("aaaa$aaaa$$$$$$") > 1.3 * width_of("aaaaaaaa"), "each character is drawn"
+    assert width_of(r"a$\frac{$b") > width_of("ab")
 
 
 def test_other_programs_get_the_names_and_colours_of_the_pictures(tmp_path):

@@ -204,9 +204,8 @@ def fits(stage, devices, folder, parallel):
 def main():
     devices, folder = jax.local_devices(), Path(sys.argv[1])
     results = {
-        # Two samples or one on each; and on four devices shares of two, of which the last holds one sample alone.
+        # One sample on each; and on four devices shares of two, of which the last holds one sample alone.
         "comparisons": [
-            *compare(0, 16, devices, ("jit",)),
             *compare(0, 7, devices[:4], ("jit", "pmap")),
             *compare(1, 8, devices, ("jit", "pmap")),
             *compare(1, 7, devices[:4], ("jit",)),

@@ -49,4 +49,6 @@ def test_labels_beyond_the_plans_shape_are_told(cohort, tmp_path, caplog):
         preparation.prepare(cohort, tmp_path / "whole", OVERRIDES, 2, silent)
         assert not caplog.messages
         preparation.prepare(cohort, tmp_path / "cut", OVERRIDES | {"shape": (10, 24, 24)}, 2, silent)
-    assert any("Case_" in message and "beyond the plan's shape" in message for message in caplog.messages)
+    assert len(caplog.messages) == 3
+    for file, message in zip(folders.find_cases(cohort), caplog.messages, strict=True):
+        assert message.startswith(f"{file.name}: ") and message.endswith("of its labels lie beyond the plan's shape")

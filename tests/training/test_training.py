@@ -115,7 +115,9 @@ def assert_as_on_one_device(result):
 def test_several_devices_train_as_one_with_the_same_global_batch_whether_or_not_they_divide_it(eight_devices):
     comparisons = eight_devices[0]["comparisons"]
     assert {(one["stage"], one["devices"], one["parallel"]) for one in comparisons} == {
-        *((stage, devices, "jit") for stage in (0, 1) for devices in (4, 8)),
+        (0, 4, "jit"),
+        (1, 4, "jit"),
+        (1, 8, "jit"),
         (0, 4, "pmap"),
         (1, 8, "pmap"),
     }
