@@ -29,3 +29,11 @@ def quick_compilation(tmp_path_factory):
     for name, value in before.items():
         jax.config.update(name, value)
         del os.environ[name.upper()]
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory):
+    """The simulated heart of the DICOM tests."""
+    from tests.data.dicom_series import simulated_case  # pydicom may not be there
+
+    return simulated_case(tmp_path_factory.mktemp("cohort"))

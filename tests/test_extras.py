@@ -5,14 +5,13 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from cascade_jax import extras
 from cascade_jax.data import folders
+from tests.commands.command_line import ROOT, TINY
 
-ROOT = Path(__file__).parent.parent
 # As sitecustomize.py it is run before anything else of the process, and of those that it starts.
 BLOCKS = "import sys; sys.modules.update(dict.fromkeys({names!r}))"
 NO_PICTURES = "left out: pictures, which need pip install 'cascade_jax[report]'"
@@ -20,27 +19,14 @@ NOT_OF_TRAINING = [
     "left out: event files for TensorBoard, which need pip install 'cascade_jax[logs]'",
     "left out: figures and reports, which need pip install 'cascade_jax[report]'",
 ]
-TRAINING = ["train", "--config=launch/configs/default.py"] + [
-    f"--config.{name}={value}"
-    for name, value in {
-        "num_folds": 2,
-        "folds": "0,1",
-        "figures": 1,
-        "mirror": False,
-        "data.phantom.cases": 4,
-        "data.phantom.held_out_cases": 1,
-        "data.phantom.field_of_view_mm": 90.0,
-        "plan.spacing": "10.0,4.0,4.0",
-        "plan.slices.features": "4,8",
-        "plan.volumes.features": "4,8",
-        "plan.slices.batch_size": 2,
-        "plan.volumes.batch_size": 1,
-    }.items()
-]
-TRAINING += [
-    f"--config.stage{stage}.{name}=1"
+ONE_STEP = {
+    f"stage{stage}.{name}": 1
     for stage in (1, 2)
     for name in ("steps", "steps_per_dispatch", "validate_every", "checkpoint_every")
+}
+SMALLER = TINY | {"plan.slices.batch_size": 2, "plan.volumes.batch_size": 1} | ONE_STEP
+TRAINING = ["train", "--config=launch/configs/default.py"] + [
+    f"--config.{name}={value}" for name, value in SMALLER.items()
 ]
 
 

@@ -54,8 +54,7 @@ def initial_state(
         key: random key, for the parameters and for the run.
         network: the network.
         optimizer: the optimizer.
-        batch_shape: (batch, *spatial, channel). With that of the steps to come, these find the network's convolutions
-            traced already.
+        batch_shape: (batch, *spatial, channel) of the network's inputs.
         params: where to start from; they are copied, since the first step consumes its state. None draws them.
     """
 

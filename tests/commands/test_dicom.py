@@ -23,17 +23,11 @@ from tests.data.dicom_series import (
     change,
     check,
     choose,
-    simulated_case,
     write_classic,
     write_enhanced,
 )
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")  # of what is done to files here
-
-
-@pytest.fixture(scope="module")
-def case(tmp_path_factory):
-    return simulated_case(tmp_path_factory.mktemp("cohort"))
 
 
 def turned(angle):

@@ -17,18 +17,12 @@ from tests.data.dicom_series import (
     check,
     choose,
     position,
-    simulated_case,
     write_classic,
     write_enhanced,
     write_localizer,
 )
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")  # of what is done to files here
-
-
-@pytest.fixture(scope="module")
-def case(tmp_path_factory):
-    return simulated_case(tmp_path_factory.mktemp("cohort"))
 
 
 def test_a_shuffled_series_among_others_is_found_and_sorted_by_position(case, tmp_path):

@@ -18,18 +18,12 @@ from tests.data.dicom_series import (
     choose,
     read,
     refused,
-    simulated_case,
     write_classic,
     write_enhanced,
     write_localizer,
 )
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")  # of what is done to files here
-
-
-@pytest.fixture(scope="module")
-def case(tmp_path_factory):
-    return simulated_case(tmp_path_factory.mktemp("cohort"))
 
 
 def test_a_damaged_archive_is_named(case, tmp_path):

@@ -12,14 +12,9 @@ from cascade_jax.data.dicom_report import structured_report
 from cascade_jax.data.dicom_segmentation import segmentation
 from cascade_jax.report.figures import LABEL_COLOURS
 from tests.data.dicom_results import Reader, figures, measure
-from tests.data.dicom_series import DISTANCE, choose, simulated_case, write_classic, write_enhanced
+from tests.data.dicom_series import DISTANCE, choose, write_classic, write_enhanced
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")  # of what is done to files here
-
-
-@pytest.fixture(scope="module")
-def case(tmp_path_factory):
-    return simulated_case(tmp_path_factory.mktemp("cohort"))
 
 
 @pytest.mark.parametrize("enhanced", [False, True])

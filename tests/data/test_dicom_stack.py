@@ -17,17 +17,11 @@ from tests.data.dicom_series import (
     change,
     read,
     refused,
-    simulated_case,
     write_breath_holds,
     write_classic,
 )
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")  # of what is done to files here
-
-
-@pytest.fixture(scope="module")
-def case(tmp_path_factory):
-    return simulated_case(tmp_path_factory.mktemp("cohort"))
 
 
 def every(step, case):
