@@ -34,7 +34,7 @@ def main() -> None:
     command.print_left_out("logs", "event files for TensorBoard")
     if config.get("kind") != "pretraining":
         command.print_left_out("report", "figures and reports")
-    print(train.run(config, Path(_WORKDIR.value), bar))
+    print(train.run_training(config, Path(_WORKDIR.value), bar))
 
 
 def _load_config() -> ConfigDict:

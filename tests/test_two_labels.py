@@ -118,7 +118,7 @@ def trained(cohort, tmp_path_factory):
     )
     for stage in (config.stage1, config.stage2):
         stage.steps, stage.validate_every, stage.checkpoint_every = 30, 30, 30
-    return workdir, train.run(config, workdir, silent)
+    return workdir, train.run_training(config, workdir, silent)
 
 
 def test_the_cascade_trains_on_them_and_the_tables_have_their_targets(trained):
@@ -164,4 +164,4 @@ def test_weights_of_other_labels_are_refused(cohort, tmp_path):
     config.data.root, config.init_from = str(cohort), "pretrained"
     config.num_folds, config.folds = 2, (0, 1)
     with pytest.raises(ConfigError, match="knows the labels background, cavity, myocardium"):
-        train.run(config, tmp_path / "run", silent)
+        train.run_training(config, tmp_path / "run", silent)

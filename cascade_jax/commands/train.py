@@ -282,7 +282,7 @@ def _cross_validate(config: ConfigDict, workdir: Path, progress: Progress) -> st
 _KINDS = {"cross-validation": _cross_validate, "pretraining": _pretrain}
 
 
-def run(config: ConfigDict, workdir: Path, progress: Progress) -> str:
+def run_training(config: ConfigDict, workdir: Path, progress: Progress) -> str:
     """Does what `config` asks for in `workdir`, going on where an earlier run stopped.
 
     Args:

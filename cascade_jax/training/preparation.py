@@ -84,7 +84,7 @@ def prepare(
         raise PlanError(str(error)) from error
     examples = [
         preprocess(case, plan.spacing[1:], plan.shape)
-        for case in progress(cases, f"preparing {len(cases)} cases: {describe(plan)}")
+        for case in progress(cases, f"preparing {len(cases)} cases: {describe_plan(plan)}")
     ]
     for case, example in zip(cases, examples, strict=True):
         if (lost := _labelled_area_lost(case, example, plan)) > 0.03:
@@ -109,7 +109,7 @@ def _labelled_area_lost(case: Case, example: Example, plan: Plan) -> float:
     return 1 - np.count_nonzero(example.labels) * plan.spacing[1] * plan.spacing[2] / area if area else 0.0
 
 
-def describe(plan: Plan) -> str:
+def describe_plan(plan: Plan) -> str:
     """A plan in one line."""
     spacing = " x ".join(f"{value:.3g}" for value in plan.spacing)
     shape = " x ".join(map(str, plan.shape))

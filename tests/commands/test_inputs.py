@@ -78,7 +78,7 @@ def test_training_starts_from_a_trained_cascade_with_its_networks(trained, good_
         return choose_rules(*args, **kwargs)
 
     monkeypatch.setattr(postprocess, "choose_rules", choose)
-    train.run(config, tmp_path, lambda iterable, _: iterable)
+    train.run_training(config, tmp_path, lambda iterable, _: iterable)
     source = cascade_jax.load(workdir)
     assert known == [source.rules]
     restored = checkpoint.restore_params(tmp_path / "stage1" / "fold1" / "params")
@@ -92,7 +92,7 @@ def test_training_from_a_folder_without_a_model_says_so(good_cohort, tmp_path):
     config = tiny_config(good_cohort)
     config.init_from = str(tmp_path / "nothing")
     with pytest.raises(CaseError, match="has no trained model"):
-        train.run(config, tmp_path / "run", lambda iterable, _: iterable)
+        train.run_training(config, tmp_path / "run", lambda iterable, _: iterable)
 
 
 def image_file(root, name="Case_N003"):
@@ -152,7 +152,7 @@ def test_a_bad_file_stops_training_before_it_starts_and_is_named(good_cohort, tm
     damage, named = BAD[fault]
     damage(root)
     with pytest.raises(CaseError) as error:
-        train.run(tiny_config(root), tmp_path / "run", lambda iterable, _: iterable)
+        train.run_training(tiny_config(root), tmp_path / "run", lambda iterable, _: iterable)
     assert str(named(root)) in str(error.value)
     assert "\n" not in str(error.value)
     left = {path.name for path in (tmp_path / "run").iterdir()}
@@ -164,7 +164,7 @@ def test_a_missing_or_empty_folder_or_too_few_cases_stop_training(good_cohort, t
         config = tiny_config(root)
         config.update(changes)
         with pytest.raises(CaseError) as error:
-            train.run(config, tmp_path / f"run{len(list(tmp_path.iterdir()))}", lambda iterable, _: iterable)
+            train.run_training(config, tmp_path / f"run{len(list(tmp_path.iterdir()))}", lambda iterable, _: iterable)
         return str(error.value)
 
     (tmp_path / "empty").mkdir()
@@ -177,18 +177,18 @@ def test_a_share_of_the_start_beyond_the_whole_is_refused(good_cohort, tmp_path)
     config = tiny_config(good_cohort)
     config.init_share = 1.5
     with pytest.raises(ConfigError, match=r"init_share is 1\.5"):
-        train.run(config, tmp_path, lambda iterable, _: iterable)
+        train.run_training(config, tmp_path, lambda iterable, _: iterable)
 
 
 def test_a_workdir_that_cannot_be_written_is_refused(good_cohort, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(CaseError, match="cannot be written to"):
-        train.run(tiny_config(good_cohort), tmp_path / "file" / "run", lambda iterable, _: iterable)
+        train.run_training(tiny_config(good_cohort), tmp_path / "file" / "run", lambda iterable, _: iterable)
 
 
 def test_a_folder_that_holds_something_else_is_no_workdir(good_cohort, tmp_path):
     (tmp_path / "predictions").mkdir()
     (tmp_path / "predictions" / "mine.txt").write_text("mine")
     with pytest.raises(CaseError, match="is no working folder, for it holds predictions"):
-        train.run(tiny_config(good_cohort), tmp_path, lambda iterable, _: iterable)
+        train.run_training(tiny_config(good_cohort), tmp_path, lambda iterable, _: iterable)
     assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")] == ["predictions"]

@@ -34,7 +34,7 @@ def first_start(tmp_path_factory):
     """A cohort, and a working folder in which stage one is trained."""
     folder = tmp_path_factory.mktemp("first")
     simulated.write_cohort(folder / "cohort", 4, 0, field_of_view_mm=90)
-    train.run(tiny_config(folder / "cohort", stages=(1,)), folder / "run", silent)
+    train.run_training(tiny_config(folder / "cohort", stages=(1,)), folder / "run", silent)
     return folder
 
 
@@ -42,7 +42,7 @@ def first_start(tmp_path_factory):
 def finished_run(first_start, tmp_path_factory):
     folder = tmp_path_factory.mktemp("finished")
     shutil.copytree(first_start, folder, dirs_exist_ok=True)
-    train.run(tiny_config(folder / "cohort"), folder / "run", silent)
+    train.run_training(tiny_config(folder / "cohort"), folder / "run", silent)
     return folder
 
 
@@ -59,7 +59,7 @@ def finished(finished_run, tmp_path):
 
 
 def go_on(folder, **changes):
-    return train.run(tiny_config(folder / "cohort", **changes), folder / "run", silent)
+    return train.run_training(tiny_config(folder / "cohort", **changes), folder / "run", silent)
 
 
 def refusal(folder, **changes):
@@ -115,7 +115,7 @@ def test_a_cohort_that_was_moved_or_copied_is_the_same(stopped):
     go_on(stopped, stages=(1,))
     (stopped / "cohort").rename(stopped / "elsewhere")
     config = tiny_config(stopped / "elsewhere", stages=(1,))
-    assert "Stage one is trained" in train.run(config, stopped / "run", silent)
+    assert "Stage one is trained" in train.run_training(config, stopped / "run", silent)
     assert json.loads((stopped / "run" / "config.json").read_text())["data"]["root"] == str(stopped / "elsewhere")
 
 
@@ -148,12 +148,12 @@ def test_other_splits_are_named(first_start, tmp_path):
 def test_weights_to_start_from_that_were_trained_anew_are_named(finished, tmp_path):
     source = finished / "run"
     config = tiny_config(finished / "cohort", init_from=str(source), stages=(1,))
-    train.run(config, tmp_path / "second", silent)
+    train.run_training(config, tmp_path / "second", silent)
     path = source / "stage1" / "fold1" / "params"
     shutil.rmtree(path)
     shutil.copytree(source / "stage1" / "fold0" / "params", path)
     with pytest.raises(CaseError, match="changed: init_from;"):
-        train.run(config, tmp_path / "second", silent)
+        train.run_training(config, tmp_path / "second", silent)
 
 
 def chunks(folder):

@@ -164,7 +164,7 @@ def test_a_training_takes_nnunets_folds(cohort, tmp_path):
     config.plan.spacing = (10.0, 4.0, 4.0)
     config.plan.slices.features, config.plan.slices.batch_size = (4, 8), 2
     config.stage1.update({"steps": 1, "steps_per_dispatch": 1, "validate_every": 1, "checkpoint_every": 1})
-    train.run(config, tmp_path / "run", silent)
+    train.run_training(config, tmp_path / "run", silent)
     assert json.loads((tmp_path / "run" / "folds.json").read_text()) == folds
 
 

@@ -38,7 +38,7 @@ def tiny_config(root, **changes):
 def run(tmp_path_factory):
     root, workdir = tmp_path_factory.mktemp("cohort"), tmp_path_factory.mktemp("run")
     simulated.write_cohort(root, 4, 0, field_of_view_mm=90)
-    train.run(tiny_config(root), workdir, silent)
+    train.run_training(tiny_config(root), workdir, silent)
     return root, workdir
 
 

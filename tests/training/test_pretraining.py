@@ -43,7 +43,7 @@ def tiny_config(**changes):
 @pytest.fixture(scope="module")
 def pretrained(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("pretrain")
-    return workdir, train.run(tiny_config(), workdir, silent)
+    return workdir, train.run_training(tiny_config(), workdir, silent)
 
 
 def leaves(cascade):
@@ -62,11 +62,11 @@ def test_a_run_ends_with_a_model_and_the_held_out_phantoms_table(pretrained):
 
 def test_a_finished_run_is_not_done_again_and_an_interrupted_one_ends_alike(pretrained, tmp_path):
     workdir, text = pretrained
-    assert "nothing was left to do" in train.run(tiny_config(), workdir, silent)
+    assert "nothing was left to do" in train.run_training(tiny_config(), workdir, silent)
     shutil.copytree(workdir, tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "stage2")
     (tmp_path / "run" / "tables.md").unlink()
-    assert train.run(tiny_config(), tmp_path / "run", silent) == text
+    assert train.run_training(tiny_config(), tmp_path / "run", silent) == text
     for one, other in zip(leaves(cascade_jax.load(workdir)), leaves(cascade_jax.load(tmp_path / "run")), strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -76,18 +76,18 @@ def test_a_folder_of_before_there_were_kinds_goes_on(pretrained, tmp_path):
     settings = json.loads((tmp_path / "old" / "config.json").read_text())
     assert settings.pop("kind") == "pretraining"
     (tmp_path / "old" / "config.json").write_text(json.dumps(settings | {"pretraining": True}))
-    assert "nothing was left to do" in train.run(tiny_config(), tmp_path / "old", silent)
+    assert "nothing was left to do" in train.run_training(tiny_config(), tmp_path / "old", silent)
 
 
 def test_another_config_is_refused_in_the_same_folder(pretrained):
     with pytest.raises(CaseError, match="seed"):
-        train.run(tiny_config(seed=1), pretrained[0], silent)
+        train.run_training(tiny_config(seed=1), pretrained[0], silent)
 
 
 def test_both_stages_go_on_from_another_runs(pretrained, tmp_path):
     workdir, _ = pretrained
     config = tiny_config(init_from=str(workdir), seed=1)
-    train.run(config, tmp_path, silent)
+    train.run_training(config, tmp_path, silent)
     before, after = (cascade_jax.load(folder).params for folder in (workdir, tmp_path))
     for stage, settings in enumerate((config.stage1, config.stage2)):
         pairs = zip(jax.tree.leaves(before[stage]), jax.tree.leaves(after[stage]), strict=True)
@@ -98,7 +98,7 @@ def test_both_stages_go_on_from_another_runs(pretrained, tmp_path):
 
 def test_what_comes_out_keeps_its_share_of_the_start(pretrained, tmp_path):
     workdir, _ = pretrained
-    train.run(tiny_config(init_from=str(workdir), init_share=1.0, seed=1), tmp_path, silent)
+    train.run_training(tiny_config(init_from=str(workdir), init_share=1.0, seed=1), tmp_path, silent)
     for one, other in zip(leaves(cascade_jax.load(workdir)), leaves(cascade_jax.load(tmp_path)), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6)
 
@@ -107,7 +107,7 @@ def test_what_comes_out_keeps_its_share_of_the_start(pretrained, tmp_path):
 def test_another_network_cannot_go_on(pretrained, tmp_path, part):
     config = tiny_config(**{"init_from": str(pretrained[0]), f"plan.{part}.features": (4, 16)})
     with pytest.raises(ConfigError, match="another network"):
-        train.run(config, tmp_path, silent)
+        train.run_training(config, tmp_path, silent)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_another_network_cannot_go_on(pretrained, tmp_path, part):
 )
 def test_a_setting_that_cannot_be_is_named(tmp_path, change, fault):
     with pytest.raises(ConfigError, match=fault):
-        train.run(tiny_config(**change), tmp_path, silent)
+        train.run_training(tiny_config(**change), tmp_path, silent)
 
 
 def test_an_unknown_schedule_is_named():
