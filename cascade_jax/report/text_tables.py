@@ -1,6 +1,7 @@
 """Tables of texts, for Markdown and for a terminal, and numbers as texts."""
 
 import math
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -50,11 +51,11 @@ def markdown(table: Table) -> str:
 
 
 def aligned(table: Table) -> str:
-    """A table for a terminal: the columns are as wide as their widest cell."""
+    """A table for a terminal: the columns are as wide as their widest cell, the note is wrapped."""
     columns = list(zip(table.header, *table.rows, strict=True))
     widths = [max(map(len, column)) for column in columns]
     lines = [table.title]
     for first, *cells in (table.header, *table.rows):
         rest = "".join(f"  {cell:>{width}}" for cell, width in zip(cells, widths[1:], strict=True))
         lines.append(f"{first:<{widths[0]}}{rest}")
-    return "\n".join([*lines, table.note])
+    return "\n".join([*lines, textwrap.fill(table.note, 100)])
