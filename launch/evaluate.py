@@ -1,5 +1,7 @@
 """Compares two folders of labels in the challenge's layout, by the challenge's metrics.
 
+With their means come 95 % intervals, and of the challenge's labels infarct size, detection and infarcted hearts alone.
+
 cascade-jax evaluate --prediction=DIR --truth=DIR [--labels_of=WORKDIR] [--output=metrics.json]
 """
 
@@ -24,7 +26,9 @@ _TRUTH = flags.DEFINE_string("truth", None, "The folder of true labels.")
 _LABELS_OF = flags.DEFINE_string(
     "labels_of", None, "The working folder of the training that has these labels; without it, the challenge's."
 )
-_OUTPUT = flags.DEFINE_string("output", None, "A JSON file for every case's metrics, their means and what failed.")
+_OUTPUT = flags.DEFINE_string(
+    "output", None, "A JSON file for every case's metrics, their means, intervals and agreement, and what failed."
+)
 
 
 def main() -> int:

@@ -42,7 +42,7 @@ assert UNet is models.UNet and metrics.dice and segment is models.segment
 _ORDER = (
     ("__version__", "errors", "extras", "losses", "models", "progress"),
     ("cpu", "data"),
-    ("checkpoint", "confidence", "metrics", "phantoms", "plan", "quantify", "weights"),
+    ("checkpoint", "confidence", "metrics", "phantoms", "plan", "quantify", "statistics", "weights"),
     ("postprocess",),
     ("bundle",),
     ("cascade", "report"),

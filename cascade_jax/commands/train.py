@@ -253,10 +253,11 @@ def _cross_validate(config: ConfigDict, workdir: Path, progress: Progress) -> st
             return f"Stage one is trained on folds {', '.join(map(str, folds))}."
         crossval.train(1, folds)
 
-        results = write_results(crossval, folds)
+        results, sizes = write_results(crossval, folds)
         if held_out is not None:
-            results["table3"] = evaluate_held_out(crossval, held_out)
-        text = tables.write(workdir, results)
+            results["table3"], held_out_sizes = evaluate_held_out(crossval, held_out)
+            sizes |= {"table3": held_out_sizes} if held_out_sizes else {}
+        text = tables.write(workdir, results, sizes)
         if held_out is not None:
             request["held_out"] = file_checksums(folders.find_cases(held_out))
         if missing("report"):

@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Wedge
 
 from cascade_jax.quantify.aha import SEGMENT_NAMES
+from cascade_jax.statistics import limits_of_agreement
 
 # Okabe and Ito's colours, which the colour-blind tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -127,13 +128,11 @@ def bland_altman(pairs: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -
     figure = _figure(4.5 * len(pairs), 3.2)
     for axes, (quantity, values) in zip(np.atleast_1d(figure.subplots(1, len(pairs))), pairs.items(), strict=True):
         predicted, true = (np.asarray(side, float) for side in values)
-        difference = predicted - true
-        axes.plot((predicted + true) / 2, difference, "o", ms=4, alpha=0.7, color=COLOURS[0])
-        bias, lines = difference.mean(), [(difference.mean(), "-", "bias")]
-        if len(difference) > 1:  # one case has no spread
-            spread = 1.96 * difference.std(ddof=1)
-            lines += [(bias + spread, "--", "+1.96 SD"), (bias - spread, "--", "-1.96 SD")]
-        for level, style, text in lines:
+        axes.plot((predicted + true) / 2, predicted - true, "o", ms=4, alpha=0.7, color=COLOURS[0])
+        bias, lower, upper = limits_of_agreement(predicted, true)
+        for level, style, text in ((bias, "-", "bias"), (upper, "--", "+1.96 SD"), (lower, "--", "-1.96 SD")):
+            if np.isnan(level):  # one case has no spread
+                continue
             axes.axhline(level, linestyle=style, color="black", linewidth=0.9)
             axes.annotate(
                 f"{text} {level:.2g}",

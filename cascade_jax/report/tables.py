@@ -8,26 +8,19 @@ from pathlib import Path
 from cascade_jax import metrics
 from cascade_jax.data.files import write_text
 from cascade_jax.data.labels import display_name
+from cascade_jax.report import agreement, text_tables
+from cascade_jax.report.text_tables import interval_text, number, percent, plain
+from cascade_jax.statistics import bootstrap_interval
 
 Cases = Mapping[str, Mapping[str, Mapping[str, float]]]  # {case: {target: {metric: value}}}
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.2f}"
-
-
-def _plain(value: float) -> str:
-    return f"{value:.2f}"
-
-
 Row = tuple[str, str, str, Callable[[float], str]]  # title, target, metric, format
 
 _METRICS: dict[str, tuple[str, Callable[[float], str]]] = {
-    "dice": ("Dice %", _percent),
-    "volume_difference_mm3": ("VolDif mm3", _plain),
-    "hausdorff_mm": ("HSD mm", _plain),
-    "hausdorff_emidec_mm": ("HSD mm, the challenge's axes", _plain),
-    "volume_ratio_difference": ("ratio %", _percent),
+    "dice": ("Dice %", percent),
+    "volume_difference_mm3": ("VolDif mm3", plain),
+    "hausdorff_mm": ("HSD mm", plain),
+    "hausdorff_emidec_mm": ("HSD mm, the challenge's axes", plain),
+    "volume_ratio_difference": ("ratio %", percent),
 }
 
 TITLES = {
@@ -35,6 +28,10 @@ TITLES = {
     "table2": "Table 2. Final result, cross-validation",
     "table3": "Table 3. Held-out cases: the folds' majority vote, and the mean of the folds on their own",
 }
+
+# What the cases of a table are called where the tables are compared, and the column that stands for all of them.
+_RESULTS = {"table1": "stage one", "table2": "final result", "table3": "vote on held-out cases"}
+_SUMMARY = {"table1": "mean", "table2": "mean", "table3": "ensemble"}
 
 
 def rows(table: str, mean: Mapping[str, Mapping[str, float]]) -> list[Row]:
@@ -67,6 +64,27 @@ def summary_columns(table: str, columns: Mapping[str, Cases]) -> dict[str, dict[
     return {"ensemble": means["ensemble"]} | alone
 
 
+def intervals(columns: Sequence[Cases]) -> dict[str, dict[str, tuple[float, float]]]:
+    """The 95 % bootstrap interval of each metric's mean over several columns' means; cases are drawn within columns.
+
+    Returns:
+        {target: {metric: (lower, upper)}}; NaN if a column has fewer than two cases whose value is not NaN.
+    """
+    first = next((case for cases in columns for case in cases.values()), {})
+    return {
+        target: {
+            metric: bootstrap_interval([[case[target][metric] for case in cases.values()] for cases in columns])
+            for metric in values
+        }
+        for target, values in first.items()
+    }
+
+
+def _summarised(table: str, columns: Mapping[str, Cases]) -> list[Cases]:
+    """The columns whose cases the table's summary is of."""
+    return [columns["ensemble"]] if table == "table3" else list(columns.values())
+
+
 def markdown(table: str, columns: Mapping[str, Cases]) -> str:
     """One of `TITLES` as Markdown; below it, which cases a mean had to leave out.
 
@@ -75,46 +93,75 @@ def markdown(table: str, columns: Mapping[str, Cases]) -> str:
         columns: {column: {case: metrics}}.
     """
     shown = summary_columns(table, columns)
-    shown_rows = rows(table, next(iter(shown.values())))
-    lines = [f"**{TITLES[table]}**", "", "| | " + " | ".join(shown) + " |", "|---" * (len(shown) + 1) + "|"]
+    shown_rows, interval = rows(table, next(iter(shown.values()))), intervals(_summarised(table, columns))
+    after = list(shown).index(_SUMMARY[table]) + 1
+    titles = list(shown)
+    titles.insert(after, "95 % interval")
+    lines = [f"**{TITLES[table]}**", "", "| | " + " | ".join(titles) + " |", "|---" * (len(titles) + 1) + "|"]
     for title, target, metric, form in shown_rows:
-        values = [mean[target][metric] for mean in shown.values()]
-        lines.append(f"| {title} | " + " | ".join("-" if math.isnan(v) else form(v) for v in values) + " |")
-    left_out = []
+        cells = [number(mean[target][metric], form) for mean in shown.values()]
+        cells.insert(after, interval_text(interval[target][metric], form))
+        lines.append(f"| {title} | " + " | ".join(cells) + " |")
+    within = "" if table == "table3" else " within folds"
+    notes = [f"95 % interval of the {_SUMMARY[table]}: by bootstrap over cases{within}."]
     for title, target, metric, _ in shown_rows:
         for column, cases in columns.items():
             if names := metrics.undefined(cases, target, metric):
                 counted = f"mean over {len(cases) - len(names)} of {len(cases)} cases"
-                left_out.append(f"{title}, {column}: {counted}, undefined for {', '.join(names)}.")
-    return "\n".join(lines + (["", *left_out] if left_out else [])) + "\n"
+                notes.append(f"{title}, {column}: {counted}, undefined for {', '.join(names)}.")
+    return "\n".join([*lines, "", *notes]) + "\n"
 
 
 def without_nan(value):
-    """A nested mapping of numbers and texts with None, JSON's null, in the place of NaN."""
+    """Nested mappings and lists of numbers and texts with None, JSON's null, in the place of NaN."""
     if isinstance(value, Mapping):
         return {key: without_nan(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_nan(inner) for inner in value]
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def as_json(results: Mapping[str, Mapping[str, Cases]]) -> dict:
-    """All tables with their means and every case's metrics; NaN becomes None.
+def _infarct_statistics(
+    results: Mapping[str, Mapping[str, Cases]], sizes: Mapping[str, Mapping[str, agreement.Sizes]]
+) -> dict[str, dict[str, dict]]:
+    """{table: `agreement.infarct_statistics` of the cases that its summary is of}."""
+    statistics = {}
+    for table, measured in sizes.items():
+        cases = {name: case for column in _summarised(table, results[table]) for name, case in column.items()}
+        statistics[table] = agreement.infarct_statistics(cases, measured)
+    return statistics
 
-    Args:
-        results: {table: {column: {case: metrics}}}.
-    """
-    return without_nan(
-        {table: {"mean": summary_columns(table, columns), "cases": columns} for table, columns in results.items()}
-    )
 
-
-def write(folder: Path, results: Mapping[str, Mapping[str, Cases]]) -> str:
-    """Writes `tables.md` and `tables.json`, and returns the Markdown.
+def write(
+    folder: Path,
+    results: Mapping[str, Mapping[str, Cases]],
+    sizes: Mapping[str, Mapping[str, agreement.Sizes]] | None = None,
+) -> str:
+    """Writes `tables.md` and `tables.json`, which also has every case's figures, and returns the Markdown.
 
     Args:
         folder: where to.
         results: {table: {column: {case: metrics}}}.
+        sizes: {table: {case: `agreement.infarct_sizes`}}, of the challenge's labels: of these tables' infarcts there is
+            more to say.
     """
-    text = "\n".join(markdown(table, columns) for table, columns in results.items())
-    write_text(folder / "tables.json", json.dumps(as_json(results), indent=1, allow_nan=False))
+    sizes = sizes or {}
+    statistics = _infarct_statistics(results, sizes)
+    texts = [markdown(table, columns) for table, columns in results.items()]
+    if statistics:
+        named = {_RESULTS[table]: found for table, found in statistics.items()}
+        texts += [text_tables.markdown(table) for table in agreement.make_tables(named)]
+    stored: dict[str, dict] = {
+        table: {
+            "mean": summary_columns(table, columns),
+            "interval": intervals(_summarised(table, columns)),
+            "cases": columns,
+        }
+        for table, columns in results.items()
+    }
+    for table, found in statistics.items():
+        stored[table] |= found | {"sizes": sizes[table]}
+    text = "\n".join(texts)
+    write_text(folder / "tables.json", json.dumps(without_nan(stored), indent=1, allow_nan=False))
     write_text(folder / "tables.md", text)
     return text

@@ -14,9 +14,10 @@ from cascade_jax.cascade import STAGES, fold_folder, load
 from cascade_jax.data import emidec, folders
 from cascade_jax.data.case import Case
 from cascade_jax.data.files import write_text
-from cascade_jax.data.labels import LabelTable
+from cascade_jax.data.labels import EMIDEC, LabelTable
 from cascade_jax.data.preprocess import restore_labels
 from cascade_jax.metrics import evaluate_labels
+from cascade_jax.report.agreement import Sizes, infarct_sizes
 from cascade_jax.report.expected_dice import read_expected_dice, write_expected_dice
 from cascade_jax.report.figures import draw_case, write_colour_tables
 from cascade_jax.training.crossval import CrossValidation, write_slice_labels
@@ -31,11 +32,12 @@ def _evaluate(labels: np.ndarray, case: Case, table: LabelTable) -> dict:
     return evaluate_labels(labels, case.labels, case.spacing, table)
 
 
-def write_results(run: CrossValidation, folds: Sequence[int]) -> dict:
+def write_results(run: CrossValidation, folds: Sequence[int]) -> tuple[dict[str, dict], dict[str, dict[str, Sizes]]]:
     """Chooses the postprocessing, writes the model file and the final predictions, and evaluates both stages.
 
     Returns:
-        {"table1": ..., "table2": ...}: {column: {case: metrics}} for the folds given.
+        {"table1": ..., "table2": ...}: {column: {case: metrics}} for the folds given; and of the challenge's labels
+        {"table1": ..., "table2": ...}: {case: its infarct's sizes}, else {}.
     """
     table = run.plan.labels
     names = [name for fold in folds for name in run.folds[fold]]
@@ -77,21 +79,26 @@ def write_results(run: CrossValidation, folds: Sequence[int]) -> dict:
             for fold in folds
         }
 
-    return {
-        "table1": columns({name: _read(run.workdir, STAGES[0], name, table) for name in names}),
-        "table2": columns(final),
+    evaluated = {"table1": {name: _read(run.workdir, STAGES[0], name, table) for name in names}, "table2": final}
+    sizes = {
+        key: {name: infarct_sizes(labels[name], cases[name].labels, cases[name].spacing) for name in names}
+        for key, labels in evaluated.items()
+        if table == EMIDEC
     }
+    return {key: columns(labels) for key, labels in evaluated.items()}, sizes
 
 
-def evaluate_held_out(run: CrossValidation, root: Path) -> dict:
+def evaluate_held_out(run: CrossValidation, root: Path) -> tuple[dict[str, dict], dict[str, Sizes]]:
     """The folds' vote on cases that no fold has seen; stage one's, and what postprocessing changed, lie beside it.
 
     Returns:
-        {column: {case: metrics}}: "ensemble", and each fold's "stage 1" and "final" result on its own.
+        {column: {case: metrics}}: "ensemble", and each fold's "stage 1" and "final" result on its own; and of the
+        challenge's labels {case: sizes of the ensemble's infarct}, else {}.
     """
     cascade, table = load(run.workdir), run.plan.labels
     predictions = run.workdir / "predictions"
     columns: dict[str, dict] = {"ensemble": {}}
+    sizes: dict[str, Sizes] = {}
     expected: dict[str, dict[str, float]] = {}
     one_hot = np.eye(len(table.names), dtype=np.float32)
     files = folders.find_cases(root, labelled=True)
@@ -106,6 +113,8 @@ def evaluate_held_out(run: CrossValidation, root: Path) -> dict:
         emidec.write_labels(predictions / "held_out_stage2", cascade.majority(vote, example), case)
         expected[case.name] = result.expected_dice
         columns["ensemble"][case.name] = _evaluate(result.labels, case, table)
+        if table == EMIDEC:
+            sizes[case.name] = infarct_sizes(result.labels, case.labels, case.spacing)
         for fold, prior, final in zip(cascade.folds, vote.fold_priors, vote.fold_labels, strict=True):
             for column, labels in (("stage 1", prior), ("final", final)):
                 restored = restore_labels(one_hot[labels], example.grid)
@@ -113,7 +122,7 @@ def evaluate_held_out(run: CrossValidation, root: Path) -> dict:
                     restored = cascade.postprocess(restored, case)
                 columns.setdefault(f"{column}, fold {fold}", {})[case.name] = _evaluate(restored, case, table)
     write_expected_dice(predictions / "held_out", expected, table)
-    return columns
+    return columns, sizes
 
 
 def draw_cases(

@@ -32,6 +32,14 @@ def test_training_ends_with_the_papers_tables_and_leaves_everything_in_the_workd
     assert "validation Dice" in result.stdout
     stored = json.loads((workdir / "tables.json").read_text())
     assert set(stored) == {"table1", "table2", "table3"}
+    for table, total in (("table1", 4), ("table2", 4), ("table3", 1)):
+        assert stored[table]["detection"]["infarction"]["n"] == len(stored[table]["sizes"]) == total
+    for row in (
+        "stage one: normal hearts",
+        "final result: infarct mass g, all hearts",
+        "vote on held-out cases: infarct",
+    ):
+        assert f"| {row}" in result.stdout
     names = [files.name for files in folders.find_cases(workdir / "data" / "training")]
     assert sorted(name for fold in json.loads((workdir / "folds.json").read_text()) for name in fold) == names
     for folder in ("stage1", "stage2", "final"):

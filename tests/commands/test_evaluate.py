@@ -10,7 +10,8 @@ import pytest
 
 from cascade_jax.commands.evaluate import as_text, evaluate_folders
 from cascade_jax.data import emidec
-from cascade_jax.data.case import Case, CaseError
+from cascade_jax.data.case import LABEL_NAMES, Case, CaseError
+from cascade_jax.data.labels import make_label_table
 from cascade_jax.metrics import evaluate_case
 
 ROOT = Path(__file__).parents[2]
@@ -118,10 +119,41 @@ def test_the_command_writes_strict_json_and_fails_if_a_case_did(folders, tmp_pat
     assert "Case_P3" in result.stderr
     assert "Traceback" not in result.stderr
     written = json.loads(output.read_text(), parse_constant=lambda constant: pytest.fail(constant))
-    assert set(written) == {"cases", "mean", "failed"}
+    assert set(written) == {"cases", "mean", "failed", "interval", "infarcted", "agreement", "detection"}
+    assert written["interval"]["myocardium"]["hausdorff_mm"] == [None, None], "one case has none"
+    assert written["detection"]["infarction"]["sensitivity"] == 0.5
     assert written["cases"]["Case_N1"]["myocardium"]["hausdorff_mm"] is None
     assert written["mean"]["myocardium"]["hausdorff_mm"] == pytest.approx(2.5)
     assert [path.name for path in tmp_path.glob(".*")] == [".cascade_jax.json"]  # which says what was made
+
+
+def test_the_table_says_how_the_cohorts_infarcts_agree(folders):
+    prediction, truth = folders
+    write(truth, "Case_N3", np.minimum(labels(), 2))
+    write(prediction, "Case_N3", np.minimum(labels(), 2))
+    result = evaluate_folders(prediction, truth)
+    dice = [case["infarction"]["dice"] for case in result["cases"].values()]
+    assert result["interval"]["infarction"]["dice"] == pytest.approx((min(dice), max(dice)))
+    assert result["infarcted"]["infarction"]["dice"] == pytest.approx(dice[0])
+    # 16 voxels of 10 x 1.5 x 1.25 mm at 1.05 g/ml
+    assert result["agreement"]["infarcted"]["g"]["mean_truth"] == pytest.approx(16 * 0.01875 * 1.05)
+    assert result["agreement"]["all"]["g"]["icc"] == pytest.approx(1)
+    lines = as_text(result).splitlines()
+    lower, upper = (next(line for line in lines if line.startswith(name)) for name in ("95 % from", "95 % to"))
+    assert f"{min(dice):.3f}" in lower
+    assert f"{max(dice):.3f}" in upper
+    for title in ("Infarcted hearts alone", "Infarct size against the reader", "Detection of infarct and no-reflow"):
+        assert title in lines
+    assert any("normal hearts left alone" in line and "100.00 (1 of 1)" in line for line in lines)
+
+
+def test_other_labels_have_intervals_and_nothing_of_infarcts(folders):
+    table = make_label_table(LABEL_NAMES, [("myocardium", LABEL_NAMES[2:])])
+    result = evaluate_folders(*folders, table=table)
+    assert set(result) == {"cases", "mean", "failed", "interval"}
+    text = as_text(result)
+    assert "95 % from" in text
+    assert "nfarct" not in text
 
 
 def test_the_command_succeeds_when_every_case_was_compared(folders, tmp_path):
