@@ -42,7 +42,7 @@ class Plan:
 
     Attributes:
         spacing: mm along (depth, height, width). Only the plane is ever resampled; the depth is the cohort's median.
-        shape: of every training example, (depth, height, width).
+        shape: of every training sample, (depth, height, width): a window of a case, or all of it.
         slices: stage one.
         volumes: stage two.
         labels: which labels there are, and what is evaluated.

@@ -4,6 +4,7 @@ Every draw is a function of a key alone, so that a run goes on where it stopped 
 """
 
 import functools
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import flax.struct
@@ -13,29 +14,45 @@ import numpy as np
 
 from cascade_jax.data import augment
 from cascade_jax.data.case import LABEL_NAMES
+from cascade_jax.data.preprocess import Example
 from cascade_jax.models.graph import most_probable, one_hot_prior, segment_slices
 from cascade_jax.models.unet import UNet
 from cascade_jax.phantoms.random_phantom import draw_phantom
 from cascade_jax.plan import Plan
+from cascade_jax.training.windows import cut_extent, cut_window, draw_start, heart_box
 
 _SLICE_BRIGHTNESS = 0.15  # how far one slice's mean and standard deviation differ from its stack's
 
 
 @flax.struct.dataclass
 class Cohort:
-    """Preprocessed cases, resident on the device.
+    """Preprocessed cases, whole, resident on the device.
 
     Attributes:
         image: float32 (case, depth, height, width).
         labels: uint8, same shape.
         prior: uint8, same shape: stage one's labels, for stage two; None in stage one.
         extent: int32 (case, 3, 2), where each case's field of view starts and stops along each axis.
+        heart: int32 (case, 3, 2), where its labels do.
     """
 
     image: jax.Array
     labels: jax.Array
     prior: jax.Array | None
     extent: jax.Array
+    heart: jax.Array
+
+
+def make_cohort(examples: Sequence[Example]) -> Cohort:
+    """A cohort of labelled examples of one shape, without priors, as numpy arrays."""
+    extents = [np.array(example.grid.extent, np.int32) for example in examples]
+    return Cohort(
+        np.stack([example.image for example in examples]),
+        np.stack([example.labels for example in examples]),
+        None,
+        np.stack(extents),
+        np.stack([heart_box(example.labels, extent) for example, extent in zip(examples, extents, strict=True)]),
+    )
 
 
 @flax.struct.dataclass
@@ -112,21 +129,33 @@ def _draw_case(key: jax.Array, cases: CaseSelection) -> jax.Array:
     return cases.index[jax.random.randint(key, (), 0, cases.count)]
 
 
-def draw_slices(batch_size: int, augmentation: augment.Augmentation) -> Draw:
-    """Stage one's batches: `batch_size` slices, each of a random case. Inputs are (batch, height, width, 1)."""
+def draw_slices(batch_size: int, plane: tuple[int, int], augmentation: augment.Augmentation) -> Draw:
+    """Stage one's batches: windows of `batch_size` slices, each of a random case.
+
+    Args:
+        batch_size: slices in a batch.
+        plane: (height, width) of a window.
+        augmentation: how often and how far.
+
+    Returns:
+        Draws inputs (batch, height, width, 1).
+    """
+    size = (1, *plane)
 
     def draw(key, cohort, cases, positions=None):
         def sample(key):
-            case_key, slice_key, augmentation_key = jax.random.split(key, 3)
+            case_key, slice_key, window_key, augmentation_key = jax.random.split(key, 4)
             case = _draw_case(case_key, cases)
-            extent = cohort.extent[case]
-            index = jax.random.randint(slice_key, (), extent[0, 0], extent[0, 1])
+            first, stop = cohort.extent[case, 0]
+            index = jax.random.randint(slice_key, (), first, stop)
+            extent = cohort.extent[case].at[0].set(jnp.stack([index, index + 1]))
+            start = draw_start(window_key, cohort.image.shape[1:], extent, cohort.heart[case], size)
             image, labels, _, valid = augment.augment(
                 augmentation_key,
-                cohort.image[case, index][None],
-                cohort.labels[case, index][None],
+                cut_window(cohort.image, case, start, size),
+                cut_window(cohort.labels, case, start, size),
                 None,
-                extent.at[0].set(jnp.array([0, 1])),
+                cut_extent(extent, start, size),
                 augmentation,
             )
             return Batch(image[0, ..., None], labels[0], valid[0], case)
@@ -139,23 +168,36 @@ def draw_slices(batch_size: int, augmentation: augment.Augmentation) -> Draw:
 
 def draw_volumes(
     batch_size: int,
+    shape: tuple[int, int, int],
     augmentation: augment.Augmentation,
     corruption: augment.PriorCorruption,
     num_classes: int,
 ) -> Draw:
-    """Stage two's batches: `batch_size` volumes. Inputs are (batch, depth, height, width, 1 + foreground labels)."""
+    """Stage two's batches: windows of `batch_size` volumes, each of a random case.
+
+    Args:
+        batch_size: volumes in a batch.
+        shape: (depth, height, width) of a window.
+        augmentation, corruption: how often and how far.
+        num_classes: labels there are, the background among them.
+
+    Returns:
+        Draws inputs (batch, depth, height, width, 1 + foreground labels).
+    """
 
     def draw(key, cohort, cases, positions=None):
         def sample(key):
-            case_key, prior_key, augmentation_key = jax.random.split(key, 3)
+            case_key, prior_key, window_key, augmentation_key = jax.random.split(key, 4)
             case = _draw_case(case_key, cases)
-            prior = augment.corrupt_prior(prior_key, cohort.prior[case], corruption, num_classes)
+            extent = cohort.extent[case]
+            start = draw_start(window_key, cohort.image.shape[1:], extent, cohort.heart[case], shape)
+            prior = cut_window(cohort.prior, case, start, shape)
             image, labels, prior, valid = augment.augment(
                 augmentation_key,
-                cohort.image[case],
-                cohort.labels[case],
-                prior,
-                cohort.extent[case],
+                cut_window(cohort.image, case, start, shape),
+                cut_window(cohort.labels, case, start, shape),
+                augment.corrupt_prior(prior_key, prior, corruption, num_classes),
+                cut_extent(extent, start, shape),
                 augmentation,
             )
             inputs = jnp.concatenate([image[..., None], one_hot_prior(prior, num_classes)], axis=-1)

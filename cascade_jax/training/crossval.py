@@ -16,12 +16,12 @@ from cascade_jax.data import augment, emidec, folders, nnunet, store
 from cascade_jax.data.case import Case, CaseError
 from cascade_jax.data.files import read_json, write_text
 from cascade_jax.data.labels import LabelTable
-from cascade_jax.data.preprocess import Example, Grid, restore_labels
+from cascade_jax.data.preprocess import Example, restore_labels
 from cascade_jax.models.graph import predict_prior
 from cascade_jax.plan import Plan
 from cascade_jax.progress import Progress
 from cascade_jax.report.expected_dice import EXPECTED_DICE_FILE, write_expected_dice
-from cascade_jax.training.batches import CaseSelection, Cohort, Draw, draw_slices, draw_volumes
+from cascade_jax.training.batches import CaseSelection, Draw, draw_slices, draw_volumes, make_cohort
 from cascade_jax.training.loop import devices_for, fit
 from cascade_jax.training.validation import dice_over_voxels
 
@@ -30,23 +30,6 @@ def make_folds(names: Sequence[str], count: int, seed: int) -> list[list[str]]:
     """Shuffles the cases once and deals them into `count` folds whose sizes differ by one at most."""
     shuffled = np.random.default_rng(seed).permutation(sorted(names))
     return [sorted(map(str, fold)) for fold in np.array_split(shuffled, count)]
-
-
-def cut_to(labels: np.ndarray, whole: Grid, part: Grid) -> np.ndarray:
-    """The labels of a whole case on the grid of an example that holds a part of it; 0 in the padding.
-
-    Args:
-        labels: uint8 (depth, height, width), on the grid `whole`.
-        whole, part: two grids of one case at one spacing; of the first nothing of the case is cut off.
-
-    Returns:
-        uint8, the voxels of `part`'s extent and nothing around it.
-    """
-    inside = tuple(
-        slice(start + offset, start + offset + stop - first)
-        for (start, _), (first, stop), offset in zip(whole.extent, part.extent, part.offset, strict=True)
-    )
-    return labels[inside]
 
 
 def write_slice_labels(
@@ -99,15 +82,7 @@ class CrossValidation:
             raise CaseError(path, "is damaged: it is no list of folds")
         if sorted(str(name) for fold in self.folds for name in fold) != self.names:
             raise CaseError(path, "names other cases than the cohort has now; use another working folder for those")
-        extents = np.array([example.grid.extent for example in examples], np.int32)
-        self._cohort = jax.device_put(
-            Cohort(
-                np.stack([example.image for example in examples]),
-                np.stack([example.labels for example in examples]),
-                None,
-                extents,
-            )
-        )
+        self._cohort = jax.device_put(make_cohort(examples))
 
     # Which cases
 
@@ -142,16 +117,18 @@ class CrossValidation:
         settings = self.config[STAGES[stage]]
         augmentation = augment.Augmentation(**settings.augmentation)
         if stage == 0:
-            return draw_slices(self.plan.slices.batch_size, augmentation)
+            return draw_slices(self.plan.slices.batch_size, self.plan.shape[1:], augmentation)
         corruption = augment.PriorCorruption(**settings.prior)
-        return draw_volumes(self.plan.volumes.batch_size, augmentation, corruption, len(self.plan.labels.names))
+        num_classes = len(self.plan.labels.names)
+        return draw_volumes(self.plan.volumes.batch_size, self.plan.shape, augmentation, corruption, num_classes)
 
     def train(self, stage: int, folds: Sequence[int]) -> None:
         """Trains one stage (0 or 1) on some folds and predicts each fold's validation cases."""
         cohort = self._cohort
         if stage == 1:
             cohort = cohort.replace(prior=jax.device_put(self._read_priors()))
-        draw, dice = self._draw(stage), jax.jit(dice_over_voxels(stage, self.networks[stage]))
+        draw = self._draw(stage)
+        dice = jax.jit(dice_over_voxels(stage, self.networks[stage], self.plan.shape))
         devices = devices_for(self.plan, stage)
         for fold in folds:
             folder = fold_folder(self.workdir, STAGES[stage], fold)
@@ -181,18 +158,18 @@ class CrossValidation:
             yield position, emidec.read_case(self.files[self.names[position]], self.plan.labels)
 
     def _predict_slices(self, fold: int, folder: Path, params: Any) -> None:
-        """Stage one's labels of a fold's validation cases, each whole, as the cascade has them; what the examples of
-        stage two's training hold of them lies in `folder/predictions`, its priors."""
+        """Stage one's labels of a fold's validation cases, as the cascade has them; on the grid of the cohort's
+        examples they lie in `folder/predictions`, stage two's priors."""
         marker = folder / "predictions"
         if marker.exists():
             return
         priors = []
         for position, case in self._validation_cases(0, fold):
-            example, part = whole_example(self.plan, case), self.examples[position]
+            example, prepared = whole_example(self.plan, case), self.examples[position]
             labels = jax.device_get(self._predict_prior(params, example.image, example.valid))
             write_slice_labels(self.workdir, STAGES[0], labels[None], example, case, self.plan.labels)
-            priors.append(np.zeros(part.image.shape, np.uint8))
-            priors[-1][part.valid] = cut_to(labels, example.grid, part.grid).ravel()
+            priors.append(np.zeros(prepared.image.shape, np.uint8))
+            priors[-1][prepared.valid] = labels[example.valid]
         # Last, so that it says that all of the fold's predictions are there.
         store.write_array(marker, np.stack(priors))
 

@@ -5,13 +5,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from absl import logging
 
 from cascade_jax.data import emidec, folders, store
-from cascade_jax.data.case import Case, CaseError
+from cascade_jax.data.case import CaseError
 from cascade_jax.data.files import file_checksum, read_json, write_text
 from cascade_jax.data.labels import EMIDEC, LabelTable
-from cascade_jax.data.preprocess import Example, bounding_box, preprocess
+from cascade_jax.data.preprocess import Example, bounding_box, preprocess, resampled_shape
 from cascade_jax.plan import Plan, make_plan
 from cascade_jax.progress import Progress
 
@@ -46,8 +45,8 @@ def prepare(
 ) -> tuple[Plan, list[Example]]:
     """Reads and checks every case, plans, preprocesses, and keeps all that in `folder` for the next time.
 
-    In the plane the plan's shape is that of the median case, as nnU-Net's is: of larger ones it holds the centre, for
-    training. `Cascade.segment` sees every case whole.
+    In the plane the plan's shape is that of the median case, as nnU-Net's is: training shows windows of it. The
+    examples hold every case whole.
 
     Args:
         root: the cohort, every case with its labels.
@@ -58,7 +57,7 @@ def prepare(
         labels: which labels there are.
 
     Returns:
-        The plan, and one example for each case, sorted by name.
+        The plan, and one example for each case, sorted by name, all of one shape, which holds each and the plan's.
 
     Raises:
         CaseError: a file or the cohort is unusable.
@@ -82,13 +81,13 @@ def prepare(
         plan = make_plan(shapes, [case.spacing for case in cases], overrides, labels)
     except ValueError as error:
         raise PlanError(str(error)) from error
+    spacings = [case.spacing for case in cases]
+    whole = [resampled_shape(*one, plan.spacing[1:]) for one in zip(shapes, spacings, strict=True)]
+    shape = tuple(np.max([plan.shape, *whole], axis=0).tolist())
     examples = [
-        preprocess(case, plan.spacing[1:], plan.shape)
+        preprocess(case, plan.spacing[1:], shape)
         for case in progress(cases, f"preparing {len(cases)} cases: {describe_plan(plan)}")
     ]
-    for case, example in zip(cases, examples, strict=True):
-        if (lost := _labelled_area_lost(case, example, plan)) > 0.03:
-            logging.warning("%s: %.0f %% of its labels lie beyond the plan's shape", case.name, 100 * lost)
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "plan.json", json.dumps(plan.to_json(), indent=1))
     store.write_examples(folder / "cohort", examples, provenance)
@@ -101,12 +100,6 @@ def _read_plan(path: Path) -> Plan:
         return Plan.from_json(values)
     except (KeyError, TypeError, ValueError):
         raise CaseError(path, "is damaged: it holds no plan; remove its folder to make it again") from None
-
-
-def _labelled_area_lost(case: Case, example: Example, plan: Plan) -> float:
-    """The share of a case's labelled area that its example does not hold; resampling alone changes it by little."""
-    area = np.count_nonzero(case.labels) * case.spacing[1] * case.spacing[2]
-    return 1 - np.count_nonzero(example.labels) * plan.spacing[1] * plan.spacing[2] / area if area else 0.0
 
 
 def describe_plan(plan: Plan) -> str:

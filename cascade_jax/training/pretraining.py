@@ -74,7 +74,8 @@ class Pretraining:
 
     def train(self) -> None:
         """Trains both stages."""
-        held_out = Cohort(self._validation.image, self._validation.labels, None, self._validation.extent)
+        extent = self._validation.extent
+        held_out = Cohort(self._validation.image, self._validation.labels, None, extent, extent)
         held_out = jax.device_put(held_out)
         draw = draw_phantom_slices(self.plan.slices.batch_size, self.plan)
         slice_params = self._fit(0, draw, None, held_out, self._initial[0])
@@ -91,7 +92,7 @@ class Pretraining:
         """Trains a stage on what `draw` makes of `drawn_from`, and validates it on phantoms held out."""
         count = len(self._validation.image)
         cases = jax.device_put(CaseSelection(np.arange(count, dtype=np.int32), np.int32(count)))
-        dice = jax.jit(dice_over_voxels(stage, self.networks[stage]))
+        dice = jax.jit(dice_over_voxels(stage, self.networks[stage], self.plan.shape))
         # 0, 1 and 3 in the second place are other phantoms than those to train on; numpy takes (1, 0) for (1,).
         seed = int(np.random.default_rng([self.config.seed, 2, stage]).integers(2**31))
         return fit(

@@ -1,4 +1,4 @@
-"""The Dice that a training's log shows: over all voxels of a selection of cases, on the device."""
+"""The Dice that a training's log shows: over the windows around the hearts of a selection of cases, on the device."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +10,7 @@ from cascade_jax.data import augment
 from cascade_jax.models.graph import most_probable, segment_slices, segment_volume
 from cascade_jax.models.unet import UNet
 from cascade_jax.training.batches import CaseSelection, Cohort
+from cascade_jax.training.windows import cut_extent, cut_window, middle_start
 
 
 def predict_one(
@@ -21,22 +22,29 @@ def predict_one(
     return segment_volume(network, params, image, prior, mirror=mirror)
 
 
-def dice_over_voxels(stage: int, network: UNet) -> Callable[[Any, Cohort, CaseSelection], jax.Array]:
-    """A function (params, cohort, cases) -> float32 (foreground label,), Dice over all voxels of the cases.
+def dice_over_voxels(
+    stage: int, network: UNet, shape: tuple[int, int, int]
+) -> Callable[[Any, Cohort, CaseSelection], jax.Array]:
+    """A function (params, cohort, cases) -> float32 (foreground label,), Dice over all voxels of the windows that have
+    the cases' hearts in their middle.
 
     Args:
         stage: 0 or 1.
         network: of that stage.
+        shape: (depth, height, width) of a window.
     """
 
     def validate(params, cohort, cases):
         def sums(position):
             case = cases.index[position]
-            prior = None if cohort.prior is None else cohort.prior[case]
-            predicted = most_probable(predict_one(stage, network, params, cohort.image[case], prior, mirror=False))
-            valid = augment.inside_extent(predicted.shape, cohort.extent[case]) & (position < cases.count)
+            start = middle_start(cohort.image.shape[1:], cohort.extent[case], cohort.heart[case], shape)
+            image, of_case = (cut_window(volumes, case, start, shape) for volumes in (cohort.image, cohort.labels))
+            prior = None if cohort.prior is None else cut_window(cohort.prior, case, start, shape)
+            predicted = most_probable(predict_one(stage, network, params, image, prior, mirror=False))
+            extent = cut_extent(cohort.extent[case], start, shape)
+            valid = augment.inside_extent(shape, extent) & (position < cases.count)
             labels = jnp.arange(1, network.num_classes)[:, None, None, None]
-            predicted, truth = (predicted == labels) & valid, (cohort.labels[case] == labels) & valid
+            predicted, truth = (predicted == labels) & valid, (of_case == labels) & valid
             return (predicted & truth).sum((1, 2, 3)), predicted.sum((1, 2, 3)) + truth.sum((1, 2, 3))
 
         overlap, total = jax.tree.map(lambda s: s.sum(0), jax.lax.map(sums, jnp.arange(cases.index.size)))

@@ -29,7 +29,7 @@ from cascade_jax.data import augment, folders
 from cascade_jax.models import UNet, segment
 from cascade_jax.models.convolution import Convolve, convolve
 from cascade_jax.models.unet import params_like
-from cascade_jax.training.batches import Batch, CaseSelection, Cohort, Draw, draw_slices, draw_volumes
+from cascade_jax.training.batches import Batch, CaseSelection, Cohort, Draw, draw_slices, draw_volumes, make_cohort
 from cascade_jax.training.log import TrainingLog
 from cascade_jax.training.optimizers import make_optimizer
 from cascade_jax.training.step import compile_steps, initial_state
@@ -97,21 +97,18 @@ def _prepared_cohort(workspace: str, stage: int) -> tuple[Cohort, CaseSelection,
         _, examples = prepare(
             shared.cohort(workspace), Path(folder), shared.overrides(workspace), 1, lambda iterable, _: iterable
         )
-    labels = np.stack([example.labels for example in examples])
-    cohort = Cohort(
-        np.stack([example.image for example in examples]),
-        labels,
-        labels if stage else None,
-        np.array([example.grid.extent for example in examples], np.int32),
-    )
+    cohort = make_cohort(examples)
+    if stage:
+        cohort = cohort.replace(prior=cohort.labels)
     cases = CaseSelection(np.arange(len(examples), dtype=np.int32), np.int32(len(examples)))
     return jax.device_put(cohort), jax.device_put(cases), tuple(example.name for example in examples)
 
 
-def _draw(stage: int, batch_size: int) -> Draw:
+def _draw(stage: int, batch_size: int, shape: tuple[int, ...]) -> Draw:
     if stage == 0:
-        return draw_slices(batch_size, augment.Augmentation())
-    return draw_volumes(batch_size, augment.Augmentation(mirror_depth=True), augment.PriorCorruption(), _NUM_CLASSES)
+        return draw_slices(batch_size, shape[:-1], augment.Augmentation())
+    augmentation = augment.Augmentation(mirror_depth=True)
+    return draw_volumes(batch_size, shape[:-1], augmentation, augment.PriorCorruption(), _NUM_CLASSES)
 
 
 def loop(workspace: str, stage: int, dtype: str = "auto") -> Callable[[], int]:
@@ -123,7 +120,7 @@ def loop(workspace: str, stage: int, dtype: str = "auto") -> Callable[[], int]:
     state = initial_state(jax.random.key(0), network, optimizer, (batch_size, *shape))
     steps = shared.loop_steps(jax.default_backend())
     steps_per_dispatch = min(steps, _STEPS_PER_DISPATCH)
-    run_steps = compile_steps(network, optimizer, _draw(stage, batch_size), steps_per_dispatch)
+    run_steps = compile_steps(network, optimizer, _draw(stage, batch_size, shape), steps_per_dispatch)
     log = TrainingLog(Path(tempfile.mkdtemp(dir=workspace)), "benchmark", 0, 1_000_000)
     step = 0
 
@@ -141,9 +138,9 @@ def loop(workspace: str, stage: int, dtype: str = "auto") -> Callable[[], int]:
 
 def augment_samples(workspace: str, stage: int) -> Callable[[], int]:
     """Draws and augments batches of a resident cohort. Units: samples."""
-    _, batch_size, _ = stage_of(workspace, stage)
+    _, batch_size, shape = stage_of(workspace, stage)
     cohort, cases, _ = _prepared_cohort(workspace, stage)
-    draw = jax.jit(lambda key, cohort, cases: _draw(stage, batch_size)(key, cohort, cases))
+    draw = jax.jit(lambda key, cohort, cases: _draw(stage, batch_size, shape)(key, cohort, cases))
     keys = map(functools.partial(jax.random.fold_in, jax.random.key(0)), itertools.count())
 
     def work():

@@ -227,10 +227,6 @@ def test_a_folder_is_one_runs_alone_until_that_ends_or_is_killed(tmp_path):
         pass
 
 
-def test_where_there_is_no_fcntl_a_training_is_imported_and_claims_no_folder_that_it_cannot_lock(tmp_path):
-    program = "import sys; sys.modules['fcntl'] = None; import launch.train" + _HOLDER
-    result = subprocess.run(
-        [sys.executable, "-c", program, tmp_path], cwd=ROOT, env=os.environ, capture_output=True, text=True, check=False
-    )
-    assert "held" not in result.stdout
-    assert "CaseError" in result.stderr and "cannot be locked" in result.stderr
+def test_a_training_can_be_imported_where_there_is_no_fcntl():
+    program = "import sys; sys.modules['fcntl'] = None; import launch.train, cascade_jax.commands.train"
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=os.environ, check=True)

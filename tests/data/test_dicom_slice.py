@@ -60,7 +60,7 @@ def test_words_in_place_of_numbers_are_not_quoted(case, tmp_path):
 def test_a_multi_frame_file_has_a_place_for_every_frame(case, tmp_path):
     write_enhanced(tmp_path / "one", case, list(range(len(case.image))))
     change(tmp_path / "one", PerFrameFunctionalGroupsSequence=[])
-    with pytest.raises(CaseError, match="one: is cut off: pixels are missing"):
+    with pytest.raises(CaseError, match="one: has not one functional group for every frame"):
         choose(tmp_path)
     write_enhanced(tmp_path / "one", case, list(range(len(case.image))))
     change(tmp_path / "one", NumberOfFrames=len(case.image) + 1)

@@ -45,7 +45,7 @@ def draw_cohort():
     image = (labels + random.normal(size=labels.shape)).astype(np.float32)
     # Padding of different sizes: devices hold different numbers of valid voxels.
     extent = np.array([[[0, 2 + i % 3], [i % 4, 16], [0, 16 - i]] for i in range(len(NAMES))], np.int32)
-    return jax.device_put(Cohort(image, labels, labels, extent))
+    return jax.device_put(Cohort(image, labels, labels, extent, extent))
 
 
 def all_cases():
@@ -55,8 +55,8 @@ def all_cases():
 @functools.cache  # as in a run, all share what is compiled with it
 def draw_of(stage, batch_size):
     if stage == 0:
-        return draw_slices(batch_size, Augmentation())
-    return draw_volumes(batch_size, Augmentation(), PriorCorruption(), 5)
+        return draw_slices(batch_size, SHAPE[1:], Augmentation())
+    return draw_volumes(batch_size, SHAPE, Augmentation(), PriorCorruption(), 5)
 
 
 def share_off(actual, expected):

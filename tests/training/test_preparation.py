@@ -1,7 +1,5 @@
 """A cohort is read, checked, planned and kept for the next time."""
 
-import logging as python_logging
-
 import numpy as np
 import pytest
 
@@ -44,11 +42,11 @@ def test_a_changed_file_or_plan_is_prepared_anew(cohort, tmp_path):
     assert other.spacing != first.spacing
 
 
-def test_labels_beyond_the_plans_shape_are_told(cohort, tmp_path, caplog):
-    with caplog.at_level(python_logging.WARNING, logger="absl"):
-        preparation.prepare(cohort, tmp_path / "whole", OVERRIDES, 2, silent)
-        assert not caplog.messages
-        preparation.prepare(cohort, tmp_path / "cut", OVERRIDES | {"shape": (10, 24, 24)}, 2, silent)
-    assert len(caplog.messages) == 3
-    for file, message in zip(folders.find_cases(cohort), caplog.messages, strict=True):
-        assert message.startswith(f"{file.name}: ") and message.endswith("of its labels lie beyond the plan's shape")
+def test_an_example_holds_its_case_whole_whatever_the_plans_shape(cohort, tmp_path):
+    whole_plan, whole = preparation.prepare(cohort, tmp_path / "whole", OVERRIDES, 2, silent)
+    plan, examples = preparation.prepare(cohort, tmp_path / "windows", OVERRIDES | {"shape": (4, 24, 24)}, 2, silent)
+    assert plan.shape == (4, 24, 24) < whole_plan.shape
+    for example, one in zip(examples, whole, strict=True):
+        np.testing.assert_array_equal(example.image[example.valid], one.image[one.valid])
+        np.testing.assert_array_equal(example.labels[example.valid], one.labels[one.valid])
+        assert example.image.shape == examples[0].image.shape

@@ -21,7 +21,7 @@ from cascade_jax.models import UNet
 from cascade_jax.phantoms import simulated
 from cascade_jax.plan import Plan, StagePlan
 from cascade_jax.training import loop
-from cascade_jax.training.batches import CaseSelection, Cohort, draw_slices, draw_volumes
+from cascade_jax.training.batches import CaseSelection, draw_slices, draw_volumes, make_cohort
 from cascade_jax.training.log import TrainingLog
 from cascade_jax.training.loop import devices_for, fit
 from cascade_jax.training.optimizers import OPTIMIZERS, SCHEDULES, make_optimizer
@@ -38,9 +38,8 @@ SHAPE = (10, 40, 40)
 def cohort():
     cases = [simulated.simulate_case(0, index, field_of_view_mm=100) for index in range(4)]
     examples = [preprocess(case, (2.5, 2.5), SHAPE) for case in cases]
-    labels = np.stack([example.labels for example in examples])
-    extent = np.array([example.grid.extent for example in examples], np.int32)
-    return jax.device_put(Cohort(np.stack([e.image for e in examples]), labels, labels, extent))
+    cohort = make_cohort(examples)
+    return jax.device_put(cohort.replace(prior=cohort.labels))
 
 
 def select(*positions):
@@ -49,8 +48,8 @@ def select(*positions):
 
 def setting(stage, batch_size):
     if stage == 0:
-        return SLICES, draw_slices(batch_size, Augmentation()), (*SHAPE[1:], 1)
-    return VOLUMES, draw_volumes(batch_size, Augmentation(), PriorCorruption(), 5), (*SHAPE, 5)
+        return SLICES, draw_slices(batch_size, SHAPE[1:], Augmentation()), (*SHAPE[1:], 1)
+    return VOLUMES, draw_volumes(batch_size, SHAPE, Augmentation(), PriorCorruption(), 5), (*SHAPE, 5)
 
 
 def train(stage, cohort, dispatches, steps_per_dispatch, batch_size=4, learning_rate=0.01, scan=None):
@@ -80,13 +79,13 @@ def test_several_steps_in_one_dispatch_are_the_steps_one_by_one(cohort, stage, s
 
 
 def test_draws_come_from_the_selected_cases_and_their_true_slices(cohort):
-    draw = jax.jit(draw_slices(32, Augmentation()))
+    draw = jax.jit(draw_slices(32, SHAPE[1:], Augmentation()))
     cases = CaseSelection(jnp.array([1, 3, 0], jnp.int32), jnp.int32(2))
     batch = draw(jax.random.key(1), cohort, cases)
     assert set(np.asarray(batch.case).tolist()) == {1, 3}
     assert batch.inputs.shape == (32, *SHAPE[1:], 1)
     assert np.asarray(batch.valid).any((1, 2)).all()  # a slice of padding would show nothing
-    volumes = draw_volumes(3, Augmentation(), PriorCorruption(), 5)(jax.random.key(1), cohort, cases)
+    volumes = draw_volumes(3, SHAPE, Augmentation(), PriorCorruption(), 5)(jax.random.key(1), cohort, cases)
     assert volumes.inputs.shape == (3, *SHAPE, 5)
     assert volumes.labels.dtype == jnp.uint8
 
@@ -188,7 +187,7 @@ def fit_slices(cohort, folder, cases=(0, 1, 2), *, steps=6, dice=0.0, initial_pa
     )
 
 
-DRAW_FOUR_SLICES = draw_slices(4, Augmentation())
+DRAW_FOUR_SLICES = draw_slices(4, SHAPE[1:], Augmentation())
 NAMES = ("Case_A", "Case_B", "Case_C", "Case_D")
 
 
