@@ -74,11 +74,11 @@ def build_networks(plan: Plan, dtype: jnp.dtype) -> tuple[UNet, UNet]:
 
 def input_shapes(plan: Plan) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The shape of one input of each stage: (height, width, 1), and (depth, height, width, 1 + foreground labels)."""
-    return (*plan.shape[1:], 1), (*plan.shape, len(plan.labels.names))
+    return (*plan.shape[1:], 1), (*plan.volume_shape, len(plan.labels.names))
 
 
 # One for all cascades: those of the same networks share its programs.
-_segment = jax.jit(segment, static_argnums=0, static_argnames=("mirror", "mesh", "folds"))
+_segment = jax.jit(segment, static_argnums=0, static_argnames=("mirror", "window", "mesh", "folds"))
 
 
 def whole_example(plan: Plan, case: Case) -> Example:
@@ -116,7 +116,8 @@ class Cascade:
         self.plan, self.networks, self.params = plan, networks, params
         self.rules, self.folds, self.mirror = tuple(rules), tuple(folds), mirror
         self._params, mesh = spread_folds(params, jax.local_devices())
-        self._vote = functools.partial(_segment, networks, mirror=mirror, mesh=mesh, folds=len(self.folds))
+        settings = {"mirror": mirror, "window": plan.window, "mesh": mesh, "folds": len(self.folds)}
+        self._vote = functools.partial(_segment, networks, **settings)
 
     def example(self, case: Case) -> Example:
         """The case whole on the networks' grid; see `whole_example`."""

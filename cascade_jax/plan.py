@@ -46,6 +46,7 @@ class Plan:
         slices: stage one.
         volumes: stage two.
         labels: which labels there are, and what is evaluated.
+        window: (height, width) of what stage two sees, around stage one's heart; None is the whole plane.
     """
 
     spacing: tuple[float, float, float]
@@ -53,6 +54,12 @@ class Plan:
     slices: StagePlan
     volumes: StagePlan
     labels: LabelTable = EMIDEC
+    window: tuple[int, int] | None = None
+
+    @property
+    def volume_shape(self) -> tuple[int, int, int]:
+        """(depth, height, width) of stage two's training samples."""
+        return (self.shape[0], *(self.window or self.shape[1:]))
 
     def to_json(self) -> dict:
         return dataclasses.asdict(self) | {"labels": self.labels.to_json()}
@@ -63,7 +70,7 @@ class Plan:
         labels = LabelTable.from_json(values["labels"]) if "labels" in values else EMIDEC
         values = _as_tuples({key: value for key, value in values.items() if key != "labels"})
         stages = StagePlan(**values["slices"]), StagePlan(**values["volumes"])
-        return Plan(values["spacing"], values["shape"], *stages, labels)
+        return Plan(values["spacing"], values["shape"], *stages, labels, values.get("window"))
 
 
 def _as_tuples(value):
@@ -185,8 +192,8 @@ def make_plan(
     Args:
         shapes: of each case's field of view, (depth, height, width).
         spacings: mm of each case along (depth, height, width).
-        overrides: values to use instead: `spacing` (mm, depth, height, width), `shape`, and under `slices` and
-            `volumes` any of `features`, `kernel_sizes`, `strides`, `batch_size`. None means as planned.
+        overrides: values to use instead: `spacing` (mm, depth, height, width), `shape`, `window`, and under `slices`
+            and `volumes` any of `features`, `kernel_sizes`, `strides`, `batch_size`. None means as planned.
         labels: which labels there are.
 
     Returns:
@@ -211,15 +218,21 @@ def make_plan(
     volumes = _stage(shape, spacing, _VOLUME_BATCH, volume_overrides)
     spacing = tuple(float(value) for value in spacing)
     shape = smallest_shape(Plan(spacing, shape, slices, volumes), shape)
-    return Plan(spacing, shape, slices, volumes, labels)
+    window = overrides.get("window")
+    if window is not None:
+        window = round_up(window, total_strides(volumes.strides)[1:])
+        if len(window) != 2 or any(np.greater(window, shape[1:])):
+            raise ValueError(f"window {tuple(overrides['window'])} is not within the plane of shape {shape}")
+    return Plan(spacing, shape, slices, volumes, labels, window)
 
 
 def with_networks_of(plan: Plan, overrides: Mapping) -> dict:
-    """Overrides for `make_plan` that give a cohort another plan's spacing and networks, to take their weights.
+    """Overrides for `make_plan` that give a cohort another plan's networks, to take their weights, and where nothing
+    else is set its spacing and window.
 
     Args:
         plan: of the trained cascade.
-        overrides: what else is set; only their `shape` and `batch_size` stay.
+        overrides: what else is set; all but the networks stays.
     """
     stages = {}
     for name, stage in (("slices", plan.slices), ("volumes", plan.volumes)):
@@ -230,4 +243,5 @@ def with_networks_of(plan: Plan, overrides: Mapping) -> dict:
             "strides": stage.strides,
             "batch_size": batch_size,
         }
-    return {"spacing": plan.spacing, "shape": overrides.get("shape")} | stages
+    spacing, window = overrides.get("spacing") or plan.spacing, overrides.get("window") or plan.window
+    return {"spacing": spacing, "shape": overrides.get("shape"), "window": window} | stages

@@ -55,7 +55,9 @@ def export_cascade(cascade: Cascade, shape: Sequence[int] | None = None, platfor
     shape = _accepted_shape(cascade, shape)
 
     def program(image, valid):
-        vote = segment(cascade.networks, cascade.params, image, valid, mirror=cascade.mirror)
+        vote = segment(
+            cascade.networks, cascade.params, image, valid, mirror=cascade.mirror, window=cascade.plan.window
+        )
         return vote.labels, vote.probabilities
 
     arguments = jax.ShapeDtypeStruct(shape, jnp.float32), jax.ShapeDtypeStruct(shape, jnp.bool_)

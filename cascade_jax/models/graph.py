@@ -11,6 +11,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from cascade_jax.models.unet import UNet
+from cascade_jax.models.window import cut_window, find_window, paste_window
 
 FOLD_AXIS = "fold"
 
@@ -128,20 +129,32 @@ def count_votes(fold_labels: jax.Array, probabilities: jax.Array) -> tuple[jax.A
 
 
 def segment_fold(
-    networks: tuple[UNet, UNet], params: tuple[Any, Any], image: jax.Array, valid: jax.Array, *, mirror: bool = False
+    networks: tuple[UNet, UNet],
+    params: tuple[Any, Any],
+    image: jax.Array,
+    valid: jax.Array,
+    *,
+    mirror: bool = False,
+    window: tuple[int, int] | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Both stages of one fold.
 
     Args:
-        networks, image, valid, mirror: as for `segment`.
+        networks, image, valid, mirror, window: as for `segment`.
         params: the parameters of both networks.
 
     Returns:
         uint8 (depth, height, width), stage one's labels, and float32 (depth, height, width, class), the probabilities.
     """
     prior = predict_prior(networks[0], params[0], image, valid, mirror=mirror)
-    probabilities = segment_volume(networks[1], params[1], image, prior, mirror=mirror)
-    background = jax.nn.one_hot(0, probabilities.shape[-1])
+    background = jax.nn.one_hot(0, networks[1].num_classes)
+    if window is None:
+        probabilities = segment_volume(networks[1], params[1], image, prior, mirror=mirror)
+    else:
+        start = find_window(prior, window)
+        seen = (cut_window(volume, start, window) for volume in (image, prior))
+        around = jnp.broadcast_to(background, (*image.shape, *background.shape))
+        probabilities = paste_window(segment_volume(networks[1], params[1], *seen, mirror=mirror), start, around)
     return prior, jnp.where(valid[..., None], probabilities, background)
 
 
@@ -160,6 +173,7 @@ def segment(
     valid: jax.Array,
     *,
     mirror: bool = False,
+    window: tuple[int, int] | None = None,
     mesh: Mesh | None = None,
     folds: int | None = None,
 ) -> Vote:
@@ -172,6 +186,8 @@ def segment(
         valid: bool, same shape; the rest is padding. Stage two sees no prior there, as in its training, and all labels
             there are background.
         mirror: average each network's probabilities over in-plane mirror images.
+        window: (height, width) of what stage two sees, around the heart that stage one has found (`find_window`); all
+            else is background. None shows it the whole plane.
         mesh: devices along one axis, `FOLD_AXIS`, over which the folds are spread; None computes them all on one.
         folds: how many of the parameters' folds vote, those after them being there to give each device of the mesh as
             many (see `spread_folds`); None is all.
@@ -182,7 +198,7 @@ def segment(
 
     def of_folds(params, image, valid):
         def of_fold(params):
-            return segment_fold(networks, params, image, valid, mirror=mirror)
+            return segment_fold(networks, params, image, valid, mirror=mirror, window=window)
 
         if len(jax.tree.leaves(params)[0]) == 1:  # nothing to map, and less to trace
             return jax.tree.map(lambda leaf: leaf[None], of_fold(jax.tree.map(lambda leaf: leaf[0], params)))

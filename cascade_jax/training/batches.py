@@ -19,7 +19,7 @@ from cascade_jax.models.graph import most_probable, one_hot_prior, segment_slice
 from cascade_jax.models.unet import UNet
 from cascade_jax.phantoms.random_phantom import draw_phantom
 from cascade_jax.plan import Plan
-from cascade_jax.training.windows import cut_extent, cut_window, draw_start, heart_box
+from cascade_jax.training.windows import HEART_SHARE, cut_extent, draw_start, heart_box, take_window
 
 _SLICE_BRIGHTNESS = 0.15  # how far one slice's mean and standard deviation differ from its stack's
 
@@ -152,8 +152,8 @@ def draw_slices(batch_size: int, plane: tuple[int, int], augmentation: augment.A
             start = draw_start(window_key, cohort.image.shape[1:], extent, cohort.heart[case], size)
             image, labels, _, valid = augment.augment(
                 augmentation_key,
-                cut_window(cohort.image, case, start, size),
-                cut_window(cohort.labels, case, start, size),
+                take_window(cohort.image, case, start, size),
+                take_window(cohort.labels, case, start, size),
                 None,
                 cut_extent(extent, start, size),
                 augmentation,
@@ -172,6 +172,7 @@ def draw_volumes(
     augmentation: augment.Augmentation,
     corruption: augment.PriorCorruption,
     num_classes: int,
+    heart_share: float = HEART_SHARE,
 ) -> Draw:
     """Stage two's batches: windows of `batch_size` volumes, each of a random case.
 
@@ -180,6 +181,7 @@ def draw_volumes(
         shape: (depth, height, width) of a window.
         augmentation, corruption: how often and how far.
         num_classes: labels there are, the background among them.
+        heart_share: of the windows that hold the heart; 1 where stage two is shown no others.
 
     Returns:
         Draws inputs (batch, depth, height, width, 1 + foreground labels).
@@ -190,12 +192,12 @@ def draw_volumes(
             case_key, prior_key, window_key, augmentation_key = jax.random.split(key, 4)
             case = _draw_case(case_key, cases)
             extent = cohort.extent[case]
-            start = draw_start(window_key, cohort.image.shape[1:], extent, cohort.heart[case], shape)
-            prior = cut_window(cohort.prior, case, start, shape)
+            start = draw_start(window_key, cohort.image.shape[1:], extent, cohort.heart[case], shape, heart_share)
+            prior = take_window(cohort.prior, case, start, shape)
             image, labels, prior, valid = augment.augment(
                 augmentation_key,
-                cut_window(cohort.image, case, start, shape),
-                cut_window(cohort.labels, case, start, shape),
+                take_window(cohort.image, case, start, shape),
+                take_window(cohort.labels, case, start, shape),
                 augment.corrupt_prior(prior_key, prior, corruption, num_classes),
                 cut_extent(extent, start, shape),
                 augmentation,

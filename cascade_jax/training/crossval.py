@@ -24,6 +24,7 @@ from cascade_jax.report.expected_dice import EXPECTED_DICE_FILE, write_expected_
 from cascade_jax.training.batches import CaseSelection, Draw, draw_slices, draw_volumes, make_cohort
 from cascade_jax.training.loop import devices_for, fit
 from cascade_jax.training.validation import dice_over_voxels
+from cascade_jax.training.windows import HEART_SHARE
 
 
 def make_folds(names: Sequence[str], count: int, seed: int) -> list[list[str]]:
@@ -120,15 +121,17 @@ class CrossValidation:
             return draw_slices(self.plan.slices.batch_size, self.plan.shape[1:], augmentation)
         corruption = augment.PriorCorruption(**settings.prior)
         num_classes = len(self.plan.labels.names)
-        return draw_volumes(self.plan.volumes.batch_size, self.plan.shape, augmentation, corruption, num_classes)
+        share = HEART_SHARE if self.plan.window is None else 1.0
+        shape, batch_size = self.plan.volume_shape, self.plan.volumes.batch_size
+        return draw_volumes(batch_size, shape, augmentation, corruption, num_classes, share)
 
     def train(self, stage: int, folds: Sequence[int]) -> None:
         """Trains one stage (0 or 1) on some folds and predicts each fold's validation cases."""
         cohort = self._cohort
         if stage == 1:
             cohort = cohort.replace(prior=jax.device_put(self._read_priors()))
-        draw = self._draw(stage)
-        dice = jax.jit(dice_over_voxels(stage, self.networks[stage], self.plan.shape))
+        draw, shape = self._draw(stage), (self.plan.shape, self.plan.volume_shape)[stage]
+        dice = jax.jit(dice_over_voxels(stage, self.networks[stage], shape))
         devices = devices_for(self.plan, stage)
         for fold in folds:
             folder = fold_folder(self.workdir, STAGES[stage], fold)

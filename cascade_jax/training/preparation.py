@@ -106,7 +106,8 @@ def describe_plan(plan: Plan) -> str:
     """A plan in one line."""
     spacing = " x ".join(f"{value:.3g}" for value in plan.spacing)
     shape = " x ".join(map(str, plan.shape))
+    window = "" if plan.window is None else f", stage two's window {' x '.join(map(str, plan.window))}"
     return (
-        f"{shape} voxels of {spacing} mm; features {plan.slices.features} and {plan.volumes.features}, "
+        f"{shape} voxels of {spacing} mm{window}; features {plan.slices.features} and {plan.volumes.features}, "
         f"{plan.slices.batch_size} slices and {plan.volumes.batch_size} volumes a step"
     )

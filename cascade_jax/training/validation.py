@@ -10,7 +10,7 @@ from cascade_jax.data import augment
 from cascade_jax.models.graph import most_probable, segment_slices, segment_volume
 from cascade_jax.models.unet import UNet
 from cascade_jax.training.batches import CaseSelection, Cohort
-from cascade_jax.training.windows import cut_extent, cut_window, middle_start
+from cascade_jax.training.windows import cut_extent, middle_start, take_window
 
 
 def predict_one(
@@ -38,8 +38,8 @@ def dice_over_voxels(
         def sums(position):
             case = cases.index[position]
             start = middle_start(cohort.image.shape[1:], cohort.extent[case], cohort.heart[case], shape)
-            image, of_case = (cut_window(volumes, case, start, shape) for volumes in (cohort.image, cohort.labels))
-            prior = None if cohort.prior is None else cut_window(cohort.prior, case, start, shape)
+            image, of_case = (take_window(volumes, case, start, shape) for volumes in (cohort.image, cohort.labels))
+            prior = None if cohort.prior is None else take_window(cohort.prior, case, start, shape)
             predicted = most_probable(predict_one(stage, network, params, image, prior, mirror=False))
             extent = cut_extent(cohort.extent[case], start, shape)
             valid = augment.inside_extent(shape, extent) & (position < cases.count)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-HEART_SHARE = 0.7  # of the windows hold the heart; the others lie anywhere, as nnU-Net's patches
+HEART_SHARE = 0.7  # of the windows of a whole plane hold the heart; the others lie anywhere, as nnU-Net's patches
 
 
 def heart_box(labels: np.ndarray, extent: np.ndarray) -> np.ndarray:
@@ -36,7 +36,12 @@ def _starts_with_heart(extent: jax.Array, heart: jax.Array, size: jax.Array) -> 
 
 
 def draw_start(
-    key: jax.Array, shape: tuple[int, int, int], extent: jax.Array, heart: jax.Array, size: tuple[int, int, int]
+    key: jax.Array,
+    shape: tuple[int, int, int],
+    extent: jax.Array,
+    heart: jax.Array,
+    size: tuple[int, int, int],
+    heart_share: float = HEART_SHARE,
 ) -> jax.Array:
     """Draws where a window begins: int32 (3,), inside the example.
 
@@ -48,10 +53,11 @@ def draw_start(
         extent: integer (3, 2), the example's field of view.
         heart: integer (3, 2), its `heart_box`.
         size: of the window.
+        heart_share: of the windows that hold the heart.
     """
     share_key, start_key = jax.random.split(key)
     anywhere, with_heart = _starts_with_heart(extent, heart, jnp.array(size))
-    starts = jnp.where(jax.random.bernoulli(share_key, HEART_SHARE), with_heart, anywhere)
+    starts = jnp.where(jax.random.bernoulli(share_key, heart_share), with_heart, anywhere)
     start = jax.random.randint(start_key, (3,), starts[:, 0], starts[:, 1] + 1)
     return jnp.clip(start, 0, jnp.array(shape) - jnp.array(size))
 
@@ -67,7 +73,7 @@ def middle_start(
     return jnp.clip(with_heart.sum(-1) // 2, 0, jnp.array(shape) - jnp.array(size))
 
 
-def cut_window(volumes: jax.Array, case: jax.Array, start: jax.Array, size: tuple[int, int, int]) -> jax.Array:
+def take_window(volumes: jax.Array, case: jax.Array, start: jax.Array, size: tuple[int, int, int]) -> jax.Array:
     """A window of one of several volumes, (case, depth, height, width), that begins at `start`."""
     return jax.lax.dynamic_slice(volumes, (case, *start), (1, *size))[0]
 

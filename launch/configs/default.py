@@ -66,7 +66,9 @@ def get_config() -> ConfigDict:
     config.data.phantom.field_of_view_mm = 0.0  # about so many mm around the heart; 0 is a whole slice
 
     # The plan is derived from the cohort by nnU-Net's rules; a value here takes the place of the derived one.
-    config.plan = plan_overrides("spacing", "shape")  # mm and voxels along (depth, height, width)
+    # mm along (depth, height, width), voxels of a training sample along the same, and (height, width) of the window
+    # around stage one's heart that stage two sees, which without a value is the whole plane.
+    config.plan = plan_overrides("spacing", "shape", "window")
     for name in ("slices", "volumes"):  # stage one and stage two
         config.plan[name] = plan_overrides("features", "kernel_sizes", "strides")
         config.plan[name].batch_size = config_dict.placeholder(int)

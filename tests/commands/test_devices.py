@@ -11,8 +11,6 @@ import pytest
 import cascade_jax
 from cascade_jax.data import emidec, folders
 from cascade_jax.report import tables
-from launch.benchmarks import workspace
-from launch.benchmarks.worker import Contestant
 from tests.commands.command_line import ROOT, TINY, command, kill_in_second_fold, train_command
 
 TWO = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
@@ -58,12 +56,6 @@ def test_predicting_twice_gives_what_one_device_gives(trained, tmp_path):
     for output in ("first", "second"):
         labels, _ = emidec.read_labels(emidec.contour_path(tmp_path / output, file.name))
         np.testing.assert_array_equal(labels, expected)
-
-
-def test_the_benchmarks_loop_runs_twice(tmp_path):
-    workspace.make(tmp_path, trial=True)
-    for start in ("first", "second"):
-        Contestant("ours.loop", {"workspace": str(tmp_path), "stage": 0}, TWO, tmp_path / f"{start}.log").close()
 
 
 def test_this_process_has_one_device_to_compare_with():

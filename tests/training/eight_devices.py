@@ -207,8 +207,8 @@ def main():
         # One sample on each; and on four devices shares of two, of which the last holds one sample alone.
         "comparisons": [
             *compare(0, 7, devices[:4], ("jit", "pmap")),
-            *compare(1, 8, devices, ("jit", "pmap")),
             *compare(1, 7, devices[:4], ("jit",)),
+            *compare(1, 8, devices, ("jit",)),
         ],
         "largest_batch": [largest_batch(stage, 8, devices) for stage in (0, 1)],
         "explicit_axes": [step_on_explicit_axes(stage) for stage in (0, 1)],

@@ -21,11 +21,12 @@ def silent(iterable, _):
 
 
 def tiny_config(root, **changes):
-    """Two folds of both stages on small networks; the plan's shape holds a part of each case."""
+    """Two folds of both stages on small networks; a sample of stage one holds a part of a case, of stage two less."""
     config = default.get_config()
     config.data.root = str(root)
     config.num_folds, config.folds, config.figures, config.mirror = 2, (0, 1), 0, True
     config.plan.spacing, config.plan.shape = (10.0, 4.0, 4.0), (6, 16, 20)
+    config.plan.window = (16, 14)
     for stage, plan in ((config.stage1, config.plan.slices), (config.stage2, config.plan.volumes)):
         plan.features, plan.batch_size = (4, 8), 2
         stage.steps, stage.steps_per_dispatch, stage.validate_every, stage.checkpoint_every = 4, 1, 2, 2

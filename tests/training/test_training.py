@@ -118,7 +118,6 @@ def test_several_devices_train_as_one_with_the_same_global_batch_whether_or_not_
         (1, 4, "jit"),
         (1, 8, "jit"),
         (0, 4, "pmap"),
-        (1, 8, "pmap"),
     }
     for comparison in comparisons:
         assert comparison["same_cases"]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from cascade_jax.data.augment import Augmentation, PriorCorruption, inside_extent
 from cascade_jax.training.batches import CaseSelection, Cohort, draw_slices, draw_volumes
-from cascade_jax.training.windows import HEART_SHARE, cut_extent, cut_window, draw_start, heart_box, middle_start
+from cascade_jax.training.windows import HEART_SHARE, cut_extent, draw_start, heart_box, middle_start, take_window
 
 SHAPE, SIZE = (6, 40, 50), (4, 16, 24)
 EXTENT, HEART = np.array([[0, 6], [3, 37], [0, 50]], np.int32), np.array([[1, 4], [20, 30], [30, 44]], np.int32)
@@ -103,6 +103,6 @@ def test_image_labels_prior_and_field_of_view_are_of_one_window(cohort, stage):
 def test_a_cut_of_the_whole_is_the_whole(cohort):
     start = middle_start(SHAPE, EXTENT, HEART, SHAPE)
     np.testing.assert_array_equal(start, 0)
-    np.testing.assert_array_equal(cut_window(cohort.image, 1, start, SHAPE), cohort.image[1])
+    np.testing.assert_array_equal(take_window(cohort.image, 1, start, SHAPE), cohort.image[1])
     valid = inside_extent(SHAPE, cut_extent(EXTENT, start, SHAPE))
     np.testing.assert_array_equal(valid, inside_extent(SHAPE, EXTENT))

@@ -1,0 +1,104 @@
+"""Stage two's window lies where stage one has found the heart."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cascade_jax.models import UNet, segment, segment_volume
+from cascade_jax.models.graph import predict_prior
+from cascade_jax.models.window import cut_window, find_window, paste_window
+
+SLICES = UNet((2, 3), ((3, 3), (3, 3)), ((1, 1), (2, 2)))
+VOLUMES = UNet((2, 3), ((1, 3, 3), (3, 3, 3)), ((1, 1, 1), (1, 2, 2)))
+SHAPE, SIZE = (3, 16, 20), (8, 6)
+
+
+def heart_at(row, column, shape=SHAPE, size=(4, 4)):
+    labels = np.zeros(shape, np.uint8)
+    labels[:, row : row + size[0], column : column + size[1]] = 2
+    return labels
+
+
+@pytest.mark.parametrize(("row", "column"), [(6, 8), (3, 11), (0, 0), (12, 16)])
+def test_the_heart_is_in_the_middle_as_far_as_there_is_room(row, column):
+    start = np.asarray(find_window(heart_at(row, column), SIZE))
+    middle = np.array([row + 2, column + 2]) - np.array(SIZE) // 2
+    np.testing.assert_allclose(start, np.clip(middle, 0, np.subtract(SHAPE[1:], SIZE)), atol=1)
+
+
+def test_no_window_holds_more_and_a_spot_far_away_moves_nothing():
+    random = np.random.default_rng(0)
+    for _ in range(20):
+        prior = (random.random(SHAPE) < 0.1).astype(np.uint8) * random.integers(1, 5, SHAPE).astype(np.uint8)
+        row, column = np.asarray(find_window(prior, SIZE))
+        held = np.array(
+            [
+                [(prior[:, r : r + SIZE[0], c : c + SIZE[1]] > 0).sum() for c in range(SHAPE[2] - SIZE[1] + 1)]
+                for r in range(SHAPE[1] - SIZE[0] + 1)
+            ]
+        )
+        places = np.argwhere(held == held.max())
+        np.testing.assert_array_equal([row, column], places.sum(0) // len(places))
+    heart = heart_at(2, 2)
+    spotted = heart.copy()
+    spotted[0, 15, 19] = 1
+    np.testing.assert_array_equal(find_window(heart, SIZE), find_window(spotted, SIZE))
+
+
+def test_without_any_label_it_is_the_middle_of_the_plane():
+    np.testing.assert_array_equal(find_window(np.zeros(SHAPE, np.uint8), SIZE), [4, 7])
+
+
+def test_what_is_cut_and_pasted_is_where_it_was():
+    volume = jnp.arange(np.prod(SHAPE)).reshape(SHAPE)
+    start = jnp.array([5, 9])
+    pasted = paste_window(cut_window(volume, start, SIZE)[..., None], start, jnp.full((*SHAPE, 1), -1))[..., 0]
+    expected = np.full(SHAPE, -1)
+    expected[:, 5:13, 9:15] = volume[:, 5:13, 9:15]
+    np.testing.assert_array_equal(pasted, expected)
+
+
+@pytest.fixture(scope="module")
+def cascade():
+    image = jax.random.normal(jax.random.key(0), SHAPE)
+    slices = SLICES.init(jax.random.key(1), jnp.zeros((1, *SHAPE[1:], 1)))["params"]
+    volumes = VOLUMES.init(jax.random.key(2), jnp.zeros((1, *SHAPE, 5)))["params"]
+    return image, (slices, volumes)
+
+
+def test_stage_two_sees_the_window_alone_and_the_rest_is_background(cascade):
+    image, params = cascade
+    valid = jnp.ones(SHAPE, bool).at[:, :2].set(False)
+    folds = jax.tree.map(lambda leaf: leaf[None], params)
+    vote = jax.jit(functools.partial(segment, (SLICES, VOLUMES), window=SIZE))(folds, image, valid)
+    prior = predict_prior(SLICES, params[0], image, valid)
+    start = find_window(prior, SIZE)
+    seen = segment_volume(VOLUMES, params[1], *(cut_window(volume, start, SIZE) for volume in (image, prior)))
+    expected = np.zeros((*SHAPE, 5), np.float32)
+    expected[..., 0] = 1
+    inside = tuple(slice(first, first + size) for first, size in zip(start.tolist(), SIZE, strict=True))
+    expected[(slice(None), *inside)] = seen
+    expected[~np.asarray(valid)] = [1, 0, 0, 0, 0]
+    np.testing.assert_allclose(vote.probabilities, expected, atol=1e-5)
+    assert (expected[..., 0] < 1).any()
+
+
+def test_each_fold_has_a_window_of_its_own_and_one_as_large_as_the_plane_is_none(cascade):
+    image, params = cascade
+    valid = jnp.ones(SHAPE, bool)
+    folds = jax.tree.map(lambda leaf: jnp.stack([leaf, -leaf]), params)
+    run = functools.partial(segment, (SLICES, VOLUMES))
+    together = jax.jit(functools.partial(run, window=SIZE))(folds, image, valid)
+    for fold in range(2):
+        one = jax.tree.map(lambda leaf, fold=fold: leaf[fold : fold + 1], folds)
+        alone = jax.jit(functools.partial(run, window=SIZE))(one, image, valid)
+        np.testing.assert_array_equal(together.fold_labels[fold], alone.fold_labels[0])
+    whole = jax.jit(run)(folds, image, valid)
+    np.testing.assert_allclose(
+        jax.jit(functools.partial(run, window=SHAPE[1:]))(folds, image, valid).probabilities,
+        whole.probabilities,
+        atol=1e-5,
+    )
