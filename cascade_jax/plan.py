@@ -1,4 +1,4 @@
-"""What a cohort looks like -> the shape of the examples and of both networks, by nnU-Net's rules."""
+"""What a cohort looks like -> the shape of training samples and of both networks, by nnU-Net's rules."""
 
 import dataclasses
 import math
@@ -42,11 +42,12 @@ class Plan:
 
     Attributes:
         spacing: mm along (depth, height, width). Only the plane is ever resampled; the depth is the cohort's median.
-        shape: of every training sample, (depth, height, width): a window of a case, or all of it.
+        shape: of a training sample, (depth, height, width): a window of a case, or all of it.
         slices: stage one.
         volumes: stage two.
         labels: which labels there are, and what is evaluated.
-        window: (height, width) of what stage two sees, around stage one's heart; None is the whole plane.
+        window: (height, width) of what stage two sees, in training and after, around stage one's heart; None is the
+            whole plane.
     """
 
     spacing: tuple[float, float, float]
@@ -117,7 +118,7 @@ def topology(
 
 
 def total_strides(strides: Sequence[Sequence[int]]) -> tuple[int, ...]:
-    """The product of the strides along each axis: every example's size is a multiple of it."""
+    """The product of the strides along each axis: the size of what a network is given is a multiple of it."""
     return tuple(int(factor) for factor in np.prod(np.asarray(strides), axis=0))
 
 
@@ -192,8 +193,9 @@ def make_plan(
     Args:
         shapes: of each case's field of view, (depth, height, width).
         spacings: mm of each case along (depth, height, width).
-        overrides: values to use instead: `spacing` (mm, depth, height, width), `shape`, `window`, and under `slices`
-            and `volumes` any of `features`, `kernel_sizes`, `strides`, `batch_size`. None means as planned.
+        overrides: values to use instead: `spacing` (mm, depth, height, width), `shape`, `window` (cut to the plane),
+            and under `slices` and `volumes` any of `features`, `kernel_sizes`, `strides`, `batch_size`. None means as
+            planned.
         labels: which labels there are.
 
     Returns:
@@ -215,14 +217,14 @@ def make_plan(
         round(share / np.prod(shape[1:])),
     )
     slices = _stage(shape[1:], spacing[1:], max(2, slice_batch), slice_overrides)
-    volumes = _stage(shape, spacing, _VOLUME_BATCH, volume_overrides)
+    window = overrides.get("window")
+    if window is not None and (len(window) != 2 or min(window) < 1):
+        raise ValueError(f"window {tuple(window)} is not (height, width), in voxels")
+    volumes = _stage((shape[0], *(window or shape[1:])), spacing, _VOLUME_BATCH, volume_overrides)
     spacing = tuple(float(value) for value in spacing)
     shape = smallest_shape(Plan(spacing, shape, slices, volumes), shape)
-    window = overrides.get("window")
     if window is not None:
-        window = round_up(window, total_strides(volumes.strides)[1:])
-        if len(window) != 2 or any(np.greater(window, shape[1:])):
-            raise ValueError(f"window {tuple(overrides['window'])} is not within the plane of shape {shape}")
+        window = tuple(np.minimum(round_up(window, total_strides(volumes.strides)[1:]), shape[1:]).tolist())
     return Plan(spacing, shape, slices, volumes, labels, window)
 
 

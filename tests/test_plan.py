@@ -12,7 +12,7 @@ from hypothesis import given
 from cascade_jax.cascade import load
 from cascade_jax.data import emidec, folders
 from cascade_jax.data.preprocess import bounding_box, resampled_shape
-from cascade_jax.plan import Plan, bucket, make_plan, smallest_shape, topology, total_strides
+from cascade_jax.plan import Plan, bucket, make_plan, smallest_shape, topology, total_strides, with_networks_of
 
 REAL = Path(__file__).parent.parent.parent / "shared" / "data" / "emidec"
 
@@ -150,3 +150,24 @@ def test_seventy_real_cases_are_ten_shapes_instead_of_two_dozen():
     assert len({smallest_shape(plan, shape) for shape in needed}) == 24
     voxels = [np.prod([of(plan, shape) for shape in needed], axis=1).sum() for of in (bucket, smallest_shape)]
     assert voxels[0] < 1.2 * voxels[1]
+
+
+def test_stage_twos_window_fits_its_network_and_the_plane():
+    plan = make_plan(SHAPES, SPACINGS, {"window": (90, 300)})
+    assert plan.window == (96, 224) and plan.volume_shape == (10, 96, 224)
+    # Its own size decides how often it is halved: 96 voxels four times, to 6.
+    small = make_plan(SHAPES, SPACINGS, {"window": (96, 96)})
+    assert total_strides(small.volumes.strides)[1:] == (16, 16) and small.slices == plan.slices
+    assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
+    for window in ((96,), (96, 96, 96), (0, 96)):
+        with pytest.raises(ValueError, match=r"window \(.* is not \(height, width\)"):
+            make_plan(SHAPES, SPACINGS, {"window": window})
+
+
+def test_what_is_set_goes_before_spacing_and_window_of_the_weights():
+    plan = make_plan(SHAPES, SPACINGS, {"window": (96, 96)})
+    inherited = make_plan(SHAPES, SPACINGS, with_networks_of(plan, {}))
+    assert inherited == plan
+    given = make_plan(SHAPES, SPACINGS, with_networks_of(plan, {"window": (64, 64), "spacing": (10.0, 2.0, 2.0)}))
+    assert given.window == (64, 64) and given.spacing == (10.0, 2.0, 2.0)
+    assert given.volumes == plan.volumes

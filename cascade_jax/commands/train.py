@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from cascade_jax import checkpoint
 from cascade_jax.cascade import STAGES, Cascade, load
-from cascade_jax.data import emidec, folders
+from cascade_jax.data import emidec, folders, store
 from cascade_jax.data.case import CaseError
 from cascade_jax.data.files import file_checksum, make_writable_folder, read_json, read_text, write_text
 from cascade_jax.data.labels import LabelTable
@@ -183,10 +183,19 @@ def _prepare(
             known = ", ".join(initial.plan.labels.names)
             raise ConfigError(f"init_from: {config.init_from} knows the labels {known}; labels.names has others")
         overrides = with_networks_of(initial.plan, overrides)
+    before = store.read_provenance(workdir / "prepared" / "cohort")
+    if before is not None and _is_trained(workdir) and _given(before["overrides"]) != _given(overrides):
+        raise CaseError(workdir, "was planned otherwise by an older version; use another working folder")
     try:
         return prepare(root, workdir / "prepared", overrides, config.num_folds, progress, labels)
     except PlanError as error:
         raise ConfigError(f"plan: {error}") from error
+
+
+def _given(overrides: Mapping) -> dict:
+    """The overrides that are set, as JSON has them."""
+    nested = {key: _given(value) if isinstance(value, Mapping) else value for key, value in overrides.items()}
+    return json.loads(json.dumps({key: value for key, value in nested.items() if value is not None}))
 
 
 def _cases_to_draw(config: ConfigDict, names: Sequence[str]) -> list[str]:

@@ -151,7 +151,7 @@ def segment_fold(
     if window is None:
         probabilities = segment_volume(networks[1], params[1], image, prior, mirror=mirror)
     else:
-        start = find_window(prior, window)
+        start = find_window(prior, valid, window)
         seen = (cut_window(volume, start, window) for volume in (image, prior))
         around = jnp.broadcast_to(background, (*image.shape, *background.shape))
         probabilities = paste_window(segment_volume(networks[1], params[1], *seen, mirror=mirror), start, around)

@@ -137,13 +137,11 @@ def _paper_tables(sources: Sources) -> list[dict]:
     written = read_json(sources.workdir / "tables.json")
     shown = []
     for table in sources.tables:
-        columns = written[table]["mean"]
-        rows = [
-            (title, ["-" if mean[target][metric] is None else form(mean[target][metric]) for mean in columns.values()])
-            for title, target, metric, form in tables.rows(table, next(iter(columns.values())))
-        ]
-        notes = [vote_note(columns)] if table == "table3" else []
-        shown.append({"title": tables.TITLES[table], "columns": list(columns), "rows": rows, "notes": notes})
+        means = written[table]["mean"]
+        interval = written[table].get("interval", {})  # that of an older run has none
+        columns, rows = tables.text_rows(table, means, interval)
+        notes = [tables.interval_note(table)] * bool(interval) + [vote_note(means)] * (table == "table3")
+        shown.append({"title": tables.TITLES[table], "columns": columns, "rows": rows, "notes": notes})
     return shown
 
 

@@ -85,26 +85,45 @@ def _summarised(table: str, columns: Mapping[str, Cases]) -> list[Cases]:
     return [columns["ensemble"]] if table == "table3" else list(columns.values())
 
 
-def markdown(table: str, columns: Mapping[str, Cases]) -> str:
+def text_rows(table: str, means: Mapping, interval: Mapping) -> tuple[list[str], list[tuple[str, list[str]]]]:
+    """The titles of a table's columns, and its rows: a title and the cells.
+
+    Args:
+        table: its key in `TITLES`.
+        means: what `summary_columns` returned.
+        interval: what `intervals` returned; or {}, and there is no column of them.
+    """
+    titles = list(means)
+    after = titles.index(_SUMMARY[table]) + 1
+    shown = []
+    for title, target, metric, form in rows(table, next(iter(means.values()))):
+        cells = [number(mean[target][metric], form) for mean in means.values()]
+        if interval:
+            cells.insert(after, interval_text(interval[target][metric], form))
+        shown.append((title, cells))
+    return titles[:after] + ["95 % interval"] * bool(interval) + titles[after:], shown
+
+
+def interval_note(table: str) -> str:
+    """What the column of intervals shows."""
+    within = "" if table == "table3" else " within folds"
+    return f"95 % interval of the {_SUMMARY[table]}: by bootstrap over cases{within}."
+
+
+def markdown(table: str, columns: Mapping[str, Cases], interval: Mapping) -> str:
     """One of `TITLES` as Markdown; below it, which cases a mean had to leave out.
 
     Args:
         table: its key in `TITLES`.
         columns: {column: {case: metrics}}.
+        interval: what `intervals` returned for the columns that its summary is of.
     """
-    shown = summary_columns(table, columns)
-    shown_rows, interval = rows(table, next(iter(shown.values()))), intervals(_summarised(table, columns))
-    after = list(shown).index(_SUMMARY[table]) + 1
-    titles = list(shown)
-    titles.insert(after, "95 % interval")
+    means = summary_columns(table, columns)
+    titles, shown = text_rows(table, means, interval)
     lines = [f"**{TITLES[table]}**", "", "| | " + " | ".join(titles) + " |", "|---" * (len(titles) + 1) + "|"]
-    for title, target, metric, form in shown_rows:
-        cells = [number(mean[target][metric], form) for mean in shown.values()]
-        cells.insert(after, interval_text(interval[target][metric], form))
-        lines.append(f"| {title} | " + " | ".join(cells) + " |")
-    within = "" if table == "table3" else " within folds"
-    notes = [f"95 % interval of the {_SUMMARY[table]}: by bootstrap over cases{within}."]
-    for title, target, metric, _ in shown_rows:
+    lines += [f"| {' | '.join([title, *cells])} |" for title, cells in shown]
+    notes = [interval_note(table)]
+    for title, target, metric, _ in rows(table, next(iter(means.values()))):
         for column, cases in columns.items():
             if names := metrics.undefined(cases, target, metric):
                 counted = f"mean over {len(cases) - len(names)} of {len(cases)} cases"
@@ -147,14 +166,15 @@ def write(
     """
     sizes = sizes or {}
     statistics = _infarct_statistics(results, sizes)
-    texts = [markdown(table, columns) for table, columns in results.items()]
+    interval = {table: intervals(_summarised(table, columns)) for table, columns in results.items()}
+    texts = [markdown(table, columns, interval[table]) for table, columns in results.items()]
     if statistics:
         named = {_RESULTS[table]: found for table, found in statistics.items()}
         texts += [text_tables.markdown(table) for table in agreement.make_tables(named)]
     stored: dict[str, dict] = {
         table: {
             "mean": summary_columns(table, columns),
-            "interval": intervals(_summarised(table, columns)),
+            "interval": interval[table],
             "cases": columns,
         }
         for table, columns in results.items()

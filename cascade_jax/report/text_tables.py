@@ -32,14 +32,15 @@ def plain(value: float) -> str:
     return f"{value:.2f}"
 
 
-def interval_text(interval: Sequence[float], form: Callable[[float], str] = plain) -> str:
+def number(value: float | None, form: Callable[[float], str] = plain) -> str:
+    """A number, or "-" if it is undefined: NaN, which is None where it was read from JSON."""
+    return "-" if value is None or math.isnan(value) else form(value)
+
+
+def interval_text(interval: Sequence[float | None], form: Callable[[float], str] = plain) -> str:
     """An interval from its two ends; "-" if it is undefined."""
-    return "-" if any(map(math.isnan, interval)) else " to ".join(map(form, interval))
-
-
-def number(value: float, form: Callable[[float], str] = plain) -> str:
-    """A number, or "-" if it is undefined."""
-    return "-" if math.isnan(value) else form(value)
+    ends = [number(end, form) for end in interval]
+    return "-" if "-" in ends else " to ".join(ends)
 
 
 def markdown(table: Table) -> str:

@@ -168,7 +168,7 @@ def draw_slices(batch_size: int, plane: tuple[int, int], augmentation: augment.A
 
 def draw_volumes(
     batch_size: int,
-    shape: tuple[int, int, int],
+    size: tuple[int, int, int],
     augmentation: augment.Augmentation,
     corruption: augment.PriorCorruption,
     num_classes: int,
@@ -178,7 +178,7 @@ def draw_volumes(
 
     Args:
         batch_size: volumes in a batch.
-        shape: (depth, height, width) of a window.
+        size: (depth, height, width) of a window.
         augmentation, corruption: how often and how far.
         num_classes: labels there are, the background among them.
         heart_share: of the windows that hold the heart; 1 where stage two is shown no others.
@@ -192,14 +192,14 @@ def draw_volumes(
             case_key, prior_key, window_key, augmentation_key = jax.random.split(key, 4)
             case = _draw_case(case_key, cases)
             extent = cohort.extent[case]
-            start = draw_start(window_key, cohort.image.shape[1:], extent, cohort.heart[case], shape, heart_share)
-            prior = take_window(cohort.prior, case, start, shape)
+            start = draw_start(window_key, cohort.image.shape[1:], extent, cohort.heart[case], size, heart_share)
+            prior = take_window(cohort.prior, case, start, size)
             image, labels, prior, valid = augment.augment(
                 augmentation_key,
-                take_window(cohort.image, case, start, shape),
-                take_window(cohort.labels, case, start, shape),
+                take_window(cohort.image, case, start, size),
+                take_window(cohort.labels, case, start, size),
                 augment.corrupt_prior(prior_key, prior, corruption, num_classes),
-                cut_extent(extent, start, shape),
+                cut_extent(extent, start, size),
                 augmentation,
             )
             inputs = jnp.concatenate([image[..., None], one_hot_prior(prior, num_classes)], axis=-1)

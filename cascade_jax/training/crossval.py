@@ -122,16 +122,16 @@ class CrossValidation:
         corruption = augment.PriorCorruption(**settings.prior)
         num_classes = len(self.plan.labels.names)
         share = HEART_SHARE if self.plan.window is None else 1.0
-        shape, batch_size = self.plan.volume_shape, self.plan.volumes.batch_size
-        return draw_volumes(batch_size, shape, augmentation, corruption, num_classes, share)
+        size, batch_size = self.plan.volume_shape, self.plan.volumes.batch_size
+        return draw_volumes(batch_size, size, augmentation, corruption, num_classes, share)
 
     def train(self, stage: int, folds: Sequence[int]) -> None:
         """Trains one stage (0 or 1) on some folds and predicts each fold's validation cases."""
         cohort = self._cohort
         if stage == 1:
             cohort = cohort.replace(prior=jax.device_put(self._read_priors()))
-        draw, shape = self._draw(stage), (self.plan.shape, self.plan.volume_shape)[stage]
-        dice = jax.jit(dice_over_voxels(stage, self.networks[stage], shape))
+        draw, size = self._draw(stage), (self.plan.shape, self.plan.volume_shape)[stage]
+        dice = jax.jit(dice_over_voxels(stage, self.networks[stage], size))
         devices = devices_for(self.plan, stage)
         for fold in folds:
             folder = fold_folder(self.workdir, STAGES[stage], fold)

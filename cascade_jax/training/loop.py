@@ -75,7 +75,7 @@ def fit(
         stage: 0 or 1.
         network: of the stage.
         draw: draws a batch. All folds of a stage have the same one, for they share what is compiled with it.
-        validate: maps parameters to float32 (foreground label,), the Dice over all voxels of the validation cases.
+        validate: maps parameters to float32 (foreground label,), the Dice on the validation cases (`dice_over_voxels`).
         cohort: on the device; whatever `draw` takes for one.
         cases: the fold's training cases.
         names: of the cohort's cases.

@@ -23,7 +23,7 @@ def predict_one(
 
 
 def dice_over_voxels(
-    stage: int, network: UNet, shape: tuple[int, int, int]
+    stage: int, network: UNet, size: tuple[int, int, int]
 ) -> Callable[[Any, Cohort, CaseSelection], jax.Array]:
     """A function (params, cohort, cases) -> float32 (foreground label,), Dice over all voxels of the windows that have
     the cases' hearts in their middle.
@@ -31,18 +31,18 @@ def dice_over_voxels(
     Args:
         stage: 0 or 1.
         network: of that stage.
-        shape: (depth, height, width) of a window.
+        size: (depth, height, width) of a window.
     """
 
     def validate(params, cohort, cases):
         def sums(position):
             case = cases.index[position]
-            start = middle_start(cohort.image.shape[1:], cohort.extent[case], cohort.heart[case], shape)
-            image, of_case = (take_window(volumes, case, start, shape) for volumes in (cohort.image, cohort.labels))
-            prior = None if cohort.prior is None else take_window(cohort.prior, case, start, shape)
+            start = middle_start(cohort.image.shape[1:], cohort.extent[case], cohort.heart[case], size)
+            image, of_case = (take_window(volumes, case, start, size) for volumes in (cohort.image, cohort.labels))
+            prior = None if cohort.prior is None else take_window(cohort.prior, case, start, size)
             predicted = most_probable(predict_one(stage, network, params, image, prior, mirror=False))
-            extent = cut_extent(cohort.extent[case], start, shape)
-            valid = augment.inside_extent(shape, extent) & (position < cases.count)
+            extent = cut_extent(cohort.extent[case], start, size)
+            valid = augment.inside_extent(size, extent) & (position < cases.count)
             labels = jnp.arange(1, network.num_classes)[:, None, None, None]
             predicted, truth = (predicted == labels) & valid, (of_case == labels) & valid
             return (predicted & truth).sum((1, 2, 3)), predicted.sum((1, 2, 3)) + truth.sum((1, 2, 3))

@@ -1,4 +1,4 @@
-"""Which part of a case a training sample shows: a window of the plan's shape, mostly with the heart in it."""
+"""Which part of a case a training sample shows, where it does not show it whole: mostly one with the heart."""
 
 import jax
 import jax.numpy as jnp

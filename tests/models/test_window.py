@@ -22,34 +22,57 @@ def heart_at(row, column, shape=SHAPE, size=(4, 4)):
     return labels
 
 
+WHOLE = np.ones(SHAPE, bool)
+
+
+def held_in_windows(labelled):
+    """How many voxels each window holds, by its first row and column."""
+    rows, columns = (whole - size + 1 for whole, size in zip(SHAPE[1:], SIZE, strict=True))
+    return np.array(
+        [[labelled[:, r : r + SIZE[0], c : c + SIZE[1]].sum() for c in range(columns)] for r in range(rows)]
+    )
+
+
 @pytest.mark.parametrize(("row", "column"), [(6, 8), (3, 11), (0, 0), (12, 16)])
 def test_the_heart_is_in_the_middle_as_far_as_there_is_room(row, column):
-    start = np.asarray(find_window(heart_at(row, column), SIZE))
+    start = np.asarray(find_window(heart_at(row, column), WHOLE, SIZE))
     middle = np.array([row + 2, column + 2]) - np.array(SIZE) // 2
     np.testing.assert_allclose(start, np.clip(middle, 0, np.subtract(SHAPE[1:], SIZE)), atol=1)
 
 
-def test_no_window_holds_more_and_a_spot_far_away_moves_nothing():
+def test_no_window_holds_more():
     random = np.random.default_rng(0)
     for _ in range(20):
         prior = (random.random(SHAPE) < 0.1).astype(np.uint8) * random.integers(1, 5, SHAPE).astype(np.uint8)
-        row, column = np.asarray(find_window(prior, SIZE))
-        held = np.array(
-            [
-                [(prior[:, r : r + SIZE[0], c : c + SIZE[1]] > 0).sum() for c in range(SHAPE[2] - SIZE[1] + 1)]
-                for r in range(SHAPE[1] - SIZE[0] + 1)
-            ]
-        )
-        places = np.argwhere(held == held.max())
-        np.testing.assert_array_equal([row, column], places.sum(0) // len(places))
+        held = held_in_windows(prior > 0)
+        assert held[tuple(np.asarray(find_window(prior, WHOLE, SIZE)))] == held.max()
+
+
+def test_of_two_spots_far_from_each_other_it_holds_one():
+    two = heart_at(0, 0) | heart_at(12, 16)
+    assert held_in_windows(two > 0)[tuple(np.asarray(find_window(two, WHOLE, SIZE)))] == 3 * 4 * 4
+
+
+def test_a_spot_far_away_moves_nothing():
     heart = heart_at(2, 2)
     spotted = heart.copy()
     spotted[0, 15, 19] = 1
-    np.testing.assert_array_equal(find_window(heart, SIZE), find_window(spotted, SIZE))
+    np.testing.assert_array_equal(find_window(heart, WHOLE, SIZE), find_window(spotted, WHOLE, SIZE))
 
 
-def test_without_any_label_it_is_the_middle_of_the_plane():
-    np.testing.assert_array_equal(find_window(np.zeros(SHAPE, np.uint8), SIZE), [4, 7])
+def test_padding_is_left_out_as_far_as_the_heart_is_in_it():
+    valid = WHOLE.copy()
+    valid[:, :5] = False
+    assert find_window(heart_at(5, 8), valid, SIZE)[0] == 5, "the middle would be 3"
+    assert find_window(heart_at(3, 8), valid, SIZE)[0] == 3, "a part of the heart lies in the padding"
+
+
+def test_without_any_label_it_is_the_middle_of_the_field_of_view():
+    nothing = np.zeros(SHAPE, np.uint8)
+    np.testing.assert_array_equal(find_window(nothing, WHOLE, SIZE), [4, 7])
+    valid = WHOLE.copy()
+    valid[:, :4] = False
+    np.testing.assert_array_equal(find_window(nothing, valid, SIZE), [6, 7])
 
 
 def test_what_is_cut_and_pasted_is_where_it_was():
@@ -75,7 +98,7 @@ def test_stage_two_sees_the_window_alone_and_the_rest_is_background(cascade):
     folds = jax.tree.map(lambda leaf: leaf[None], params)
     vote = jax.jit(functools.partial(segment, (SLICES, VOLUMES), window=SIZE))(folds, image, valid)
     prior = predict_prior(SLICES, params[0], image, valid)
-    start = find_window(prior, SIZE)
+    start = find_window(prior, valid, SIZE)
     seen = segment_volume(VOLUMES, params[1], *(cut_window(volume, start, SIZE) for volume in (image, prior)))
     expected = np.zeros((*SHAPE, 5), np.float32)
     expected[..., 0] = 1

@@ -65,6 +65,7 @@ def test_the_cohort_page_of_a_run_has_its_tables_and_charts(report):
     text = report[0].read_text()
     cohort = text[text.index('<main id="cohort">') : text.index("</main>")]
     assert re.findall("<caption>(.*?)</caption>", cohort)[:2] == [tables.TITLES["table1"], tables.TITLES["table2"]]
+    assert cohort.count("<th>95 % interval</th>") == 2
     headings = re.findall("<h2>(.*?)</h2>", cohort)
     assert headings[:3] == ["Learning curves", "Every case", "Infarct against the truth (Bland-Altman)"]
     curves, boxes, agreement = re.findall(r'<div class="chart">(<svg.*?</svg>)</div>', cohort, flags=re.DOTALL)

@@ -18,11 +18,15 @@ def case(dice_share, empty=False):
     return metrics.evaluate_case(prediction, truth, (1, 1, 10))
 
 
+def markdown(table, columns):
+    return tables.markdown(table, columns, tables.intervals(list(columns.values())))
+
+
 FOLDS = {"fold 0": {"a": case(1.0), "b": case(0.5)}, "fold 1": {"c": case(0.2), "d": case(0, empty=True)}}
 
 
 def test_a_column_is_the_mean_of_its_cases_and_the_mean_that_of_the_folds():
-    table = tables.markdown("table2", FOLDS)
+    table = markdown("table2", FOLDS)
     row = next(line for line in table.splitlines() if line.startswith("| myocardium Dice"))
     first, second = (1 + 2 / 3) / 2, (2 * 0.2 / 1.2) / 2
     cells = f"{100 * first:.2f} | {100 * second:.2f} | {100 * (first + second) / 2:.2f}"
@@ -30,7 +34,7 @@ def test_a_column_is_the_mean_of_its_cases_and_the_mean_that_of_the_folds():
 
 
 def test_the_mean_has_an_interval_and_none_where_a_fold_has_a_single_value():
-    table = tables.markdown("table2", FOLDS).splitlines()
+    table = markdown("table2", FOLDS).splitlines()
     assert "| | fold 0 | fold 1 | mean | 95 % interval |" in table
     dice, distance = (next(row for row in table if name in row) for name in ("myocardium Dice", "myocardium HSD mm |"))
     # A fold of two cases is one or the other, or their mean; the ends are both folds' lower and higher case.
@@ -40,20 +44,21 @@ def test_the_mean_has_an_interval_and_none_where_a_fold_has_a_single_value():
 
 
 def test_cases_that_a_mean_leaves_out_are_named():
-    table = tables.markdown("table2", FOLDS)
+    table = markdown("table2", FOLDS)
     assert "myocardium HSD mm, fold 1: mean over 1 of 2 cases, undefined for d." in table
-    assert "undefined" not in tables.markdown("table2", {"fold 0": FOLDS["fold 0"]})
+    assert "undefined" not in markdown("table2", {"fold 0": FOLDS["fold 0"]})
 
 
 def test_table_1_has_dice_only_and_only_the_folds_given():
-    table = tables.markdown("table1", {"fold 0": FOLDS["fold 0"]})
+    table = markdown("table1", {"fold 0": FOLDS["fold 0"]})
     assert "VolDif" not in table
     assert "| | fold 0 | mean | 95 % interval |" in table
 
 
-def test_table_3s_interval_is_of_the_ensemble_and_stands_beside_it():
+def test_table_3s_interval_is_of_the_ensemble_and_stands_beside_it(tmp_path):
     ensemble, alone = {"a": case(1.0), "b": case(0.5)}, {"a": case(0.2), "b": case(0.4)}
-    table = tables.markdown("table3", {"ensemble": ensemble, "stage 1, fold 0": alone, "final, fold 0": alone})
+    columns = {"ensemble": ensemble, "stage 1, fold 0": alone, "final, fold 0": alone}
+    table = tables.write(tmp_path, {"table3": columns})
     assert "| | ensemble | 95 % interval | stage 1, mean of folds | final, mean of folds |" in table
     assert "| myocardium Dice % | 83.33 | 66.67 to 100.00 | 45.24 | 45.24 |" in table
 

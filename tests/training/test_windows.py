@@ -45,16 +45,18 @@ def test_a_window_is_in_the_example_and_holds_what_it_can(data):
     extent = np.array([interval(n) for n in shape], np.int32)
     heart = np.array([np.add(first, interval(stop - first)) for first, stop in extent], np.int32)
     seed = data.draw(st.integers(0, 1000))
-    for start in (
-        np.asarray(draw_start(jax.random.key(seed), shape, extent, heart, size)),
-        np.asarray(middle_start(shape, extent, heart, size)),
+    small = heart[:, 1] - heart[:, 0] <= size
+    for start, with_heart in (
+        (draw_start(jax.random.key(seed), shape, extent, heart, size), False),
+        (draw_start(jax.random.key(seed), shape, extent, heart, size, heart_share=1.0), True),
+        (middle_start(shape, extent, heart, size), True),
     ):
+        start = np.asarray(start)
         assert (start >= 0).all() and (start + size <= shape).all()
         inside = np.asarray(cut_extent(extent, start, size))
         # As much of the field of view as there is room for.
         np.testing.assert_array_equal(inside[:, 1] - inside[:, 0], np.minimum(size, extent[:, 1] - extent[:, 0]))
-    small = heart[:, 1] - heart[:, 0] <= size
-    assert holds(start[small], np.array(size)[small], heart[small])
+        assert not with_heart or holds(start[small], np.array(size)[small], heart[small])
 
 
 def test_a_heart_larger_than_the_window_is_seen_in_every_part():
