@@ -140,7 +140,8 @@ def _paper_tables(sources: Sources) -> list[dict]:
         means = written[table]["mean"]
         interval = written[table].get("interval", {})  # that of an older run has none
         columns, rows = tables.text_rows(table, means, interval)
-        notes = [tables.interval_note(table)] * bool(interval) + [vote_note(means)] * (table == "table3")
+        notes = [tables.interval_note(table)] if interval else []
+        notes += [vote_note(means)] if table == "table3" else []
         shown.append({"title": tables.TITLES[table], "columns": columns, "rows": rows, "notes": notes})
     return shown
 
