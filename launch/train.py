@@ -19,7 +19,7 @@ from launch import command
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
     None,
-    "A file with get_config(); cascade-jax also takes a name: emidec, phantom, pretrain or two_labels.",
+    "A file with get_config(); cascade-jax also takes a name: emidec, emidec:laptop, phantom, pretrain or two_labels.",
     lock_config=True,
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "The working folder: everything the run makes goes there.")

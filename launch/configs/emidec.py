@@ -8,7 +8,8 @@ On two cores of a Xeon a step of stage two alone takes more than ten seconds (`c
     cascade-jax train --config=emidec:laptop --workdir=runs/laptop --config.data.root=.../emidec-dataset-1.0.1
 
 For two cores: the networks in the box and their weights to start from, finer voxels, and for stage two a window
-around the heart that stage one has found.
+around the heart that stage one has found. 83 minutes on two cores of a Xeon for 70 of the 100 cases; mean of the five
+folds: myocardium 84.7, infarction 69.4, no-reflow 69.2 (docs/results.md).
 """
 
 from ml_collections import ConfigDict
