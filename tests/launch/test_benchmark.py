@@ -211,23 +211,20 @@ step = lambda *_: configuration.configure(hold_memory=True)
 predict = lambda *_: configuration.configure()
 ours.train_step, ours.predict = step, predict
 alternatives._WORKS |= {"step": step, "predict": predict}
-for call in sys.argv[1:]:
-    os.environ["XLA_FLAGS"] = ""
-    held.clear()
-    eval(call)
-    print(json.dumps(["ynn_fusion" in os.environ["XLA_FLAGS"], bool(held)]))
+eval(sys.argv[1])
+print(json.dumps(["ynn_fusion" in os.environ.get("XLA_FLAGS", ""), bool(held)]))
 """
-    flag_and_memory = {
+    for call, flag_and_memory in {
         "ours.train_step()": [True, True],
         "ours.predict()": [True, False],
         "alternatives.without_faster_convolutions('', 'step')": [False, True],
         "alternatives.step_with_memory_taken_anew('', 0)": [True, False],
         "alternatives.predict_with_memory_held('', False)": [True, True],
-    }
-    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-c", program, *flag_and_memory]
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    assert dict(zip(flag_and_memory, map(json.loads, result.stdout.splitlines()), strict=True)) == flag_and_memory
+    }.items():
+        environment = os.environ | {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+        command = [sys.executable, "-c", program, call]
+        result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        assert json.loads(result.stdout) == flag_and_memory, call
 
 
 def test_a_work_that_no_suite_has_is_refused_in_one_line():
