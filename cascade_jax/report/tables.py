@@ -170,7 +170,7 @@ def write(
     texts = [markdown(table, columns, interval[table]) for table, columns in results.items()]
     if statistics:
         named = {_RESULTS[table]: found for table, found in statistics.items()}
-        texts += [text_tables.markdown(table) for table in agreement.make_tables(named)]
+        texts += [text_tables.in_markdown(table) for table in agreement.make_tables(named)]
     stored: dict[str, dict] = {
         table: {
             "mean": summary_columns(table, columns),

@@ -43,7 +43,7 @@ def interval_text(interval: Sequence[float | None], form: Callable[[float], str]
     return "-" if "-" in ends else " to ".join(ends)
 
 
-def markdown(table: Table) -> str:
+def in_markdown(table: Table) -> str:
     """A table as Markdown."""
     lines = [f"**{table.title}**", "", f"| {' | '.join(table.header)} |".replace("|  |", "| |")]
     lines.append("|---" * len(table.header) + "|")

@@ -77,11 +77,11 @@ def prepare(
     # Every case is read before anything is written: a fault in the last file must not be found after an hour.
     cases = [emidec.read_case(file, labels) for file in progress(files, f"reading {len(files)} cases of {root}")]
     shapes = [[stop - start for start, stop in bounding_box(case.image)] for case in cases]
+    spacings = [case.spacing for case in cases]
     try:
-        plan = make_plan(shapes, [case.spacing for case in cases], overrides, labels)
+        plan = make_plan(shapes, spacings, overrides, labels)
     except ValueError as error:
         raise PlanError(str(error)) from error
-    spacings = [case.spacing for case in cases]
     whole = [resampled_shape(*one, plan.spacing[1:]) for one in zip(shapes, spacings, strict=True)]
     shape = tuple(np.max([plan.shape, *whole], axis=0).tolist())
     examples = [

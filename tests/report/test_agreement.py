@@ -7,7 +7,7 @@ import pytest
 
 from cascade_jax.metrics import evaluate_labels
 from cascade_jax.report.agreement import infarct_sizes, infarct_statistics, make_tables
-from cascade_jax.report.text_tables import aligned, markdown
+from cascade_jax.report.text_tables import aligned, in_markdown
 
 SPACING = (10.0, 2.0, 1.0)  # slice, y, x: a voxel is 20 mm3 and weighs 0.021 g
 GRAM = 0.021
@@ -97,7 +97,7 @@ def test_detection_counts_a_single_voxel_and_ranks_by_predicted_mass():
 
 def test_a_cohort_of_normal_hearts_has_dashes_where_nothing_is_defined():
     found = statistics_of({"N1": (heart(), heart()), "N2": (heart(), heart())})
-    hearts, agreement, detection = (markdown(table).splitlines() for table in make_tables({"": found}))
+    hearts, agreement, detection = (in_markdown(table).splitlines() for table in make_tables({"": found}))
     assert "| infarction Dice %, infarcted hearts | 0 | - | - |" in hearts
     assert "| normal hearts left alone % | 2 | 100.00 (2 of 2) | 34.24 to 100.00 |" in hearts
     assert "| infarct mass g, all hearts | 2 | 0.00 | 0.00 | 0.00 | 0.00 to 0.00 | - |" in agreement
@@ -115,7 +115,7 @@ def test_rows_name_their_result_and_a_terminal_has_them_in_columns():
         "final result: no-reflow",
     ]
     for table in tables:
-        assert markdown(table).splitlines()[2].startswith("| | cases |")
+        assert in_markdown(table).splitlines()[2].startswith("| | cases |")
         title, *lines = aligned(table).splitlines()
         lines, note = lines[: len(table.rows) + 1], lines[len(table.rows) + 1 :]
         assert (title, " ".join(note)) == (table.title, table.note)
