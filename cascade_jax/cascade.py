@@ -78,7 +78,7 @@ def input_shapes(plan: Plan) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 # One for all cascades: those of the same networks share its programs.
-_segment = jax.jit(segment, static_argnums=0, static_argnames=("mirror", "window", "mesh", "folds"))
+_segment = jax.jit(segment, static_argnums=0, static_argnames=("mirror", "windows", "mesh", "folds"))
 
 
 def whole_example(plan: Plan, case: Case) -> Example:
@@ -116,7 +116,7 @@ class Cascade:
         self.plan, self.networks, self.params = plan, networks, params
         self.rules, self.folds, self.mirror = tuple(rules), tuple(folds), mirror
         self._params, mesh = spread_folds(params, jax.local_devices())
-        settings = {"mirror": mirror, "window": plan.window, "mesh": mesh, "folds": len(self.folds)}
+        settings = {"mirror": mirror, "windows": plan.windows, "mesh": mesh, "folds": len(self.folds)}
         self._vote = functools.partial(_segment, networks, **settings)
 
     def example(self, case: Case) -> Example:

@@ -46,8 +46,8 @@ class Plan:
         slices: stage one.
         volumes: stage two.
         labels: which labels there are, and what is evaluated.
-        window: (height, width) of what stage two sees, in training and after, around stage one's heart; None is the
-            whole plane.
+        window: (height, width) of what stage two sees, in training and after, around stage one's heart, of which stage
+            one itself has looked again at the shape's plane; None shows both stages the whole plane.
     """
 
     spacing: tuple[float, float, float]
@@ -61,6 +61,11 @@ class Plan:
     def volume_shape(self) -> tuple[int, int, int]:
         """(depth, height, width) of stage two's training samples."""
         return (self.shape[0], *(self.window or self.shape[1:]))
+
+    @property
+    def windows(self) -> tuple[tuple[int, int], tuple[int, int]] | None:
+        """(height, width) of what each stage sees around the heart; None is the whole plane."""
+        return None if self.window is None else (self.shape[1:], self.window)
 
     def to_json(self) -> dict:
         return dataclasses.asdict(self) | {"labels": self.labels.to_json()}

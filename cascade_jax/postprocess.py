@@ -90,9 +90,34 @@ def small_no_reflow(labels: np.ndarray, spacing: Sequence[float], minimum_mm3: f
     return _without_small(labels, labels == NO_REFLOW, INFARCTION, spacing, minimum_mm3)
 
 
+def _without_little(labels, diseased, replacement, spacing, minimum_mm3) -> np.ndarray:
+    if diseased.sum() * np.prod(spacing) >= minimum_mm3:
+        return labels
+    return np.where(diseased, replacement, labels).astype(np.uint8)
+
+
+def little_infarction(labels: np.ndarray, spacing: Sequence[float], minimum_mm3: float) -> np.ndarray:
+    """Decides that there is no infarct where all infarction with no-reflow is below a volume: it becomes normal
+    myocardium. A heart with more keeps its small components too."""
+    return _without_little(labels, labels >= INFARCTION, MYOCARDIUM, spacing, minimum_mm3)
+
+
+def little_no_reflow(labels: np.ndarray, spacing: Sequence[float], minimum_mm3: float) -> np.ndarray:
+    """Decides that there is no no-reflow where all of it is below a volume: it becomes infarction."""
+    return _without_little(labels, labels == NO_REFLOW, INFARCTION, spacing, minimum_mm3)
+
+
 RULES: dict[str, Callable[[np.ndarray, Sequence[float], float], np.ndarray]] = {
     rule.__name__: rule
-    for rule in (largest_heart, one_ventricle, islands_outside_myocardium, small_infarction, small_no_reflow)
+    for rule in (
+        largest_heart,
+        one_ventricle,
+        islands_outside_myocardium,
+        small_infarction,
+        little_infarction,
+        small_no_reflow,
+        little_no_reflow,
+    )
 }
 
 
@@ -104,15 +129,15 @@ class Rule:
     minimum_mm3: float = 0.0
 
 
-_VOLUMES_MM3 = (50.0, 100.0, 200.0, 400.0, 800.0, 1600.0)
+_VOLUMES_MM3 = (50.0, 100.0, 200.0, 400.0, 800.0, 1600.0, 3200.0)
 
 CANDIDATES: tuple[tuple[Rule, ...], ...] = (
     # In the order in which they are tried; of volumes that do equal good, the smallest removes the least elsewhere.
     (Rule("largest_heart"),),
     (Rule("one_ventricle"),),
     (Rule("islands_outside_myocardium"),),
-    tuple(Rule("small_infarction", volume) for volume in _VOLUMES_MM3),
-    tuple(Rule("small_no_reflow", volume) for volume in _VOLUMES_MM3),
+    tuple(Rule(name, volume) for name in ("small_infarction", "little_infarction") for volume in _VOLUMES_MM3),
+    tuple(Rule(name, volume) for name in ("small_no_reflow", "little_no_reflow") for volume in _VOLUMES_MM3),
 )
 
 
@@ -132,6 +157,13 @@ def apply(rules: Sequence[Rule], labels: np.ndarray, spacing: Sequence[float]) -
     for rule in rules:
         labels = RULES[rule.name](labels, spacing, rule.minimum_mm3)
     return labels
+
+
+def _around_hearts(labels: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both, cut to what either labels and a voxel around it: rules and Dice see no more, and take far less time."""
+    occupied = np.nonzero((labels != BACKGROUND) | (truth != BACKGROUND))
+    box = tuple(slice(max(0, where.min() - 1), where.max() + 2) if where.size else slice(1) for where in occupied)
+    return labels[box], truth[box]
 
 
 def _dice(cases: Sequence[tuple[np.ndarray, np.ndarray, Sequence[float]]], table: LabelTable) -> np.ndarray:
@@ -184,7 +216,8 @@ def choose_rules(
     if table == EMIDEC:
         known = (*known, Rule("largest_heart"), Rule("one_ventricle"))
     chosen: list[Rule] = []
-    cases, reached = list(cases), _dice(cases, table)
+    cases = [(*_around_hearts(labels, truth), spacing) for labels, truth, spacing in cases]
+    reached = _dice(cases, table)
     for group in candidates:
         helping, best_known = [], None
         for rule in group:

@@ -57,14 +57,14 @@ def test_the_mapped_graph_gives_each_fold_what_it_gives_alone(params, mirror):
     assert (np.asarray(result.counts).sum(-1) == 3).all()
 
 
-@pytest.mark.parametrize(("mirror", "window"), [(False, None), (True, None), (False, (4, 6))])
+@pytest.mark.parametrize(("mirror", "windows"), [(False, None), (True, None), (False, ((6, 8), (4, 6)))])
 @pytest.mark.parametrize("folds", [1, 2, 3])
-def test_a_cascade_computes_what_the_graph_says(params, folds, mirror, window):
+def test_a_cascade_computes_what_the_graph_says(params, folds, mirror, windows):
     params = jax.tree.map(lambda leaf: leaf[:folds], params)
     image = jax.random.normal(jax.random.key(7), (4, 8, 8))
     valid = jnp.ones(image.shape, bool).at[3].set(False)
-    expected = jax.jit(functools.partial(segment, NETWORKS, mirror=mirror, window=window))(params, image, valid)
-    cascade = Cascade(SimpleNamespace(window=window), NETWORKS, params, (), range(folds), mirror)
+    expected = jax.jit(functools.partial(segment, NETWORKS, mirror=mirror, windows=windows))(params, image, valid)
+    cascade = Cascade(SimpleNamespace(windows=windows), NETWORKS, params, (), range(folds), mirror)
     vote = cascade.vote(SimpleNamespace(image=image, valid=valid))
     for name in ("labels", "counts", "fold_priors", "fold_labels"):
         np.testing.assert_array_equal(getattr(vote, name), getattr(expected, name))
@@ -82,7 +82,7 @@ def test_threads_that_segment_at_the_same_time_get_what_one_gets():
     volumes = NETWORKS[1].init(jax.random.key(1), jnp.zeros((1, 4, 8, 8, 5)))["params"]
     folds = jax.tree.map(lambda leaf: leaf[None], (params, volumes))
     image = np.asarray(jax.random.normal(jax.random.key(2), (20, 256, 224)))
-    cascade = Cascade(SimpleNamespace(window=None), (slices, NETWORKS[1]), folds, (), range(1))
+    cascade = Cascade(SimpleNamespace(windows=None), (slices, NETWORKS[1]), folds, (), range(1))
     example = SimpleNamespace(image=image, valid=np.ones(image.shape, bool))
     alone = cascade.vote(example)
     with ThreadPoolExecutor(2) as pool:

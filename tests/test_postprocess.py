@@ -32,7 +32,7 @@ def heart():
 def test_a_clean_heart_is_left_alone():
     for name in ("largest_heart", "islands_outside_myocardium"):
         np.testing.assert_array_equal(apply([Rule(name)], heart(), SPACING), heart())
-    for name in ("small_infarction", "small_no_reflow"):
+    for name in ("small_infarction", "small_no_reflow", "little_infarction", "little_no_reflow"):
         np.testing.assert_array_equal(apply([Rule(name, 80.0)], heart(), SPACING), heart())
 
 
@@ -110,6 +110,38 @@ def test_small_infarcts_become_myocardium_and_small_no_reflow_infarction():
     np.testing.assert_array_equal(apply([Rule("small_infarction", 50.0)], labels, SPACING), heart())
     assert not (apply([Rule("small_no_reflow", 100.0)], heart(), SPACING) == 4).any()
     assert (apply([Rule("small_no_reflow", 100.0)], heart(), SPACING) >= 3).sum() == (heart() >= 3).sum()
+
+
+def test_a_little_in_all_is_none_and_where_there_is_more_its_small_parts_stay():
+    labels = heart()
+    labels[0, 5, 5] = 3  # 40 mm3, beside 480 of which 80 are no-reflow
+    np.testing.assert_array_equal(apply([Rule("little_infarction", 520.0)], labels, SPACING), labels)
+    none = apply([Rule("little_infarction", 521.0)], labels, SPACING)
+    np.testing.assert_array_equal(none, np.where(labels >= 3, 2, labels))
+    np.testing.assert_array_equal(apply([Rule("little_no_reflow", 80.0)], labels, SPACING), labels)
+    none = apply([Rule("little_no_reflow", 81.0)], labels, SPACING)
+    np.testing.assert_array_equal(none, np.where(labels == 4, 3, labels))
+
+
+def test_what_is_decided_for_the_whole_heart_is_kept_where_true_infarcts_have_small_parts():
+    normal = np.where(heart() >= 3, 2, heart()).astype(np.uint8)
+    speckled, parted = normal.copy(), heart()
+    speckled[0, 5, 5:8] = 3  # 120 mm3, false
+    parted[0, 5, 5:7] = 3  # 80 mm3, true
+    kept = choose_rules([(speckled, normal, SPACING), (parted, parted, SPACING)])
+    assert kept == (*ONE_HEART, Rule("little_infarction", 200.0))
+
+
+@settings(max_examples=40, deadline=None)
+@given(hnp.arrays(np.uint8, (2, 6, 6), elements=st.integers(0, 4)), st.sampled_from(EVERY_RULE))
+def test_a_rule_does_to_a_heart_cut_out_what_it_does_to_it_in_its_place(labels, rule):
+    for place in ((slice(0, 2), slice(0, 6), slice(0, 6)), (slice(1, 3), slice(3, 9), slice(2, 8))):
+        whole = np.zeros((4, 12, 12), np.uint8)
+        whole[place] = labels
+        seen, _ = postprocess._around_hearts(whole, whole)
+        seen, whole = (apply([rule], one, SPACING) for one in (seen, whole))
+        np.testing.assert_array_equal(seen[seen > 0], whole[whole > 0])
+        assert seen.size <= 4 * 8 * 8
 
 
 @settings(max_examples=40, deadline=None)

@@ -56,7 +56,7 @@ def export_cascade(cascade: Cascade, shape: Sequence[int] | None = None, platfor
 
     def program(image, valid):
         vote = segment(
-            cascade.networks, cascade.params, image, valid, mirror=cascade.mirror, window=cascade.plan.window
+            cascade.networks, cascade.params, image, valid, mirror=cascade.mirror, windows=cascade.plan.windows
         )
         return vote.labels, vote.probabilities
 

@@ -87,9 +87,32 @@ def segment_slices(network: UNet, params: Any, image: jax.Array, *, mirror: bool
     return _probabilities(network, params, image[..., None], mirror)
 
 
-def predict_prior(network: UNet, params: Any, image: jax.Array, valid: jax.Array, *, mirror: bool = False) -> jax.Array:
-    """Stage one's labels of one fold, uint8 (depth, height, width); 0 where there is padding."""
-    return jnp.where(valid, most_probable(segment_slices(network, params, image, mirror=mirror)), 0)
+def predict_prior(
+    network: UNet,
+    params: Any,
+    image: jax.Array,
+    valid: jax.Array,
+    *,
+    mirror: bool = False,
+    window: tuple[int, int] | None = None,
+) -> jax.Array:
+    """Stage one's labels of one fold, uint8 (depth, height, width); 0 where there is padding.
+
+    A network with instance norm is at its best on as much of the body as it was trained on. With a window (height,
+    width) smaller than the plane it looks twice: at all, where it finds the heart, and at the window around that, whose
+    labels are returned.
+    """
+
+    def labels_of(image, valid):
+        return jnp.where(valid, most_probable(segment_slices(network, params, image, mirror=mirror)), 0)
+
+    labels = labels_of(image, valid)
+    if window is None or window == image.shape[1:]:
+        return labels
+    start = find_window(labels, valid, window)
+    return paste_window(
+        labels_of(*(cut_window(volume, start, window) for volume in (image, valid))), start, jnp.zeros_like(labels)
+    )
 
 
 def segment_volume(
@@ -135,18 +158,19 @@ def segment_fold(
     valid: jax.Array,
     *,
     mirror: bool = False,
-    window: tuple[int, int] | None = None,
+    windows: tuple[tuple[int, int], tuple[int, int]] | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Both stages of one fold.
 
     Args:
-        networks, image, valid, mirror, window: as for `segment`.
+        networks, image, valid, mirror, windows: as for `segment`.
         params: the parameters of both networks.
 
     Returns:
         uint8 (depth, height, width), stage one's labels, and float32 (depth, height, width, class), the probabilities.
     """
-    prior = predict_prior(networks[0], params[0], image, valid, mirror=mirror)
+    seen_first, window = windows or (None, None)
+    prior = predict_prior(networks[0], params[0], image, valid, mirror=mirror, window=seen_first)
     background = jax.nn.one_hot(0, networks[1].num_classes)
     if window is None:
         probabilities = segment_volume(networks[1], params[1], image, prior, mirror=mirror)
@@ -173,7 +197,7 @@ def segment(
     valid: jax.Array,
     *,
     mirror: bool = False,
-    window: tuple[int, int] | None = None,
+    windows: tuple[tuple[int, int], tuple[int, int]] | None = None,
     mesh: Mesh | None = None,
     folds: int | None = None,
 ) -> Vote:
@@ -186,8 +210,8 @@ def segment(
         valid: bool, same shape; the rest is padding. Stage two sees no prior there, as in its training, and all labels
             there are background.
         mirror: average each network's probabilities over in-plane mirror images.
-        window: (height, width) of what stage two sees, around the heart that stage one has found (`find_window`); all
-            else is background. None shows it the whole plane.
+        windows: (height, width) of what each stage sees around the heart that stage one has found (`find_window`); all
+            else is background. Stage one finds it in the whole plane and looks again. None shows both the whole plane.
         mesh: devices along one axis, `FOLD_AXIS`, over which the folds are spread; None computes them all on one.
         folds: how many of the parameters' folds vote, those after them being there to give each device of the mesh as
             many (see `spread_folds`); None is all.
@@ -198,7 +222,7 @@ def segment(
 
     def of_folds(params, image, valid):
         def of_fold(params):
-            return segment_fold(networks, params, image, valid, mirror=mirror, window=window)
+            return segment_fold(networks, params, image, valid, mirror=mirror, windows=windows)
 
         if len(jax.tree.leaves(params)[0]) == 1:  # nothing to map, and less to trace
             return jax.tree.map(lambda leaf: leaf[None], of_fold(jax.tree.map(lambda leaf: leaf[0], params)))

@@ -1,4 +1,4 @@
-"""The window around the heart that stage two sees, where it does not see the whole plane."""
+"""The window around the heart that a stage sees, where it does not see the whole plane."""
 
 import jax
 import jax.numpy as jnp
@@ -44,5 +44,5 @@ def cut_window(volume: jax.Array, start: jax.Array, size: tuple[int, int]) -> ja
 
 
 def paste_window(window: jax.Array, start: jax.Array, whole: jax.Array) -> jax.Array:
-    """A window (depth, height, width, channel) in its place of a whole of the same depth and channels."""
-    return jax.lax.dynamic_update_slice(whole, window, (0, *start, 0))
+    """A window (depth, height, width, ...) in its place of a whole of the same depth and other axes."""
+    return jax.lax.dynamic_update_slice(whole, window, (0, *start, *[0] * (whole.ndim - 3)))

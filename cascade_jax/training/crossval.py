@@ -179,7 +179,14 @@ class CrossValidation:
     @functools.cached_property
     def _predict_prior(self) -> Callable:
         """(params, image, valid) -> stage one's labels."""
-        return jax.jit(functools.partial(predict_prior, self.networks[0], mirror=self.config.mirror))
+        return jax.jit(
+            functools.partial(
+                predict_prior,
+                self.networks[0],
+                mirror=self.config.mirror,
+                window=self.plan.windows and self.plan.windows[0],
+            )
+        )
 
     def _predict_volumes(self, fold: int, folder: Path, params: Any) -> None:
         """Final labels, before postprocessing, of a fold's validation cases: those of the cascade of that fold."""

@@ -1,6 +1,5 @@
 """The commands as a user runs them, and a training that is small."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -48,12 +47,11 @@ def train_command(workdir, **values):
     return {"config": "launch/configs/default.py", "workdir": workdir, "config_values": TINY | values}
 
 
-def kill_in_second_fold(workdir, environment=os.environ, **values):
+def kill_in_second_fold(workdir):
     """Starts a training and kills it between the first checkpoint of stage one's second fold and that fold's end."""
     process = subprocess.Popen(
-        command("train", **train_command(workdir, **values)),
+        command("train", **train_command(workdir)),
         cwd=ROOT,
-        env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

@@ -1,13 +1,27 @@
 """A small training that is run to its end once."""
 
+import os
+import pickle
+import shutil
+
 import pytest
+from filelock import FileLock
 
 from tests.commands.command_line import run, train_command
 
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
+    """The working folder, a copy for each of the processes that run tests, and what the command said."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # that all of them share
+    folder /= "trained"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            result = run("train", **train_command(folder / "tiny"))
+            assert result.returncode == 0, result.stderr
+            (folder / "result").write_bytes(pickle.dumps(result))
     workdir = tmp_path_factory.mktemp("run") / "tiny"
-    result = run("train", **train_command(workdir))
-    assert result.returncode == 0, result.stderr
-    return workdir, result
+    shutil.copytree(folder / "tiny", workdir)
+    return workdir, pickle.loads((folder / "result").read_bytes())

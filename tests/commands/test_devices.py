@@ -1,4 +1,4 @@
-"""The commands on a machine with two devices: trained, stopped, trained on, predicted, and all of it once more."""
+"""The commands on a machine with two devices."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import pytest
 import cascade_jax
 from cascade_jax.data import emidec, folders
 from cascade_jax.report import tables
-from tests.commands.command_line import ROOT, TINY, command, kill_in_second_fold, train_command
+from tests.commands.command_line import ROOT, TINY, command, train_command
 
 TWO = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
 # Batches of three slices, which two devices do not share alike, and of two volumes.
@@ -29,14 +29,12 @@ def run(name, **arguments):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A working folder of a run that was killed in the second fold and went on."""
     workdir = tmp_path_factory.mktemp("two") / "run"
-    kill_in_second_fold(workdir, os.environ | TWO, **SETTINGS)
     assert tables.TITLES["table3"] in run("train", **train_command(workdir, **SETTINGS))
     return workdir
 
 
-def test_a_killed_training_goes_on_and_then_says_that_it_is_finished(trained):
+def test_a_training_comes_to_its_end_and_then_says_that_it_is_finished(trained):
     assert json.loads((trained / "finished.json").read_text())["folds"] == [0, 1]
     for stage, steps in (("stage1", 24), ("stage2", TINY["stage2.steps"])):
         for fold in ("fold0", "fold1"):

@@ -1,4 +1,4 @@
-"""Stage two's window lies where stage one has found the heart."""
+"""The windows lie where stage one has found the heart."""
 
 import functools
 
@@ -96,7 +96,7 @@ def test_stage_two_sees_the_window_alone_and_the_rest_is_background(cascade):
     image, params = cascade
     valid = jnp.ones(SHAPE, bool).at[:, :2].set(False)
     folds = jax.tree.map(lambda leaf: leaf[None], params)
-    vote = jax.jit(functools.partial(segment, (SLICES, VOLUMES), window=SIZE))(folds, image, valid)
+    vote = jax.jit(functools.partial(segment, (SLICES, VOLUMES), windows=(SHAPE[1:], SIZE)))(folds, image, valid)
     prior = predict_prior(SLICES, params[0], image, valid)
     start = find_window(prior, valid, SIZE)
     seen = segment_volume(VOLUMES, params[1], *(cut_window(volume, start, SIZE) for volume in (image, prior)))
@@ -109,19 +109,36 @@ def test_stage_two_sees_the_window_alone_and_the_rest_is_background(cascade):
     assert (expected[..., 0] < 1).any()
 
 
+def test_stage_one_looks_again_at_the_window_around_what_it_has_found(cascade):
+    image, params = cascade
+    valid = jnp.ones(SHAPE, bool).at[:, :2].set(False)
+    first = predict_prior(SLICES, params[0], image, valid)
+    start = find_window(first, valid, (8, 10))
+    again = predict_prior(SLICES, params[0], *(cut_window(volume, start, (8, 10)) for volume in (image, valid)))
+    expected = np.zeros(SHAPE, np.uint8)
+    rows, columns = (slice(first, first + size) for first, size in zip(start.tolist(), (8, 10), strict=True))
+    expected[:, rows, columns] = again
+    twice = jax.jit(functools.partial(predict_prior, SLICES, window=(8, 10)))(params[0], image, valid)
+    np.testing.assert_array_equal(twice, expected)
+    assert (expected[:, rows, columns] != np.asarray(first)[:, rows, columns]).any(), "it sees less of the body"
+    folds = jax.tree.map(lambda leaf: leaf[None], params)
+    vote = jax.jit(functools.partial(segment, (SLICES, VOLUMES), windows=((8, 10), SIZE)))(folds, image, valid)
+    np.testing.assert_array_equal(vote.fold_priors[0], expected)
+
+
 def test_each_fold_has_a_window_of_its_own_and_one_as_large_as_the_plane_is_none(cascade):
     image, params = cascade
     valid = jnp.ones(SHAPE, bool)
     folds = jax.tree.map(lambda leaf: jnp.stack([leaf, -leaf]), params)
     run = functools.partial(segment, (SLICES, VOLUMES))
-    together = jax.jit(functools.partial(run, window=SIZE))(folds, image, valid)
+    together = jax.jit(functools.partial(run, windows=(SHAPE[1:], SIZE)))(folds, image, valid)
     for fold in range(2):
         one = jax.tree.map(lambda leaf, fold=fold: leaf[fold : fold + 1], folds)
-        alone = jax.jit(functools.partial(run, window=SIZE))(one, image, valid)
+        alone = jax.jit(functools.partial(run, windows=(SHAPE[1:], SIZE)))(one, image, valid)
         np.testing.assert_array_equal(together.fold_labels[fold], alone.fold_labels[0])
     whole = jax.jit(run)(folds, image, valid)
     np.testing.assert_allclose(
-        jax.jit(functools.partial(run, window=SHAPE[1:]))(folds, image, valid).probabilities,
+        jax.jit(functools.partial(run, windows=(SHAPE[1:], SHAPE[1:])))(folds, image, valid).probabilities,
         whole.probabilities,
         atol=1e-5,
     )

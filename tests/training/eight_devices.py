@@ -90,24 +90,20 @@ def train(run, batch_size, state, cohort, cases):
     return state.params, losses, drawn
 
 
-def compare(stage, batch_size, devices, parallels):
-    """Several steps of draw and training on some devices, in each way, and on one without a mesh."""
+def compare(stage, batch_size, devices, parallel):
+    """Several steps of draw and training on some devices, and on one without a mesh."""
     network, draw, mesh = NETWORKS[stage], draw_of(stage, batch_size), mesh_of(devices)
     one = compile_steps(network, OPTIMIZER, draw, 1)
     params, losses, drawn = train(one, batch_size, *start(stage, batch_size))
-    for parallel in parallels:
-        run = compile_steps(network, OPTIMIZER, draw, 1, mesh, batch_size, parallel)
-        many_params, many_losses, many_drawn = train(run, batch_size, *start(stage, batch_size, replicated_over(mesh)))
-        yield {
-            "stage": stage,
-            "devices": len(devices),
-            "parallel": parallel,
-            "losses": many_losses,
-            "one_device_losses": losses,
-            "same_cases": many_drawn == drawn,
-            "same_on_all_devices": same_on_all_devices(many_params, len(devices)),
-            "share_of_parameters_off": share_off(many_params, params),
-        }
+    run = compile_steps(network, OPTIMIZER, draw, 1, mesh, batch_size, parallel)
+    many_params, many_losses, many_drawn = train(run, batch_size, *start(stage, batch_size, replicated_over(mesh)))
+    return {
+        "losses": many_losses,
+        "one_device_losses": losses,
+        "same_cases": many_drawn == drawn,
+        "same_on_all_devices": same_on_all_devices(many_params, len(devices)),
+        "share_of_parameters_off": share_off(many_params, params),
+    }
 
 
 def largest_batch(stage, batch_size, devices):
@@ -204,14 +200,13 @@ def fits(stage, devices, folder, parallel):
 def main():
     devices, folder = jax.local_devices(), Path(sys.argv[1])
     results = {
-        # One sample on each; and on four devices shares of two, of which the last holds one sample alone.
+        # Shares of two samples, of which the last holds one alone. `fits` are of one sample on each of eight devices.
         "comparisons": [
-            *compare(0, 7, devices[:4], ("jit", "pmap")),
-            *compare(1, 7, devices[:4], ("jit",)),
-            *compare(1, 8, devices, ("jit",)),
+            compare(0, 7, devices[:4], "pmap"),
+            compare(1, 7, devices[:4], "jit"),
         ],
-        "largest_batch": [largest_batch(stage, 8, devices) for stage in (0, 1)],
-        "explicit_axes": [step_on_explicit_axes(stage) for stage in (0, 1)],
+        "largest_batch": largest_batch(1, 8, devices),
+        "explicit_axes": step_on_explicit_axes(1),
         "fits": [fits(0, devices, folder, "pmap"), fits(1, devices, folder, "jit")],
     }
     print(json.dumps(results))

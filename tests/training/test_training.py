@@ -69,10 +69,10 @@ def test_the_loss_falls(cohort):
     assert metrics["loss"][-5:].mean() < 0.8 * metrics["loss"][:3].mean()
 
 
-@pytest.mark.parametrize(("stage", "scan"), [(0, True), (0, False), (1, True)])
-def test_several_steps_in_one_dispatch_are_the_steps_one_by_one(cohort, stage, scan):
-    alone, alone_metrics = train(stage, cohort, 4, 1)
-    together, metrics = train(stage, cohort, 2, 2, scan=scan)
+@pytest.mark.parametrize("scan", [True, False])
+def test_several_steps_in_one_dispatch_are_the_steps_one_by_one(cohort, scan):
+    alone, alone_metrics = train(0, cohort, 4, 1)
+    together, metrics = train(0, cohort, 2, 2, scan=scan)
     assert int(alone.step) == int(together.step) == 4
     np.testing.assert_array_equal(metrics["case"], alone_metrics["case"])
     np.testing.assert_allclose(metrics["loss"], alone_metrics["loss"], rtol=1e-4)
@@ -111,27 +111,18 @@ def assert_as_on_one_device(result):
     assert result["share_of_parameters_off"] < 1e-3
 
 
-def test_several_devices_train_as_one_with_the_same_global_batch_whether_or_not_they_divide_it(eight_devices):
-    comparisons = eight_devices[0]["comparisons"]
-    assert {(one["stage"], one["devices"], one["parallel"]) for one in comparisons} == {
-        (0, 4, "jit"),
-        (1, 4, "jit"),
-        (1, 8, "jit"),
-        (0, 4, "pmap"),
-    }
-    for comparison in comparisons:
+def test_several_devices_train_as_one_with_a_global_batch_that_they_do_not_divide(eight_devices):
+    for comparison in eight_devices[0]["comparisons"]:
         assert comparison["same_cases"]
         assert_as_on_one_device(comparison)
 
 
 def test_a_device_computes_its_share_of_the_batch_and_no_more(eight_devices):
-    assert eight_devices[0]["largest_batch"] == [1, 1]
+    assert eight_devices[0]["largest_batch"] == 1
 
 
 def test_a_step_is_the_same_on_explicit_mesh_axes(eight_devices):
-    assert len(eight_devices[0]["explicit_axes"]) == 2
-    for result in eight_devices[0]["explicit_axes"]:
-        assert_as_on_one_device(result)
+    assert_as_on_one_device(eight_devices[0]["explicit_axes"])
 
 
 def test_a_run_on_eight_devices_goes_on_to_the_same_bits_and_on_one_to_the_same_end(eight_devices, tmp_path):
