@@ -19,7 +19,7 @@ EIGHT = ("Case_N012", "Case_N032", "Case_N052", "Case_P008", "Case_P026", "Case_
 SETTINGS = {
     "num_folds": 2,
     "folds": "0,1",
-    "figures": 1,
+    "figures": 0,
     "mirror": False,
     "plan.spacing": "10.0,3.8,3.8",
     "plan.shape": "10,96,96",

@@ -136,7 +136,7 @@ def _finished(config: ConfigDict, workdir: Path, request: Mapping) -> str | None
         check_same_inputs(workdir, root, _checksums_of_files(config, root))
     if any(done.get(name) != value for name, value in request.items()):
         return None
-    if not done.get("drawn", True) and not missing("report"):
+    if not done.get("drawn", True) and _draws(config):
         return None
     if held_out and held_out.exists() and done.get("held_out") != file_checksums(folders.find_cases(held_out)):
         return None
@@ -198,9 +198,14 @@ def _given(overrides: Mapping) -> dict:
     return json.loads(json.dumps({key: value for key, value in nested.items() if value is not None}))
 
 
+def _draws(config: ConfigDict) -> bool:
+    """Whether the run ends with pictures and reports."""
+    return bool(config.figures) and not missing("report")
+
+
 def _cases_to_draw(config: ConfigDict, names: Sequence[str]) -> list[str]:
     """Which cases are drawn: those that the config names, or some from the first to the last."""
-    spread = np.unique(np.linspace(0, len(names) - 1, config.figures).astype(int)) if config.figures else []
+    spread = np.unique(np.linspace(0, len(names) - 1, config.figures).astype(int))
     return [name for name in names if name in config.figure_cases] or [names[index] for index in spread]
 
 
@@ -269,8 +274,8 @@ def _cross_validate(config: ConfigDict, workdir: Path, progress: Progress) -> st
         text = tables.write(workdir, results, sizes)
         if held_out is not None:
             request["held_out"] = file_checksums(folders.find_cases(held_out))
-        if missing("report"):
-            # With the extra installed, the same command draws what is missing.
+        if not _draws(config):
+            # With the extra installed and figures asked for, the same command draws what is missing.
             write_text(workdir / "finished.json", json.dumps(request | {"drawn": False}))
             return text
         validated = [name for fold in folds for name in crossval.folds[fold]]

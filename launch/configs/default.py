@@ -44,7 +44,7 @@ def get_config() -> ConfigDict:
     # more. Where the end alone does better on the validation, that comes out; the log says which.
     config.init_share = 0.5  # from 0 (the end of the training alone) to 1
     config.mirror = True  # average predictions over in-plane mirror images (nnU-Net's)
-    config.figures = 4  # how many cases of each cohort are drawn, from the first to the last
+    config.figures = 4  # how many cases of each cohort are drawn, from the first to the last; 0: no pictures, no report
     config.figure_cases = ()  # or these cases, by name
 
     # The labels by value, the background first, and what is evaluated: a name, and the labels that form it together.

@@ -47,10 +47,10 @@ def train_command(workdir, **values):
     return {"config": "launch/configs/default.py", "workdir": workdir, "config_values": TINY | values}
 
 
-def kill_in_second_fold(workdir):
+def kill_in_second_fold(workdir, **values):
     """Starts a training and kills it between the first checkpoint of stage one's second fold and that fold's end."""
     process = subprocess.Popen(
-        command("train", **train_command(workdir)),
+        command("train", **train_command(workdir, **values)),
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

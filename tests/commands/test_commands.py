@@ -88,9 +88,9 @@ def test_another_config_in_the_same_workdir_is_refused(trained):
 def test_a_killed_run_goes_on_and_ends_with_the_same_bits(trained, tmp_path):
     whole, _ = trained
     workdir = tmp_path / "killed"
-    kill_in_second_fold(workdir)
+    kill_in_second_fold(workdir, figures=0)
 
-    result = run("train", **train_command(workdir))
+    result = run("train", **train_command(workdir, figures=0))
     assert result.returncode == 0, result.stderr
     expected, actual = cascade_jax.load(whole), cascade_jax.load(workdir)
     jax.tree.map(np.testing.assert_array_equal, expected.params, actual.params)
@@ -103,7 +103,7 @@ def test_a_subset_of_folds_is_run_alone_and_the_rest_can_follow(tmp_path):
     assert not (tmp_path / "part" / "stage1" / "fold0").exists()
     early = run("train", **train_command(tmp_path / "part", folds="1", stages="2"))
     fails_with_one_line(early, "stage1/fold0", "stage two needs stage one of every fold")
-    result = run("train", **train_command(tmp_path / "part", folds="1"))
+    result = run("train", **train_command(tmp_path / "part", folds="1", figures=0))
     assert result.returncode == 0, result.stderr
     assert "| | fold 1 | mean |" in result.stdout
     assert not (tmp_path / "part" / "stage2" / "fold0").exists()

@@ -15,7 +15,7 @@ from tests.commands.command_line import ROOT, TINY, command, train_command
 
 TWO = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
 # Batches of three slices, which two devices do not share alike, and of two volumes.
-SETTINGS = {"plan.slices.batch_size": 3, "stage1.steps": 24}
+SETTINGS = {"plan.slices.batch_size": 3, "stage1.steps": 24, "figures": 0}
 
 
 def run(name, **arguments):

@@ -49,7 +49,7 @@ def test_a_config_file_that_is_not_there_is_named(tmp_path):
 def tiny_config(root):
     config = default.get_config()
     config.data.root = str(root)
-    config.num_folds, config.folds = 2, (0, 1)
+    config.num_folds, config.folds, config.figures = 2, (0, 1), 0
     return config
 
 
@@ -86,6 +86,14 @@ def test_training_starts_from_a_trained_cascade_with_its_networks(trained, good_
     plan = json.loads((tmp_path / "prepared" / "plan.json").read_text())
     assert plan["slices"]["features"] == [4, 8]
     assert plan["spacing"][1:] == [4.0, 4.0]
+
+    def again(figures):
+        config.figures = figures
+        return train.run_training(config, tmp_path, lambda iterable, _: iterable)
+
+    assert "nothing was left to do" in again(0) and not (tmp_path / "report.html").exists()
+    assert "Figures are in" in again(1) and (tmp_path / "report.html").exists()
+    assert "nothing was left to do" in again(0)
 
 
 def test_training_from_a_folder_without_a_model_says_so(good_cohort, tmp_path):
