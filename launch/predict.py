@@ -16,7 +16,6 @@ from absl import flags
 
 import cascade_jax
 from cascade_jax.bundle import PRETRAINED
-from cascade_jax.commands.predict import predict_cases
 from cascade_jax.data import folders
 from cascade_jax.data.case import CaseError
 from cascade_jax.data.dicom_files import holds_dicom_and_other_images
@@ -47,6 +46,8 @@ _SERIES = flags.DEFINE_integer("series", None, "A DICOM series' number; without 
 
 def main() -> int:
     command.configure_jax()
+    from cascade_jax.commands.predict import predict_cases  # not before: --help and a wrong flag need no JAX
+
     source, output = Path(_INPUT.value), Path(_OUTPUT.value)
 
     def load() -> cascade_jax.Cascade:

@@ -11,8 +11,8 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from cascade_jax.commands import train
 from cascade_jax.data import folders
+from cascade_jax.errors import ConfigError
 from cascade_jax.progress import bar
 from launch import command
 
@@ -27,6 +27,8 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "The working folder: everything 
 
 def main() -> None:
     command.configure_jax(hold_memory=True)
+    from cascade_jax.commands import train  # not before: --help and a wrong flag need no JAX
+
     config = _load_config()
     for name in ("root", "held_out"):
         if folder := config.get("data", {}).get(name):
@@ -42,7 +44,7 @@ def _load_config() -> ConfigDict:
         return ConfigDict(_CONFIG.value)
     except OSError:
         path = config_flags.get_config_filename(flags.FLAGS["config"])
-        raise train.ConfigError(f"--config={path}: there is no such file") from None
+        raise ConfigError(f"--config={path}: there is no such file") from None
 
 
 if __name__ == "__main__":

@@ -11,9 +11,13 @@ import cascade_jax
 
 
 @pytest.mark.parametrize(
-    "modules", ["cascade_jax.metrics, cascade_jax.quantify", "launch.quantify", "launch.evaluate", "launch.nnunet"]
+    "modules",
+    [
+        "cascade_jax.metrics, cascade_jax.quantify",
+        *(f"launch.{verb}" for verb in ("predict", "train", "dicom", "quantify", "evaluate", "nnunet")),
+    ],
 )
-def test_masks_are_measured_without_what_trains_networks(modules):
+def test_masks_are_measured_and_commands_answer_without_what_trains_networks(modules):
     program = f"import sys, {modules}; print(*sys.modules)"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     loaded = {name.split(".")[0] for name in result.stdout.split()}
