@@ -90,21 +90,14 @@ def small_no_reflow(labels: np.ndarray, spacing: Sequence[float], minimum_mm3: f
     return _without_small(labels, labels == NO_REFLOW, INFARCTION, spacing, minimum_mm3)
 
 
-def _without_little(labels, diseased, replacement, spacing, minimum_mm3) -> np.ndarray:
-    if diseased.sum() * np.prod(spacing) >= minimum_mm3:
-        return labels
-    return np.where(diseased, replacement, labels).astype(np.uint8)
-
-
 def little_infarction(labels: np.ndarray, spacing: Sequence[float], minimum_mm3: float) -> np.ndarray:
-    """Decides that there is no infarct where all infarction with no-reflow is below a volume: it becomes normal
-    myocardium. A heart with more keeps its small components too."""
-    return _without_little(labels, labels >= INFARCTION, MYOCARDIUM, spacing, minimum_mm3)
+    """Turns all infarction with no-reflow into normal myocardium where it is below a volume in the whole heart.
 
-
-def little_no_reflow(labels: np.ndarray, spacing: Sequence[float], minimum_mm3: float) -> np.ndarray:
-    """Decides that there is no no-reflow where all of it is below a volume: it becomes infarction."""
-    return _without_little(labels, labels == NO_REFLOW, INFARCTION, spacing, minimum_mm3)
+    So a heart has an infarct or has none; one with an infarct keeps its small components too.
+    """
+    if (labels >= INFARCTION).sum() * np.prod(spacing) >= minimum_mm3:
+        return labels
+    return np.where(labels >= INFARCTION, MYOCARDIUM, labels).astype(np.uint8)
 
 
 RULES: dict[str, Callable[[np.ndarray, Sequence[float], float], np.ndarray]] = {
@@ -116,7 +109,6 @@ RULES: dict[str, Callable[[np.ndarray, Sequence[float], float], np.ndarray]] = {
         small_infarction,
         little_infarction,
         small_no_reflow,
-        little_no_reflow,
     )
 }
 
@@ -136,8 +128,9 @@ CANDIDATES: tuple[tuple[Rule, ...], ...] = (
     (Rule("largest_heart"),),
     (Rule("one_ventricle"),),
     (Rule("islands_outside_myocardium"),),
-    tuple(Rule(name, volume) for name in ("small_infarction", "little_infarction") for volume in _VOLUMES_MM3),
-    tuple(Rule(name, volume) for name in ("small_no_reflow", "little_no_reflow") for volume in _VOLUMES_MM3),
+    # On 70 real cases, left out of the choice in turn, this reached 69.5 where small_infarction reached 67.5.
+    tuple(Rule("little_infarction", volume) for volume in _VOLUMES_MM3),
+    tuple(Rule("small_no_reflow", volume) for volume in _VOLUMES_MM3),
 )
 
 
@@ -174,6 +167,12 @@ def _dice(cases: Sequence[tuple[np.ndarray, np.ndarray, Sequence[float]]], table
             for labels, truth, _ in cases
         ]
     )
+
+
+def _known_beside(group: Sequence[Rule], known: Sequence[Rule]) -> list[Rule]:
+    """The known rules that are no candidates, but about what a group is: small_infarction with little_infarction."""
+    subjects = {rule.name.split("_", 1)[1] for rule in group}
+    return [rule for rule in known if rule not in group and rule.name.split("_", 1)[1] in subjects]
 
 
 def _stands_out(differences: np.ndarray) -> bool:
@@ -220,7 +219,7 @@ def choose_rules(
     reached = _dice(cases, table)
     for group in candidates:
         helping, best_known = [], None
-        for rule in group:
+        for rule in (*_known_beside(group, known), *group):
             changed = [(apply([rule], labels, spacing), truth, spacing) for labels, truth, spacing in cases]
             dice = _dice(changed, table)
             if rule in known:
