@@ -77,11 +77,7 @@ def measure(image: np.ndarray, labels: np.ndarray, spacing: Sequence[float]) -> 
 
 
 def distances(scans: Sequence[Mapping[str, float]], phantoms: Sequence[Mapping[str, float]]) -> Table:
-    """A table of each measure's distribution in scans and in phantoms.
-
-    The distance is Kolmogorov and Smirnov's, the largest difference of the cumulative shares, from 0 to 1; a scan is
-    out of reach if 99 % of the phantoms lie on one side of it.
-    """
+    """A table of each measure's distribution in scans and in phantoms."""
     rows = []
     for name, meaning in MEASURES.items():
         real, drawn = (np.array([one[name] for one in many]) for many in (scans, phantoms))
@@ -97,7 +93,8 @@ def distances(scans: Sequence[Mapping[str, float]], phantoms: Sequence[Mapping[s
         f"{len(phantoms)} random phantoms against {len(scans)} labelled scans",
         ("", "scans: median (5 to 95 %)", "phantoms: median (5 to 95 %)", "distance", "scans out of reach %"),
         rows,
-        distances.__doc__.split("\n\n", 1)[1].replace("\n    ", " ").strip(),
+        "The distance is Kolmogorov and Smirnov's, the largest difference of the cumulative shares, from 0 to 1. A scan "
+        "is out of reach if 99 % of the phantoms lie on one side of it.",
     )
 
 
