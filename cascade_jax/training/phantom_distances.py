@@ -93,8 +93,8 @@ def distances(scans: Sequence[Mapping[str, float]], phantoms: Sequence[Mapping[s
         f"{len(phantoms)} random phantoms against {len(scans)} labelled scans",
         ("", "scans: median (5 to 95 %)", "phantoms: median (5 to 95 %)", "distance", "scans out of reach %"),
         rows,
-        "The distance is Kolmogorov and Smirnov's, the largest difference of the cumulative shares, from 0 to 1. A scan "
-        "is out of reach if 99 % of the phantoms lie on one side of it.",
+        "The distance is Kolmogorov and Smirnov's, the largest difference of the cumulative shares, from 0 to 1. A "
+        "scan is out of reach if 99 % of the phantoms lie on one side of it.",
     )
 
 
