@@ -26,11 +26,11 @@ from cascade_jax.training.config import check_config, check_stages, labels_of
 from cascade_jax.training.crossval import CrossValidation
 from cascade_jax.training.preparation import PlanError, file_checksums, prepare
 from cascade_jax.training.pretraining import Pretraining
-from cascade_jax.training.results import draw_cases, evaluate_held_out, write_results
+from cascade_jax.training.results import draw_cases, evaluate_held_out, write_results, write_single_cascade
 
 # What may differ between two starts of the same run: which part of it is done this time, how several devices are used,
 # and what is drawn.
-_NOT_RECORDED = ("folds", "stages", "parallel", "figures", "figure_cases")
+_NOT_RECORDED = ("folds", "stages", "parallel", "figures", "figure_cases", "all_cases")
 # Where the files lie may differ too, as long as the same stands in them: `check_same_inputs`.
 _PATHS = ("root", "held_out", "splits")
 _MOST_NAMED = 5
@@ -235,7 +235,7 @@ def _cross_validate(config: ConfigDict, workdir: Path, progress: Progress) -> st
     with claim(workdir):
         check_same_config(workdir, config)
         folds, stages = sorted(config.folds), sorted(config.stages)
-        request = {"folds": folds, "stages": stages}
+        request = {"folds": folds, "stages": stages} | ({"all_cases": True} if config.all_cases else {})
         if (message := _finished(config, workdir, request)) is not None:
             return message
 
@@ -272,6 +272,8 @@ def _cross_validate(config: ConfigDict, workdir: Path, progress: Progress) -> st
             results["table3"], held_out_sizes = evaluate_held_out(crossval, held_out)
             sizes |= {"table3": held_out_sizes} if held_out_sizes else {}
         text = tables.write(workdir, results, sizes)
+        if config.all_cases:
+            text += f"\nTrained on every case: {write_single_cascade(crossval)}\n"
         if held_out is not None:
             request["held_out"] = file_checksums(folders.find_cases(held_out))
         if not _draws(config):

@@ -26,6 +26,9 @@ from cascade_jax.training.loop import devices_for, fit
 from cascade_jax.training.validation import dice_over_voxels
 from cascade_jax.training.windows import HEART_SHARE
 
+ALL = -1  # in the place of a fold's number: trained on every case
+ALL_FOLDER = "all"  # of the working folder, where that cascade lies
+
 
 def make_folds(names: Sequence[str], count: int, seed: int) -> list[list[str]]:
     """Shuffles the cases once and deals them into `count` folds whose sizes differ by one at most."""
@@ -101,16 +104,17 @@ class CrossValidation:
         return [self.names.index(name) for name in self.folds[fold]]
 
     def _selections(self, fold: int) -> tuple[CaseSelection, CaseSelection]:
-        """A fold's training and validation cases, of the same sizes for every fold."""
-        validation = self.positions(fold)
-        train = [position for position in range(len(self.names)) if position not in validation]
+        """A fold's training and validation cases, of the same sizes for every fold. `ALL` trains on every case; what is
+        logged of it are the first fold's validation cases, which it sees."""
+        validation = self.positions(max(fold, 0))
+        train = [position for position in range(len(self.names)) if fold == ALL or position not in validation]
         sizes = [len(names) for names in self.folds]
 
         def select(positions, size):
             index = np.resize(np.array(positions, np.int32), size)
             return jax.device_put(CaseSelection(index, np.int32(len(positions))))
 
-        return select(train, len(self.names) - min(sizes)), select(validation, max(sizes))
+        return select(train, len(self.names)), select(validation, max(sizes))
 
     # Training
 
@@ -127,6 +131,22 @@ class CrossValidation:
 
     def train(self, stage: int, folds: Sequence[int]) -> None:
         """Trains one stage (0 or 1) on some folds and predicts each fold's validation cases."""
+        for fold, folder, params in self._fits(stage, folds):
+            (self._predict_volumes if stage else self._predict_slices)(fold, folder, params)
+
+    def train_on_all(self) -> Path:
+        """Trains one more cascade, on every case; its stage two, on each fold's priors for the cases it had not seen.
+
+        Returns:
+            Its working folder, which has no model file yet.
+        """
+        for stage in range(2):
+            for _ in self._fits(stage, (ALL,)):
+                pass
+        return self.workdir / ALL_FOLDER
+
+    def _fits(self, stage: int, folds: Sequence[int]) -> Iterator[tuple[int, Path, Any]]:
+        """Trains one stage on some folds: each fold, its folder and its parameters."""
         cohort = self._cohort
         if stage == 1:
             cohort = cohort.replace(prior=jax.device_put(self._read_priors()))
@@ -134,8 +154,10 @@ class CrossValidation:
         dice = jax.jit(dice_over_voxels(stage, self.networks[stage], size))
         devices = devices_for(self.plan, stage)
         for fold in folds:
-            folder = fold_folder(self.workdir, STAGES[stage], fold)
+            workdir = self.workdir / ALL_FOLDER if fold == ALL else self.workdir
+            folder = fold_folder(workdir, STAGES[stage], max(fold, 0))
             training_cases, validation_cases = self._selections(fold)
+            entropy = [self.config.seed, stage, len(self.folds) if fold == ALL else fold]
             params = fit(
                 self.config,
                 self.plan,
@@ -147,12 +169,12 @@ class CrossValidation:
                 cases=training_cases,
                 names=self.names,
                 devices=devices,
-                seed=int(np.random.default_rng([self.config.seed, stage, fold]).integers(2**31)),
+                seed=int(np.random.default_rng(entropy).integers(2**31)),
                 folder=folder,
-                description=f"stage {stage + 1}, fold {fold}",
-                initial_params=None if self.initial is None else self.initial.fold_params(stage, fold),
+                description=f"stage {stage + 1}, " + ("all cases" if fold == ALL else f"fold {fold}"),
+                initial_params=None if self.initial is None else self.initial.fold_params(stage, max(fold, 0)),
             )
-            (self._predict_volumes if stage else self._predict_slices)(fold, folder, params)
+            yield fold, folder, params
 
     def _validation_cases(self, stage: int, fold: int) -> Iterator[tuple[int, Case]]:
         """A fold's validation cases as they lie in their files, each with its position."""

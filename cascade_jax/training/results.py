@@ -13,7 +13,7 @@ from cascade_jax.bundle import MODEL_FILE
 from cascade_jax.cascade import STAGES, fold_folder, load
 from cascade_jax.data import emidec, folders
 from cascade_jax.data.case import Case
-from cascade_jax.data.files import write_text
+from cascade_jax.data.files import read_json, write_text
 from cascade_jax.data.labels import EMIDEC, LabelTable
 from cascade_jax.data.preprocess import restore_labels
 from cascade_jax.metrics import evaluate_labels
@@ -123,6 +123,18 @@ def evaluate_held_out(run: CrossValidation, root: Path) -> tuple[dict[str, dict]
                 columns.setdefault(f"{column}, fold {fold}", {})[case.name] = _evaluate(restored, case, table)
     write_expected_dice(predictions / "held_out", expected, table)
     return columns, sizes
+
+
+def write_single_cascade(run: CrossValidation) -> Path:
+    """Trains one cascade on every case, and gives it the folds' model file, their postprocessing included.
+
+    Returns:
+        Its folder, which is loaded as a working folder is.
+    """
+    folder = run.train_on_all()
+    model = read_json(run.workdir / MODEL_FILE) | {"folds": [0]}
+    write_text(folder / MODEL_FILE, json.dumps(model, indent=1))
+    return folder
 
 
 def draw_cases(

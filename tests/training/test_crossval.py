@@ -1,6 +1,7 @@
 """The cross-validation measures what ships: its predictions are those of each fold's cascade, on whole cases."""
 
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -13,6 +14,7 @@ from cascade_jax.data import emidec, folders, store
 from cascade_jax.data.preprocess import preprocess
 from cascade_jax.phantoms import simulated
 from cascade_jax.report.expected_dice import read_expected_dice
+from cascade_jax.training import crossval
 from launch.configs import default
 
 
@@ -90,3 +92,29 @@ def test_stage_two_learns_from_what_the_cascade_of_another_fold_gives_it(run):
             expected = np.zeros_like(prior)
             expected[prepared.valid] = shipped.vote(whole).fold_priors[fold][whole.valid]
             np.testing.assert_array_equal(prior, expected)
+
+
+def test_a_cascade_trained_on_every_case_can_follow_and_labels_as_a_working_folder_does(run, tmp_path, monkeypatch):
+    root, workdir = run
+    shutil.copytree(workdir, tmp_path / "run")
+    seen = {}
+    record = crossval.fit
+
+    def spy(*arguments, **settings):
+        seen[settings["description"]] = (int(settings["cases"].count), settings["seed"])
+        return record(*arguments, **settings)
+
+    monkeypatch.setattr(crossval, "fit", spy)
+    text = train.run_training(tiny_config(root, all_cases=True), tmp_path / "run", silent)
+    single = tmp_path / "run" / "all"
+    assert f"Trained on every case: {single}" in text
+    assert seen["stage 1, fold 0"][0] == 2
+    assert seen["stage 1, all cases"][0] == seen["stage 2, all cases"][0] == 4
+    assert len({seed for _, seed in seen.values()}) == len(seen) == 6
+    cascade, folds = cascade_jax.load(single), cascade_jax.load(workdir)
+    assert cascade.folds == (0,) and cascade.rules == folds.rules and cascade.plan == folds.plan
+    file = folders.find_cases(root)[0]
+    assert cascade.segment_case(emidec.read_case(file)).labels.any()
+    before = {path: path.stat().st_mtime_ns for path in single.rglob("*") if path.is_file()}
+    assert "nothing was left to do" in train.run_training(tiny_config(root, all_cases=True), tmp_path / "run", silent)
+    assert before == {path: path.stat().st_mtime_ns for path in single.rglob("*") if path.is_file()}
