@@ -6,15 +6,19 @@ import jax
 import pytest
 
 
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory):
+    """A folder that all processes that run the tests share."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
 @pytest.fixture(scope="session", autouse=True)
-def quick_compilation(tmp_path_factory):
+def quick_compilation(shared_folder):
     """Programs are compiled once in a run of the tests, though many tests, and the commands that they start, build them
     anew, and without the optimisations that take longer than a test's few calls; nothing outlives the run."""
-    folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent  # that all workers share
     settings = {
-        "jax_compilation_cache_dir": str(folder / "compiled"),
+        "jax_compilation_cache_dir": str(shared_folder / "compiled"),
         "jax_persistent_cache_min_compile_time_secs": 0.0,
         "jax_persistent_cache_min_entry_size_bytes": -1,
     }

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from cascade_jax.data import folders
@@ -14,20 +13,19 @@ from cascade_jax.data import folders
 ROOT = Path(__file__).parent.parent
 COHORT = ROOT.parent / "shared" / "data" / "emidec"
 EIGHT = ("Case_N012", "Case_N032", "Case_N052", "Case_P008", "Case_P026", "Case_P044", "Case_P060", "Case_P071")
-# Two steps at a spacing at which all planes are of one size: what is asked is that everything runs, and nothing is
-# forgotten in so few.
+# A few steps at a coarse spacing: what is asked is that everything runs, and nothing is forgotten in so few.
 SETTINGS = {
     "num_folds": 2,
     "folds": "0,1",
     "figures": 0,
     "mirror": False,
-    "plan.spacing": "10.0,3.8,3.8",
+    "plan.spacing": "10.0,2.8,2.8",
     "plan.shape": "10,96,96",
     "plan.window": "64,64",
     "plan.slices.batch_size": 2,
     "plan.volumes.batch_size": 1,
 } | {
-    f"stage{stage}.{name}": 2
+    f"stage{stage}.{name}": 4
     for stage in (1, 2)
     for name in ("steps", "steps_per_dispatch", "validate_every", "checkpoint_every")
 }
@@ -60,7 +58,7 @@ def test_a_training_on_eight_cases_gets_through_to_the_tables(tmp_path):
     for table in ("table1", "table2"):
         of_cases = {name: case for fold in tables[table]["cases"].values() for name, case in fold.items()}
         assert sorted(of_cases) == sorted(EIGHT)
-        assert np.mean([case["myocardium"]["dice"] for case in of_cases.values()]) > 0.4
+        assert all(case["myocardium"]["dice"] > 0.3 for case in of_cases.values())
         assert tables[table]["infarcted"]["infarction"]["n"] == 5
         assert tables[table]["detection"]["infarction"]["absent"] == 3
 

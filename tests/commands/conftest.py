@@ -1,6 +1,5 @@
 """A small training that is run to its end once."""
 
-import os
 import pickle
 import shutil
 
@@ -11,12 +10,9 @@ from tests.commands.command_line import run, train_command
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory):
+def trained(tmp_path_factory, shared_folder):
     """The working folder, a copy for each of the processes that run tests, and what the command said."""
-    folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent  # that all of them share
-    folder /= "trained"
+    folder = shared_folder / "trained"
     with FileLock(f"{folder}.lock"):
         if not folder.exists():
             result = run("train", **train_command(folder / "tiny"))

@@ -202,6 +202,7 @@ def main():
     results = {
         # Shares of two samples, of which the last holds one alone. `fits` are of one sample on each of eight devices.
         "comparisons": [
+            compare(0, 7, devices[:4], "jit"),
             compare(0, 7, devices[:4], "pmap"),
             compare(1, 7, devices[:4], "jit"),
         ],
