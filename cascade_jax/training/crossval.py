@@ -26,8 +26,7 @@ from cascade_jax.training.loop import devices_for, fit
 from cascade_jax.training.validation import dice_over_voxels
 from cascade_jax.training.windows import HEART_SHARE
 
-ALL = -1  # in the place of a fold's number: trained on every case
-ALL_FOLDER = "all"  # of the working folder, where that cascade lies
+ALL_FOLDER = "all"  # of the working folder, where the cascade lies that is trained on every case
 
 
 def make_folds(names: Sequence[str], count: int, seed: int) -> list[list[str]]:
@@ -103,18 +102,10 @@ class CrossValidation:
         """The positions in the cohort of a fold's validation cases."""
         return [self.names.index(name) for name in self.folds[fold]]
 
-    def _selections(self, fold: int) -> tuple[CaseSelection, CaseSelection]:
-        """A fold's training and validation cases, of the same sizes for every fold. `ALL` trains on every case; what is
-        logged of it are the first fold's validation cases, which it sees."""
-        validation = self.positions(max(fold, 0))
-        train = [position for position in range(len(self.names)) if fold == ALL or position not in validation]
-        sizes = [len(names) for names in self.folds]
-
-        def select(positions, size):
-            index = np.resize(np.array(positions, np.int32), size)
-            return jax.device_put(CaseSelection(index, np.int32(len(positions))))
-
-        return select(train, len(self.names)), select(validation, max(sizes))
+    def _selection(self, positions: Sequence[int], size: int) -> CaseSelection:
+        """Cases of the cohort, of which there may be `size`."""
+        index = np.resize(np.array(positions, np.int32), size)
+        return jax.device_put(CaseSelection(index, np.int32(len(positions))))
 
     # Training
 
@@ -131,7 +122,12 @@ class CrossValidation:
 
     def train(self, stage: int, folds: Sequence[int]) -> None:
         """Trains one stage (0 or 1) on some folds and predicts each fold's validation cases."""
-        for fold, folder, params in self._fits(stage, folds):
+        fit_cases = self._fit_cases(stage)
+        for fold in folds:
+            validation = self.positions(fold)
+            training = [position for position in range(len(self.names)) if position not in validation]
+            folder = fold_folder(self.workdir, STAGES[stage], fold)
+            params = fit_cases(fold, f"fold {fold}", folder, training, validation)
             (self._predict_volumes if stage else self._predict_slices)(fold, folder, params)
 
     def train_on_all(self) -> Path:
@@ -140,25 +136,28 @@ class CrossValidation:
         Returns:
             Its working folder, which has no model file yet.
         """
+        workdir = self.workdir / ALL_FOLDER
         for stage in range(2):
-            for _ in self._fits(stage, (ALL,)):
-                pass
-        return self.workdir / ALL_FOLDER
+            folder = fold_folder(workdir, STAGES[stage], 0)
+            # No case is left to validate on: what the log shows it has seen.
+            self._fit_cases(stage)(len(self.folds), "all cases", folder, range(len(self.names)), self.positions(0))
+        return workdir
 
-    def _fits(self, stage: int, folds: Sequence[int]) -> Iterator[tuple[int, Path, Any]]:
-        """Trains one stage on some folds: each fold, its folder and its parameters."""
-        cohort = self._cohort
+    def _fit_cases(self, stage: int) -> Callable[[int, str, Path, Sequence[int], Sequence[int]], Any]:
+        """(number, name, folder, training, validation) -> parameters of one stage.
+
+        All selections of cases have one size, so that they share its programs; the number is that of the draws.
+        """
+        cohort, largest = self._cohort, max(map(len, self.folds))
         if stage == 1:
             cohort = cohort.replace(prior=jax.device_put(self._read_priors()))
         draw, size = self._draw(stage), (self.plan.shape, self.plan.volume_shape)[stage]
         dice = jax.jit(dice_over_voxels(stage, self.networks[stage], size))
         devices = devices_for(self.plan, stage)
-        for fold in folds:
-            workdir = self.workdir / ALL_FOLDER if fold == ALL else self.workdir
-            folder = fold_folder(workdir, STAGES[stage], max(fold, 0))
-            training_cases, validation_cases = self._selections(fold)
-            entropy = [self.config.seed, stage, len(self.folds) if fold == ALL else fold]
-            params = fit(
+
+        def fit_cases(number, name, folder, training, validation):
+            validation_cases = self._selection(validation, largest)
+            return fit(
                 self.config,
                 self.plan,
                 stage,
@@ -166,15 +165,16 @@ class CrossValidation:
                 draw=draw,
                 validate=functools.partial(dice, cohort=cohort, cases=validation_cases),
                 cohort=cohort,
-                cases=training_cases,
+                cases=self._selection(training, len(self.names)),
                 names=self.names,
                 devices=devices,
-                seed=int(np.random.default_rng(entropy).integers(2**31)),
+                seed=int(np.random.default_rng([self.config.seed, stage, number]).integers(2**31)),
                 folder=folder,
-                description=f"stage {stage + 1}, " + ("all cases" if fold == ALL else f"fold {fold}"),
-                initial_params=None if self.initial is None else self.initial.fold_params(stage, max(fold, 0)),
+                description=f"stage {stage + 1}, {name}",
+                initial_params=None if self.initial is None else self.initial.fold_params(stage, number),
             )
-            yield fold, folder, params
+
+        return fit_cases
 
     def _validation_cases(self, stage: int, fold: int) -> Iterator[tuple[int, Case]]:
         """A fold's validation cases as they lie in their files, each with its position."""
