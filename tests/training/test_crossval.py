@@ -15,6 +15,7 @@ from cascade_jax.data.preprocess import preprocess
 from cascade_jax.phantoms import simulated
 from cascade_jax.report.expected_dice import read_expected_dice
 from cascade_jax.training import crossval
+from cascade_jax.training.ablation import VARIANTS, ablate
 from launch.configs import default
 
 
@@ -118,3 +119,20 @@ def test_a_cascade_trained_on_every_case_can_follow_and_labels_as_a_working_fold
     before = {path: path.stat().st_mtime_ns for path in single.rglob("*") if path.is_file()}
     assert "nothing was left to do" in train.run_training(tiny_config(root, all_cases=True), tmp_path / "run", silent)
     assert before == {path: path.stat().st_mtime_ns for path in single.rglob("*") if path.is_file()}
+
+
+def test_what_each_step_gives_is_told_of_the_runs_own_cases(run):
+    root, workdir = run
+    table = ablate(workdir, root, silent)
+    assert [row[0] for row in table.rows] == list(VARIANTS)
+    assert {len(row) for row in table.rows} == {len(table.header)}
+    cells = [dict(zip(table.header, row, strict=True)) for row in table.rows]
+    tables = json.loads((workdir / "tables.json").read_text())
+    for cell, key in ((cells[0], "table1"), (cells[3], "table2")):
+        folds = tables[key]["cases"].values()
+        for target, name in (("myocardium", "myocardium"), ("infarction", "infarction"), ("no_reflow", "no-reflow")):
+            mean = np.mean([np.mean([case[target]["dice"] for case in fold.values()]) for fold in folds])
+            assert cell[f"{name} Dice %"].split()[0] == f"{100 * mean:.2f}"
+    files = {file.name: file for file in folders.find_cases(root)}
+    infarcted = sum((emidec.read_case(file).labels >= 3).any() for file in files.values())
+    assert f"infarction Dice %, the {infarcted} cases with it" in table.header
