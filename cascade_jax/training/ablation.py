@@ -1,6 +1,6 @@
 """What each step of a cross-validated cascade gives: its figures without stage two, postprocessing or mirroring."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,10 +11,10 @@ from cascade_jax.cascade import STAGES, Cascade, load
 from cascade_jax.data import emidec, folders
 from cascade_jax.data.files import read_json
 from cascade_jax.data.labels import LabelTable, display_name
-from cascade_jax.metrics import evaluate_labels, summarise
+from cascade_jax.metrics import evaluate_labels
 from cascade_jax.progress import Progress
+from cascade_jax.report import tables
 from cascade_jax.report.text_tables import Table, interval_text, number, percent
-from cascade_jax.statistics import bootstrap_interval
 
 VARIANTS = (
     "stage one",
@@ -40,12 +40,12 @@ def ablate(workdir: Path, root: Path, progress: Progress) -> Table:
     """
     cascade, folds = load(workdir), read_json(workdir / "folds.json")
     files = {file.name: file for file in folders.find_cases(root, labelled=True)}
-    evaluated = []
+    evaluated = {}
     for index, fold in enumerate(cascade.folds):
         params = jax.tree.map(lambda leaf, index=index: leaf[index : index + 1], cascade.params)
         unmirrored = Cascade(cascade.plan, cascade.networks, params, cascade.rules, (fold,), mirror=False)
-        cases = progress(folds[fold], f"fold {fold}: {len(folds[fold])} cases without mirror images")
-        evaluated.append([_evaluate(workdir, files[name], cascade, unmirrored) for name in cases])
+        names = progress(folds[fold], f"fold {fold}: {len(folds[fold])} cases without mirror images")
+        evaluated[f"fold {fold}"] = {name: _evaluate(workdir, files[name], cascade, unmirrored) for name in names}
     return _table(evaluated, cascade.plan.labels)
 
 
@@ -76,27 +76,25 @@ def _evaluate(workdir: Path, file: folders.CaseFiles, cascade: Cascade, unmirror
     )
 
 
-def _table(folds: Sequence[Sequence[_Evaluated]], table: LabelTable) -> Table:
-    cases = [case for fold in folds for case in fold]
-    with_target = {target: [case for case in cases if case.present[target]] for target in table.targets}
-    header, rows = [""], [[name] for name in VARIANTS]
-    for target, found in with_target.items():
+def _table(folds: Mapping[str, Mapping[str, _Evaluated]], table: LabelTable) -> Table:
+    cases = [case for fold in folds.values() for case in fold.values()]
+    found = {target: [case for case in cases if case.present[target]] for target in table.targets}
+    some = {target: having for target, having in found.items() if 0 < len(having) < len(cases)}
+    header, rows = [""], []
+    for target in table.targets:
         name = display_name(target)
         header.append(f"{name} Dice %")
-        for index, row in enumerate(rows):
-            groups = [[case.variants[index][target]["dice"] for case in fold] for fold in folds]
-            mean = float(np.mean([np.mean(group) for group in groups]))
-            row.append(f"{percent(mean)} ({interval_text(bootstrap_interval(groups), percent)})")
-        if 0 < len(found) < len(cases):
-            header.append(f"{name} Dice %, the {len(found)} cases with it")
-            for index, row in enumerate(rows):
-                row.append(percent(float(np.mean([case.variants[index][target]["dice"] for case in found]))))
+        if target in some:
+            header.append(f"{name} Dice %, the {len(some[target])} cases with it")
     header.append(f"{display_name(table.main)} HSD mm")
-    for index, row in enumerate(rows):
-        row.append(
-            number(
-                summarise({str(n): case.variants[index] for n, case in enumerate(cases)})[table.main]["hausdorff_mm"]
-            )
-        )
-    title = f"What each step gives: {len(cases)} cases, Dice as the mean of {len(folds)} folds"
-    return Table(title, header, rows, "In brackets: 95 % intervals by bootstrap over cases.")
+    for index, variant in enumerate(VARIANTS):
+        columns = {fold: {name: case.variants[index] for name, case in of.items()} for fold, of in folds.items()}
+        mean, interval = tables.summary_columns("table2", columns)["mean"], tables.intervals(list(columns.values()))
+        row = [variant]
+        for target in table.targets:
+            row.append(f"{percent(mean[target]['dice'])} ({interval_text(interval[target]['dice'], percent)})")
+            if target in some:
+                row.append(percent(float(np.mean([case.variants[index][target]["dice"] for case in some[target]]))))
+        rows.append([*row, number(mean[table.main]["hausdorff_mm"])])
+    title = f"What each step gives: {len(cases)} cases, mean of {len(folds)} folds"
+    return Table(title, header, rows, "In brackets: 95 % intervals by bootstrap over cases within folds.")

@@ -35,6 +35,12 @@ def make_folds(names: Sequence[str], count: int, seed: int) -> list[list[str]]:
     return [sorted(map(str, fold)) for fold in np.array_split(shuffled, count)]
 
 
+def _select(positions: Sequence[int], size: int) -> CaseSelection:
+    """Cases of a cohort, of which there may be `size`."""
+    index = np.resize(np.array(positions, np.int32), size)
+    return jax.device_put(CaseSelection(index, np.int32(len(positions))))
+
+
 def write_slice_labels(
     workdir: Path, folder: str, priors: np.ndarray, example: Example, case: Case, table: LabelTable
 ) -> None:
@@ -102,11 +108,6 @@ class CrossValidation:
         """The positions in the cohort of a fold's validation cases."""
         return [self.names.index(name) for name in self.folds[fold]]
 
-    def _selection(self, positions: Sequence[int], size: int) -> CaseSelection:
-        """Cases of the cohort, of which there may be `size`."""
-        index = np.resize(np.array(positions, np.int32), size)
-        return jax.device_put(CaseSelection(index, np.int32(len(positions))))
-
     # Training
 
     def _draw(self, stage: int) -> Draw:
@@ -156,7 +157,7 @@ class CrossValidation:
         devices = devices_for(self.plan, stage)
 
         def fit_cases(number, name, folder, training, validation):
-            validation_cases = self._selection(validation, largest)
+            validation_cases = _select(validation, largest)
             return fit(
                 self.config,
                 self.plan,
@@ -165,7 +166,7 @@ class CrossValidation:
                 draw=draw,
                 validate=functools.partial(dice, cohort=cohort, cases=validation_cases),
                 cohort=cohort,
-                cases=self._selection(training, len(self.names)),
+                cases=_select(training, len(self.names)),
                 names=self.names,
                 devices=devices,
                 seed=int(np.random.default_rng([self.config.seed, stage, number]).integers(2**31)),
