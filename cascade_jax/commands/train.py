@@ -77,6 +77,8 @@ def check_same_config(workdir: Path, config: ConfigDict) -> None:
         raise CaseError(path, "is damaged: it holds no settings")
     # Before the kind was a setting, a pretraining had one of that name.
     old.setdefault("kind", "pretraining" if old.pop("pretraining", False) else "cross-validation")
+    if old["kind"] == "cross-validation":
+        old.setdefault("phantom_share", 0.0)
     places, new_places = old.get("data"), new.get("data")
     if isinstance(places, dict) and isinstance(new_places, dict):
         places |= {name: new_places[name] for name in _PATHS if places.get(name) and new_places.get(name)}
@@ -187,9 +189,12 @@ def _prepare(
     if before is not None and _is_trained(workdir) and _given(before["overrides"]) != _given(overrides):
         raise CaseError(workdir, "was planned otherwise by an older version; use another working folder")
     try:
-        return prepare(root, workdir / "prepared", overrides, config.num_folds, progress, labels)
+        plan, examples = prepare(root, workdir / "prepared", overrides, config.num_folds, progress, labels)
     except PlanError as error:
         raise ConfigError(f"plan: {error}") from error
+    if config.phantom_share and plan.spacing[1] != plan.spacing[2]:
+        raise ConfigError(f"phantom_share: phantoms have square pixels, the plan's are {plan.spacing[1:]} mm")
+    return plan, examples
 
 
 def _given(overrides: Mapping) -> dict:

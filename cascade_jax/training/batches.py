@@ -19,7 +19,7 @@ from cascade_jax.models.graph import most_probable, one_hot_prior, segment_slice
 from cascade_jax.models.unet import UNet
 from cascade_jax.phantoms.random_phantom import draw_phantom
 from cascade_jax.plan import Plan
-from cascade_jax.training.windows import HEART_SHARE, cut_extent, draw_start, heart_box, take_window
+from cascade_jax.training.windows import HEART_SHARE, cut_extent, draw_start, heart_box, labelled_box, take_window
 
 _SLICE_BRIGHTNESS = 0.15  # how far one slice's mean and standard deviation differ from its stack's
 
@@ -234,9 +234,9 @@ def draw_phantom_slices(batch_size: int, plan: Plan) -> Draw:
 
 
 def draw_phantom_volumes(batch_size: int, plan: Plan, slice_network: UNet, corruption: augment.PriorCorruption) -> Draw:
-    """Stage two's batches, with stage one's own results. Inputs are (batch, depth, height, width, 1 + foreground).
+    """Stage two's batches, with stage one's own results: windows of the plan's `volume_shape` that hold the heart.
 
-    In the place of a cohort they have stage one's parameters.
+    In the place of a cohort they have stage one's parameters. Inputs are (batch, depth, height, width, 1 + foreground).
     """
 
     def draw(key, slice_params, cases, positions=None):
@@ -252,6 +252,46 @@ def draw_phantom_volumes(batch_size: int, plan: Plan, slice_network: UNet, corru
         prior = jax.vmap(corrupt)(corruption_keys, prior)
         inputs = jnp.concatenate([phantoms.image[..., None], one_hot_prior(prior, len(LABEL_NAMES))], axis=-1)
         batch = Batch(inputs, phantoms.labels, valid, jnp.zeros(keys.shape, jnp.int32))
+        if plan.volume_shape != plan.shape:
+            window_keys = jax.vmap(lambda key: jax.random.fold_in(key, 2))(keys)
+            batch = jax.vmap(_window_with_heart, (0, 0, 0, None))(window_keys, batch, phantoms.extent, plan.volume_shape)
         return only_counted(batch, counts)
+
+    return draw
+
+
+def _window_with_heart(key: jax.Array, sample: Batch, extent: jax.Array, size: tuple[int, int, int]) -> Batch:
+    """A window of one volume that holds the heart."""
+    shape = sample.labels.shape
+    heart = labelled_box(sample.labels, extent)
+    start = draw_start(key, shape, extent, heart, size, heart_share=1.0)
+
+    def cut(array):
+        begin = (*start, *[0] * (array.ndim - 3))
+        return jax.lax.dynamic_slice(array, begin, (*size, *array.shape[3:]))
+
+    return sample.replace(inputs=cut(sample.inputs), labels=cut(sample.labels), valid=cut(sample.valid))
+
+
+def mix_phantoms(share: float, of_cohort: Draw, of_phantoms: Draw) -> Draw:
+    """Batches of a cohort, and, in a share of the steps, whole ones of random phantoms instead.
+
+    Only what a step learns from is drawn. In the place of the cohort they have (cohort, what `of_phantoms` takes for
+    one); the `case` of a phantom is -1.
+    """
+
+    def draw(key, cohort_and_phantoms, cases, positions=None):
+        cohort, drawn_from = cohort_and_phantoms
+        choice_key, batch_key = jax.random.split(key)
+
+        def phantoms():
+            batch = of_phantoms(batch_key, drawn_from, None, positions)
+            return batch.replace(case=jnp.full_like(batch.case, -1))
+
+        return jax.lax.cond(
+            jax.random.bernoulli(choice_key, share),
+            phantoms,
+            lambda: of_cohort(batch_key, cohort, cases, positions),
+        )
 
     return draw

@@ -17,6 +17,8 @@ def check_config(config: ConfigDict) -> None:
         values = config[name]
         if not values or any(value not in allowed for value in values) or len(set(values)) < len(values):
             raise ConfigError(f"{name} is {values}; choose from {', '.join(map(str, allowed))}, each once")
+    if not 0 <= config.phantom_share < 1:
+        raise ConfigError(f"phantom_share is {config.phantom_share}; it goes from 0 to less than 1")
     check_stages(config)
 
 
@@ -32,6 +34,8 @@ def labels_of(config: ConfigDict) -> LabelTable:
         raise ConfigError(f"labels.{error}") from error
     if table != EMIDEC and not config.data.root:
         raise ConfigError("labels: phantoms have the challenge's labels only; data.root is needed for others")
+    if table != EMIDEC and config.phantom_share:
+        raise ConfigError("phantom_share: phantoms have the challenge's labels only; 0 leaves them out")
     return table
 
 

@@ -21,8 +21,18 @@ from cascade_jax.models.graph import predict_prior
 from cascade_jax.plan import Plan
 from cascade_jax.progress import Progress
 from cascade_jax.report.expected_dice import EXPECTED_DICE_FILE, write_expected_dice
-from cascade_jax.training.batches import CaseSelection, Draw, draw_slices, draw_volumes, make_cohort
-from cascade_jax.training.loop import devices_for, fit
+from cascade_jax.training.batches import (
+    CaseSelection,
+    Cohort,
+    Draw,
+    draw_phantom_slices,
+    draw_phantom_volumes,
+    draw_slices,
+    draw_volumes,
+    make_cohort,
+    mix_phantoms,
+)
+from cascade_jax.training.loop import devices_for, fit, stage_plan
 from cascade_jax.training.validation import dice_over_voxels
 from cascade_jax.training.windows import HEART_SHARE
 
@@ -112,14 +122,30 @@ class CrossValidation:
 
     def _draw(self, stage: int) -> Draw:
         settings = self.config[STAGES[stage]]
-        augmentation = augment.Augmentation(**settings.augmentation)
+        augmentation, batch_size = augment.Augmentation(**settings.augmentation), stage_plan(self.plan, stage).batch_size
         if stage == 0:
-            return draw_slices(self.plan.slices.batch_size, self.plan.shape[1:], augmentation)
-        corruption = augment.PriorCorruption(**settings.prior)
-        num_classes = len(self.plan.labels.names)
-        share = HEART_SHARE if self.plan.window is None else 1.0
-        size, batch_size = self.plan.volume_shape, self.plan.volumes.batch_size
-        return draw_volumes(batch_size, size, augmentation, corruption, num_classes, share)
+            of_cohort = draw_slices(batch_size, self.plan.shape[1:], augmentation)
+            of_phantoms = draw_phantom_slices(batch_size, self.plan)
+        else:
+            corruption = augment.PriorCorruption(**settings.prior)
+            num_classes = len(self.plan.labels.names)
+            share = HEART_SHARE if self.plan.window is None else 1.0
+            size = self.plan.volume_shape
+            of_cohort = draw_volumes(batch_size, size, augmentation, corruption, num_classes, share)
+            of_phantoms = draw_phantom_volumes(batch_size, self.plan, self.networks[0], corruption)
+        return mix_phantoms(self.config.phantom_share, of_cohort, of_phantoms) if self._mixes else of_cohort
+
+    @property
+    def _mixes(self) -> bool:
+        return self.config.phantom_share > 0
+
+    def _drawn_from(self, stage: int, cohort: Cohort, folder: Path) -> Any:
+        """What a stage's batches are drawn from: the cohort and, where phantoms are mixed in, what those need."""
+        if not self._mixes:
+            return cohort
+        if stage == 0:
+            return cohort, None
+        return cohort, checkpoint.restore_params(folder.parents[1] / STAGES[0] / folder.name / "params")
 
     def train(self, stage: int, folds: Sequence[int]) -> None:
         """Trains one stage (0 or 1) on some folds and predicts each fold's validation cases."""
@@ -165,7 +191,7 @@ class CrossValidation:
                 self.networks[stage],
                 draw=draw,
                 validate=functools.partial(dice, cohort=cohort, cases=validation_cases),
-                cohort=cohort,
+                cohort=self._drawn_from(stage, cohort, folder),
                 cases=_select(training, len(self.names)),
                 names=self.names,
                 devices=devices,

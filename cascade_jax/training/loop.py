@@ -146,7 +146,7 @@ def fit(
 def _check_finite(metrics: dict[str, np.ndarray], first_step: int, names: Sequence[str]) -> None:
     for offset, (loss, cases) in enumerate(zip(metrics["loss"], metrics["case"], strict=True)):
         if not np.isfinite(loss):
-            batch = ", ".join(sorted({names[case] for case in cases}))
+            batch = ", ".join(sorted({names[case] if case >= 0 else "random phantoms" for case in cases}))
             raise TrainingError(f"the loss is {loss} at step {first_step + offset}; cases in the batch: {batch}")
 
 
