@@ -254,7 +254,8 @@ def draw_phantom_volumes(batch_size: int, plan: Plan, slice_network: UNet, corru
         batch = Batch(inputs, phantoms.labels, valid, jnp.zeros(keys.shape, jnp.int32))
         if plan.volume_shape != plan.shape:
             window_keys = jax.vmap(lambda key: jax.random.fold_in(key, 2))(keys)
-            batch = jax.vmap(_window_with_heart, (0, 0, 0, None))(window_keys, batch, phantoms.extent, plan.volume_shape)
+            cut = functools.partial(_window_with_heart, size=plan.volume_shape)
+            batch = jax.vmap(cut)(window_keys, batch, phantoms.extent)
         return only_counted(batch, counts)
 
     return draw

@@ -122,7 +122,8 @@ class CrossValidation:
 
     def _draw(self, stage: int) -> Draw:
         settings = self.config[STAGES[stage]]
-        augmentation, batch_size = augment.Augmentation(**settings.augmentation), stage_plan(self.plan, stage).batch_size
+        augmentation = augment.Augmentation(**settings.augmentation)
+        batch_size = stage_plan(self.plan, stage).batch_size
         if stage == 0:
             of_cohort = draw_slices(batch_size, self.plan.shape[1:], augmentation)
             of_phantoms = draw_phantom_slices(batch_size, self.plan)

@@ -46,8 +46,8 @@ def get_config() -> ConfigDict:
     # How much of those weights is blended into what comes out: the mean of start and end often finds
     # more. Where the end alone does better on the validation, that comes out; the log says which.
     config.init_share = 0.5  # from 0 (the end of the training alone) to 1
-    # The share of training steps that learn from random phantoms (cascade_jax/phantoms/random_phantom.py) in the place of
-    # cases: networks keep what they know of other scanners.
+    # The share of training steps that learn from random phantoms (cascade_jax/phantoms/random_phantom.py) in the place
+    # of cases: networks keep what they know of other scanners.
     config.phantom_share = 0.0  # from 0 to less than 1; for the challenge's labels and square pixels
     config.mirror = True  # average predictions over in-plane mirror images (nnU-Net's)
     config.figures = 4  # how many cases of each cohort are drawn, from the first to the last; 0: no pictures, no report

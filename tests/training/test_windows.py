@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 
 from cascade_jax.data.augment import Augmentation, PriorCorruption, inside_extent
 from cascade_jax.training.batches import CaseSelection, Cohort, draw_slices, draw_volumes
-from cascade_jax.training.windows import HEART_SHARE, cut_extent, draw_start, heart_box, middle_start, take_window
+from cascade_jax.training.windows import (
+    HEART_SHARE,
+    cut_extent,
+    draw_start,
+    heart_box,
+    labelled_box,
+    middle_start,
+    take_window,
+)
 
 SHAPE, SIZE = (6, 40, 50), (4, 16, 24)
 EXTENT, HEART = np.array([[0, 6], [3, 37], [0, 50]], np.int32), np.array([[1, 4], [20, 30], [30, 44]], np.int32)
@@ -70,9 +78,11 @@ def test_a_heart_larger_than_the_window_is_seen_in_every_part():
 
 def test_the_heart_is_what_is_labelled_and_without_labels_the_field_of_view():
     labels = np.zeros(SHAPE, np.uint8)
-    np.testing.assert_array_equal(heart_box(labels, EXTENT), EXTENT)
+    for box in (heart_box, labelled_box):
+        np.testing.assert_array_equal(box(labels, EXTENT), EXTENT)
     labels[1:4, 20:30, 30:44][0, 0, 0] = labels[1:4, 20:30, 30:44][-1, -1, -1] = 3
-    np.testing.assert_array_equal(heart_box(labels, EXTENT), HEART)
+    for box in (heart_box, labelled_box):
+        np.testing.assert_array_equal(box(labels, EXTENT), HEART)
 
 
 @pytest.fixture(scope="module")
