@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from absl import logging
 
 from cascade_jax.data.case import CaseError
 from cascade_jax.data.files import file_checksum, read_json, write_text
@@ -28,7 +29,7 @@ def _orbax():
 
 def _manager(folder: Path):
     ocp = _orbax()
-    options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False, create=True)
+    options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False, create=True)
     return ocp.CheckpointManager(Path(folder).resolve(), options=options)
 
 
@@ -91,44 +92,66 @@ def _check(folder: Path) -> None:
     which print what went wrong at length."""
     if not (folder / _CHECKSUMS).exists():
         return  # of version 0.1.0, or of a run that was killed at that moment: Orbax itself finds missing files
-    expected = read_json(folder / _CHECKSUMS)
+    try:
+        expected = read_json(folder / _CHECKSUMS)
+    except CaseError:
+        expected = None
     if not isinstance(expected, dict):
-        raise CaseError(folder / _CHECKSUMS, f"is damaged; {_REMEDY}")
+        raise CaseError(folder, f"has damaged or missing files; {_REMEDY}")
     for name, checksum_then in expected.items():
         if not (folder / name).is_file() or file_checksum(folder / name) != checksum_then:
             raise CaseError(folder, f"has damaged or missing files; {_REMEDY}")
 
 
 def save_state(folder: Path, step: int, state: Any) -> None:
-    """Saves a training state (a pytree of arrays) as that of `step`; the one before it goes only afterwards.
+    """Saves a training state (a pytree of arrays) as that of `step`, unless that is there; the one before it stays.
 
     Raises:
         CaseError: it cannot be written.
     """
     with _writing(folder, state), _manager(folder) as manager:
+        if step in manager.all_steps():
+            return
         manager.save(step, args=_orbax().args.StandardSave(state))
         _write_checksums(Path(folder) / str(step))
 
 
 def restore_state(folder: Path, like: Any) -> Any | None:
-    """The latest state in `folder`, or None if there is none.
+    """The latest state in `folder` that is as it was saved, or None if none was saved.
+
+    A damaged one is removed with a line that says so, if one before it is whole.
 
     Args:
         folder: where states were saved.
         like: a state of the same structure, shapes and dtypes, on the devices where the result shall be.
 
     Raises:
-        CaseError: it cannot be read, or is not what was saved.
+        CaseError: none can be read, or none is what was saved.
     """
     if not Path(folder).exists():
         return None
-    with _reading(folder), _manager(folder) as manager:
-        step = manager.latest_step()
-        if step is None:
-            return None
-        _check(Path(folder) / str(step))
-        abstract = jax.tree.map(_orbax().utils.to_shape_dtype_struct, like)
-        return manager.restore(step, args=_orbax().args.StandardRestore(abstract))
+    abstract = jax.tree.map(_orbax().utils.to_shape_dtype_struct, like)
+    damaged: list[CaseError] = []
+    for path in reversed(_saved(folder)):
+        try:
+            _check(path)
+            with _reading(path), _manager(folder) as manager:
+                state = manager.restore(int(path.name), args=_orbax().args.StandardRestore(abstract))
+        except CaseError as error:
+            damaged.append(error)
+            continue
+        for error in damaged:
+            logging.warning("%s has damaged or missing files; going on from step %s", error.path, path.name)
+            shutil.rmtree(error.path, ignore_errors=True)
+        return state
+    if damaged:
+        raise damaged[0]
+    return None
+
+
+def _saved(folder: Path) -> list[Path]:
+    """The folders of the states that were saved, in the order of their steps."""
+    return sorted((path for path in Path(folder).iterdir() if path.name.isdecimal()), key=lambda path: int(path.name))
 
 
 def save_params(folder: Path, params: Any) -> None:

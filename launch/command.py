@@ -15,6 +15,7 @@ from cascade_jax.data.case import CaseError
 from cascade_jax.data.files import make_writable_folder
 from cascade_jax.errors import ConfigError, TrainingError
 from cascade_jax.extras import missing
+from cascade_jax.stopping import Stopped, handling_signals
 
 _ERRORS = (CaseError, ConfigError, TrainingError)
 _PIPE_CLOSED = 141  # what a shell says of a program that a closed pipe has ended
@@ -50,10 +51,13 @@ def run(main: Callable[[], int | None], required: tuple[str, ...], *, private: b
     def guarded(_: list[str]) -> None:
         logging.set_verbosity(logging.WARNING)  # Orbax tells of every file it opens
         try:
-            status = main()
+            with handling_signals():
+                status = main()
             sys.stdout.flush()
         except _ERRORS as error:
             _fail(1, _first_line(error))
+        except Stopped as stopped:
+            _fail(stopped.status, str(stopped))
         except KeyboardInterrupt:
             _fail(130, "interrupted; run the same command again to go on")
         except BrokenPipeError:

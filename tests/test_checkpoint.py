@@ -28,6 +28,18 @@ def test_a_damaged_checkpoint_is_named(tmp_path, damage):
     assert str(error.value).startswith(f"{tmp_path / 'checkpoints' / '3'}: ")
 
 
+def test_the_state_before_a_damaged_one_is_taken_and_said(tmp_path, caplog):
+    folder = tmp_path / "checkpoints"
+    states = {step: {"kernel": np.full((30, 30), step, np.float32)} for step in (1, 2, 3)}
+    for step, state in states.items():
+        checkpoint.save_state(folder, step, state)
+    (folder / "3" / "_CHECKPOINT_METADATA").write_bytes(b"")
+    np.testing.assert_array_equal(checkpoint.restore_state(folder, states[3])["kernel"], states[2]["kernel"])
+    assert f"{folder / '3'} has damaged or missing files; going on from step 2" in caplog.text
+    checkpoint.save_state(folder, 3, states[3])  # the damaged one is not in the way
+    np.testing.assert_array_equal(checkpoint.restore_state(folder, states[3])["kernel"], states[3]["kernel"])
+
+
 def test_without_room_on_the_disk_a_checkpoint_is_one_line_and_nothing_half_written(tmp_path, monkeypatch):
     params = {"kernel": np.ones((1000, 1000), np.float32)}
     with monkeypatch.context() as patch:

@@ -24,6 +24,7 @@ from cascade_jax.progress import Progress
 from cascade_jax.report import tables
 from cascade_jax.training.config import check_config, check_stages, labels_of
 from cascade_jax.training.crossval import CrossValidation
+from cascade_jax.training.environment import record_start
 from cascade_jax.training.preparation import PlanError, file_checksums, prepare
 from cascade_jax.training.pretraining import Pretraining
 from cascade_jax.training.results import draw_cases, evaluate_held_out, write_results, write_single_cascade
@@ -230,6 +231,7 @@ def _pretrain(config: ConfigDict, workdir: Path, progress: Progress) -> str:
             check_same_inputs(workdir, Path(config.init_from), checksums)
             write_text(workdir / "inputs.json", json.dumps(checksums, indent=1))
         write_text(workdir / "config.json", json.dumps(_recorded_settings(config), indent=1))
+        record_start(workdir)
         pretraining.train()
         return pretraining.write_results()
 
@@ -265,6 +267,7 @@ def _cross_validate(config: ConfigDict, workdir: Path, progress: Progress) -> st
         # Only now: a folder in which nothing was done yet belongs to no config.
         write_text(workdir / "inputs.json", json.dumps(checksums, indent=1))
         write_text(workdir / "config.json", record)
+        record_start(workdir)
         if 1 in stages:
             # Stage two trains on out-of-fold results of stage one, so it needs that stage's every fold.
             crossval.train(0, range(config.num_folds) if 2 in stages else folds)

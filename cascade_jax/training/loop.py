@@ -11,7 +11,7 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from cascade_jax import checkpoint
+from cascade_jax import checkpoint, stopping
 from cascade_jax.cascade import STAGES, input_shapes
 from cascade_jax.data.case import CaseError
 from cascade_jax.errors import TrainingError
@@ -93,6 +93,7 @@ def fit(
     Raises:
         TrainingError: a loss is not finite.
         CaseError: a checkpoint, the parameters or the log cannot be read or written.
+        Stopped: a signal came (`stopping.handling_signals`); the last step is saved.
     """
     if (folder / "params").exists():
         return checkpoint.restore_params(folder / "params")
@@ -115,10 +116,16 @@ def fit(
     step = int(restored.step) if restored else 0
     state = restored or state
 
+    def save() -> str:
+        with jax.transfer_guard("allow"):
+            checkpoint.save_state(folder / "checkpoints", step, state)
+        return f" and saved at step {step} of {settings.steps} of {description}"
+
     with (
         _room_for(folder),
         TrainingLog(folder, description, step, settings.steps) as log,
         jax.transfer_guard("disallow"),
+        stopping.after_the_step() as stop_if_asked,
     ):
         while step < settings.steps:
             state, metrics = run_steps(state, cohort, cases)
@@ -134,9 +141,10 @@ def fit(
                     dice_blended = jax.device_get(validate(blended))
                     params, dice = _better(params, dice, blended, dice_blended, initial_share, log)
                 log.validation(step, dict(zip(plan.labels.names[1:], dice.tolist(), strict=True)))
-            if step % settings.checkpoint_every == 0 and step < settings.steps:
-                with jax.transfer_guard("allow"):
-                    checkpoint.save_state(folder / "checkpoints", step, state)
+            if step < settings.steps:
+                if step % settings.checkpoint_every == 0:
+                    save()
+                stop_if_asked(save)
 
     checkpoint.save_params(folder / "params", params)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)

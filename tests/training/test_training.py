@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 import optax
 import pytest
 
-from cascade_jax import checkpoint
+from cascade_jax import checkpoint, stopping
 from cascade_jax.data.augment import Augmentation, PriorCorruption
 from cascade_jax.data.preprocess import preprocess
 from cascade_jax.errors import TrainingError
@@ -218,6 +219,25 @@ def test_a_run_that_stops_goes_on_from_its_checkpoint_to_the_same_bits(cohort, t
     # Once more finds it done.
     again = fit_slices(cohort, tmp_path / "parts")
     jax.tree.map(np.testing.assert_array_equal, whole, again)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_step_saves_it_and_loses_nothing(cohort, tmp_path, monkeypatch, number):
+    whole = fit_slices(cohort, tmp_path / "whole")
+    record = TrainingLog.steps
+
+    def signal_at_5(self, first, *values):
+        record(self, first, *values)
+        if first == 5:
+            os.kill(os.getpid(), number)
+
+    with monkeypatch.context() as patch, stopping.handling_signals():
+        patch.setattr(TrainingLog, "steps", signal_at_5)
+        with pytest.raises(stopping.Stopped, match=r"and saved at step 5 of 6 of .*; run the same command") as stopped:
+            fit_slices(cohort, tmp_path / "parts")
+    assert stopped.value.status == 128 + number
+    assert (tmp_path / "parts" / "checkpoints" / "5").is_dir()
+    jax.tree.map(np.testing.assert_array_equal, whole, fit_slices(cohort, tmp_path / "parts"))
 
 
 def blended_run(cohort, folder, dice_of):
