@@ -9,29 +9,49 @@ from cascade_jax.plan import Plan
 from cascade_jax.postprocess import RULES, Rule
 
 MODEL_FILE = "model.json"
-PRETRAINED = "pretrained"
-_IN_THE_BOX = Path(__file__).parent / PRETRAINED
+IN_THE_BOX = ("phantom", "emidec")  # the weights that come with the package, by what they were trained on
+PRETRAINED = "pretrained"  # another name for those of them that do better on real scans
+_BETTER_ON_SCANS = "emidec"
+_BOX = Path(__file__).parent / "pretrained"
 _EARLIER_RULES = {"islands_outside_muscle": "islands_outside_myocardium"}  # names that model files may still have
 
 
-def folder_of(workdir) -> Path:
-    """The folder of a trained cascade; "pretrained" is the one in the box."""
-    return _IN_THE_BOX if workdir == PRETRAINED else Path(workdir)
+def name_of(weights) -> str:
+    """What weights are called: "pretrained" by the name that it stands for, all others as they are given."""
+    return _BETTER_ON_SCANS if weights == PRETRAINED else str(weights)
 
 
-def read_model(workdir) -> dict:
+def folder_of(weights) -> Path:
+    """The folder of a trained cascade.
+
+    Args:
+        weights: a name in the box ("phantom", "emidec", "pretrained"), else a folder. A name in the box goes before a
+            folder of the same name in the working directory, which is "./emidec"; a `Path` is always a folder.
+    """
+    if isinstance(weights, str) and name_of(weights) in IN_THE_BOX:
+        return _BOX / name_of(weights)
+    return Path(weights)
+
+
+def read_model(weights) -> dict:
     """What the model file of a trained cascade says.
 
+    Args:
+        weights: as for `folder_of`.
+
     Returns:
-        {"plan": a `Plan`, "folds": which ones vote, "compute_dtype", "mirror", "rules": of the postprocessing}.
+        {"plan": a `Plan`, "folds": which ones vote, "compute_dtype", "mirror", "rules": of the postprocessing,
+        "licence": one line, "" where the weights are under no other than this package's own}.
 
     Raises:
         CaseError: there is no finished model, or the file is damaged.
     """
-    path = folder_of(workdir) / MODEL_FILE
+    path = folder_of(weights) / MODEL_FILE
     if not path.exists():
         raise CaseError(
-            workdir, f"has no trained model ({MODEL_FILE} is missing); run or finish `cascade-jax train` first"
+            weights,
+            f"has no trained model ({MODEL_FILE} is missing); run or finish `cascade-jax train` first, or choose from "
+            f"the weights in the box: {', '.join(IN_THE_BOX)}",
         )
     try:
         model = json.loads(path.read_text(encoding="utf-8"))
@@ -40,6 +60,7 @@ def read_model(workdir) -> dict:
         unknown = [rule.name for rule in rules if rule.name not in RULES]
         result = {"plan": plan, "folds": folds, "rules": rules}
         result |= {"compute_dtype": str(model["compute_dtype"]), "mirror": bool(model["mirror"])}
+        result["licence"] = one_line(model.get("licence") or "")
     except OSError as error:
         raise CaseError(path, f"cannot be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -51,6 +72,11 @@ def read_model(workdir) -> dict:
     return result
 
 
-def load_labels(workdir) -> LabelTable:
+def one_line(text: str) -> str:
+    """The text without line breaks, and with one space where there are several."""
+    return " ".join(text.split())
+
+
+def load_labels(weights) -> LabelTable:
     """The labels of a trained cascade; raises CaseError as `read_model` does."""
-    return read_model(workdir)["plan"].labels
+    return read_model(weights)["plan"].labels

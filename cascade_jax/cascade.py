@@ -102,6 +102,7 @@ class Cascade:
         rules: the postprocessing that the cross-validation kept.
         folds: which folds vote.
         mirror: whether probabilities are averaged over in-plane mirror images.
+        licence: of the parameters, in one line; "" where they are under no other than this package's own.
     """
 
     def __init__(
@@ -112,9 +113,10 @@ class Cascade:
         rules: Sequence[postprocess.Rule],
         folds: Sequence[int],
         mirror: bool = False,
+        licence: str = "",
     ):
         self.plan, self.networks, self.params = plan, networks, params
-        self.rules, self.folds, self.mirror = tuple(rules), tuple(folds), mirror
+        self.rules, self.folds, self.mirror, self.licence = tuple(rules), tuple(folds), mirror, licence
         self._params, mesh = spread_folds(params, jax.local_devices())
         settings = {"mirror": mirror, "windows": plan.windows, "mesh": mesh, "folds": len(self.folds)}
         self._vote = functools.partial(_segment, networks, **settings)
@@ -227,8 +229,10 @@ def load(workdir, *, mirror: bool | None = None) -> Cascade:
     """A trained cascade.
 
     Args:
-        workdir: the folder that `cascade-jax train` or `cascade-jax release` left; "pretrained" is the
-            cascade in the box, which was trained on random phantoms (a folder of that name is "./pretrained").
+        workdir: weights in the box by name, or the folder that `cascade-jax train` or `cascade-jax release` left.
+            "emidec" were trained on patients (CC BY-NC-SA 4.0), "phantom" on random phantoms alone, and "pretrained"
+            are those that do better on real scans: "emidec". Such a name goes before a folder of the same name in the
+            working directory, which is "./emidec".
         mirror: average over in-plane mirror images; None does as the training's config said.
 
     Raises:
@@ -247,7 +251,8 @@ def load(workdir, *, mirror: bool | None = None) -> Cascade:
     else:
         params = {stage: _restore_folds(folder, stage, model["folds"]) for stage in STAGES}
     mirror = model["mirror"] if mirror is None else mirror
-    return Cascade(plan, networks, tuple(params[stage] for stage in STAGES), rules, model["folds"], mirror)
+    params = tuple(params[stage] for stage in STAGES)
+    return Cascade(plan, networks, params, rules, model["folds"], mirror, model["licence"])
 
 
 def _restore_folds(folder: Path, stage: str, folds: Sequence[int]) -> Any:

@@ -1,6 +1,6 @@
 """Segments a short-axis DICOM series.
 
-    cascade-jax dicom --input=FOLDER_OR_ZIP --output=DIR [--case=NAME] [--series=NUMBER] [--workdir=DIR]
+    cascade-jax dicom --input=FOLDER_OR_ZIP --output=DIR [--case=NAME] [--series=NUMBER] [--weights=NAME_OR_FOLDER]
 
 The files may lie in any order, at any depth, several series together. The output has the image and the labels as NIfTI
 in the patient's coordinates, a picture, `<case>.seg.dcm`, a DICOM segmentation that refers to the series, and
@@ -13,13 +13,9 @@ from pathlib import Path
 
 from absl import flags
 
-import cascade_jax
-from cascade_jax.bundle import PRETRAINED
-from launch import command, dicom_series
+from launch import command, dicom_series, weights
 
-_WORKDIR = flags.DEFINE_string(
-    "workdir", PRETRAINED, "The working folder of a finished training; without it, the cascade in the box."
-)
+weights.define_flags()
 _INPUT = flags.DEFINE_string("input", None, "A folder or a zip archive of DICOM files, or one file of many frames.")
 _OUTPUT = flags.DEFINE_string("output", None, "The folder for the results.")
 _SERIES = flags.DEFINE_integer("series", None, "The series' number; without it, the oblique one with most slices.")
@@ -33,7 +29,7 @@ _CASE = flags.DEFINE_string(
 def main() -> int:
     command.configure_jax()
     return dicom_series.segment_series(
-        lambda: cascade_jax.load(_WORKDIR.value),
+        weights.load,
         Path(_INPUT.value),
         Path(_OUTPUT.value),
         _CASE.value,

@@ -1,10 +1,10 @@
 """Writes a trained cascade, all folds and weights, as one StableHLO file that runs with JAX and flatbuffers alone.
 
-    cascade-jax export [--workdir=DIR] --output=cascade.stablehlo [--shape=10,256,224]
+    cascade-jax export [--weights=NAME_OR_FOLDER] --output=cascade.stablehlo [--shape=10,256,224]
 
 Beside it, cascade.json says what the program cannot: the spacing, shape and normalisation of its input, the labels'
-names, and the rules that clean its labels up. In another process (pip install jax flatbuffers; flatbuffers is what
-`deserialize` reads with):
+names, the rules that clean its labels up, and the weights' licence. In another process (pip install jax flatbuffers;
+flatbuffers is what `deserialize` reads with):
 
     description = json.load(open("cascade.json"))
     program = jax.export.deserialize(bytearray(open("cascade.stablehlo", "rb").read()))
@@ -18,16 +18,12 @@ from pathlib import Path
 
 from absl import flags
 
-import cascade_jax
-from cascade_jax.bundle import PRETRAINED
 from cascade_jax.commands.export import PLATFORMS, describe_export, export_cascade
 from cascade_jax.data.files import replacing, write_text
 from cascade_jax.data.outputs import recording_outputs, refuse_to_replace
-from launch import command
+from launch import command, weights
 
-_WORKDIR = flags.DEFINE_string(
-    "workdir", PRETRAINED, "The working folder of a finished training; without it, the cascade in the box."
-)
+weights.define_flags()
 _OUTPUT = flags.DEFINE_string("output", None, "The file to write; its description is beside it as .json.")
 flags.register_validator(
     "output",
@@ -48,7 +44,7 @@ def main() -> None:
     path = Path(_OUTPUT.value)
     names = [path.name, path.with_suffix(".json").name]
     refuse_to_replace(path.parent, names)
-    cascade = cascade_jax.load(_WORKDIR.value)
+    cascade = weights.load()
     content = export_cascade(cascade, shape, _PLATFORMS.value)
     description = {"program": path.name} | describe_export(cascade, shape, _PLATFORMS.value)
     with recording_outputs(path.parent, names), replacing(path) as partial:

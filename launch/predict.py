@@ -1,6 +1,6 @@
-"""Segments images: with the cascade in the box, or with one that `cascade-jax train` has trained.
+"""Segments images: with weights in the box, or with those that `cascade-jax train` has trained.
 
-    cascade-jax predict [--workdir=DIR] --input=FILE_OR_COHORT --output=OUT
+    cascade-jax predict [--weights=NAME_OR_FOLDER] --input=FILE_OR_COHORT --output=OUT
 
 The input is an image file (NIfTI, NRRD, MetaImage or .hdr/.img), a folder of them, or a cohort in the challenge's
 layout. Labels go to OUT/<case>/Contours/<case>.nii.gz, in the input's own grid, and, with
@@ -8,24 +8,21 @@ layout. Labels go to OUT/<case>/Contours/<case>.nii.gz, in the input's own grid,
 cascade expects. A folder or a zip archive of a DICOM series is segmented as by `cascade-jax dicom`.
 """
 
+import functools
 import sys
 import zipfile
 from pathlib import Path
 
 from absl import flags
 
-import cascade_jax
-from cascade_jax.bundle import PRETRAINED
 from cascade_jax.data import folders
 from cascade_jax.data.case import CaseError
 from cascade_jax.data.dicom_files import holds_dicom_and_other_images
 from cascade_jax.data.labels import display_name
 from cascade_jax.progress import bar
-from launch import command, dicom_series
+from launch import command, dicom_series, weights
 
-_WORKDIR = flags.DEFINE_string(
-    "workdir", PRETRAINED, "The working folder of a finished training; without it, the cascade in the box."
-)
+weights.define_flags()
 _INPUT = flags.DEFINE_string(
     "input", None, "An image file, a folder of them, a cohort in the challenge's layout, or a DICOM series."
 )
@@ -49,10 +46,7 @@ def main() -> int:
     from cascade_jax.commands.predict import predict_cases  # not before: --help and a wrong flag need no JAX
 
     source, output = Path(_INPUT.value), Path(_OUTPUT.value)
-
-    def load() -> cascade_jax.Cascade:
-        return cascade_jax.load(_WORKDIR.value, mirror=_MIRROR.value)
-
+    load = functools.partial(weights.load, mirror=_MIRROR.value)
     has_dicom, has_others = holds_dicom_and_other_images(source)
     if has_dicom and has_others:
         raise CaseError(source, "holds DICOM images beside image files of another format: which are meant?")

@@ -6,15 +6,18 @@ Run again on the same working folder it goes on where it stopped. Figures and re
 `pip install 'cascade_jax[report]'`, event files for TensorBoard `pip install 'cascade_jax[logs]'`.
 """
 
+import contextlib
 from pathlib import Path
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from cascade_jax.bundle import read_model
 from cascade_jax.data import folders
+from cascade_jax.data.case import CaseError
 from cascade_jax.errors import ConfigError
 from cascade_jax.progress import bar
-from launch import command
+from launch import command, weights
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
@@ -33,6 +36,9 @@ def main() -> None:
     for name in ("root", "held_out"):
         if folder := config.get("data", {}).get(name):
             command.print_skipped(folders.list_skipped(folder, folders.find_cases))
+    if start := config.get("init_from"):
+        with contextlib.suppress(CaseError):  # training says what is wrong with it; a finished one wants it no more
+            weights.print_licence(start, read_model(start)["licence"])
     command.print_left_out("logs", "event files for TensorBoard")
     if config.get("kind") != "pretraining":
         command.print_left_out("report", "figures and reports")

@@ -12,7 +12,8 @@ def outlines(image: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarr
     cascade: Cascade = cascade_jax.load("pretrained", mirror=False)
     result: Segmentation = cascade.segment(image, spacing, details=True)
     doubt: np.ndarray | None = result.disagreement
-    print(doubt, result.expected_dice["infarction"])
+    licence: str = cascade.licence
+    print(doubt, result.expected_dice["infarction"], licence)
     return cascade.segment(image, spacing)
 
 

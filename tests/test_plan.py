@@ -115,7 +115,7 @@ def test_a_bucket_holds_the_case_and_fits_both_networks(cohort, needed):
 
 
 def test_sizes_share_buckets_and_a_small_case_is_not_padded_to_a_large_one():
-    plan = load("pretrained").plan
+    plan = load("phantom").plan
     assert plan.shape == (8, 144, 144)
     assert bucket(plan, (5, 90, 100)) == (8, 144, 144)
     assert bucket(plan, (8, 140, 140)) == (8, 144, 144)
@@ -133,8 +133,8 @@ def test_thirty_cases_of_any_sizes_share_few_shapes(seed):
     cases = random_cases(seed)
     own = make_plan(*zip(*cases, strict=True))
     assert len({bucket(own, shape) for shape in needed_shapes(cases, own)}) <= 7
-    # The plan in the box is of smaller planes and fewer slices than most of these.
-    in_the_box = load("pretrained").plan
+    # The plan of "phantom" is of smaller planes and fewer slices than most of these.
+    in_the_box = load("phantom").plan
     needed = needed_shapes(cases, in_the_box)
     assert len({bucket(in_the_box, shape) for shape in needed}) <= 13
     assert len({smallest_shape(in_the_box, shape) for shape in needed}) > 20
@@ -142,7 +142,7 @@ def test_thirty_cases_of_any_sizes_share_few_shapes(seed):
 
 @pytest.mark.skipif(not REAL.exists(), reason="the real cases are not beside the project")
 def test_seventy_real_cases_are_ten_shapes_instead_of_two_dozen():
-    plan = load("pretrained").plan
+    plan = load("phantom").plan
     cases = [emidec.read_case(file) for file in folders.find_cases(REAL)]
     boxes = [[stop - start for start, stop in bounding_box(case.image)] for case in cases]
     needed = needed_shapes([(box, case.spacing) for box, case in zip(boxes, cases, strict=True)], plan)

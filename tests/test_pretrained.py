@@ -1,4 +1,4 @@
-"""The cascade in the box: on images of every geometry."""
+"""The weights in the box: by name, and on images of every geometry."""
 
 import json
 import os
@@ -11,26 +11,80 @@ import numpy as np
 import pytest
 
 import cascade_jax
-from cascade_jax.bundle import MODEL_FILE, folder_of, read_model
+from cascade_jax.bundle import IN_THE_BOX, MODEL_FILE, folder_of, name_of, read_model
+from cascade_jax.commands.release import LICENCE_FILE, licence_text
 from cascade_jax.data import emidec
 from cascade_jax.data.case import INFARCTION
 from cascade_jax.data.labels import EMIDEC
 from cascade_jax.phantoms import simulated
 from cascade_jax.phantoms.random_phantom import draw_phantom
+from cascade_jax.weights import WEIGHTS_FILE
+
+
+@pytest.fixture(scope="module", params=IN_THE_BOX)
+def any_cascade(request):
+    return cascade_jax.load(request.param, mirror=False)
 
 
 @pytest.fixture(scope="module")
 def cascade():
-    return cascade_jax.load("pretrained", mirror=False)
+    """The one that learnt from simulated hearts, for simulated hearts."""
+    return cascade_jax.load("phantom", mirror=False)
 
 
-def test_the_weights_in_the_box_are_small():
+def test_both_sets_of_weights_lie_in_the_box_as_plain_numbers_with_their_page_and_are_small():
     folder = Path(cascade_jax.__file__).parent / "pretrained"
-    assert 1e6 < sum(path.stat().st_size for path in folder.iterdir()) < 25e6
+    assert {path.name for path in folder.iterdir()} == set(IN_THE_BOX) == {"phantom", "emidec"}
+    for name in IN_THE_BOX:
+        assert {"README.md", MODEL_FILE, WEIGHTS_FILE} <= {path.name for path in (folder / name).iterdir()}
+        with np.load(folder / name / WEIGHTS_FILE, allow_pickle=False) as file:
+            assert {file[array].dtype for array in file.files} == {np.dtype(np.float16)}
+    assert 1e6 < sum(path.stat().st_size for path in folder.rglob("*")) < 40e6
+
+
+def test_the_default_are_the_weights_that_were_trained_on_patients():
+    assert name_of("pretrained") == "emidec"
+    assert folder_of("pretrained") == folder_of("emidec") != folder_of("phantom")
+
+
+def test_a_name_in_the_box_goes_before_a_folder_and_a_path_is_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "emidec").mkdir()
+    assert folder_of("emidec").parent.name == "pretrained"
+    for folder in ("./emidec", Path("emidec"), Path("pretrained"), "runs/emidec"):
+        assert folder_of(folder) == Path(folder)
+
+
+def test_who_gives_no_folder_of_weights_is_told_the_names_in_the_box(tmp_path):
+    with pytest.raises(cascade_jax.CaseError, match=r"has no trained model .* in the box: phantom, emidec"):
+        read_model(tmp_path)
+
+
+def test_weights_that_were_trained_on_patients_are_under_the_datas_licence_and_say_so():
+    assert read_model("phantom")["licence"] == ""
+    licence = read_model("emidec")["licence"]
+    assert licence.startswith("CC BY-NC-SA 4.0: trained on EMIDEC")
+    assert (folder_of("emidec") / LICENCE_FILE).read_text() == licence_text(licence)
+    for part in (licence, "creativecommons.org/licenses/by-nc-sa/4.0/", "NonCommercial", "10.3390/data5040089"):
+        assert part in licence_text(licence)
+    assert licence_text("Apache-2.0") == "Apache-2.0\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [(None, ""), ("", ""), ("CC BY 4.0", "CC BY 4.0"), ("CC BY 4.0:\n two  lines\n", "CC BY 4.0: two lines")],
+)
+def test_a_licence_is_one_line_or_none(tmp_path, given, read):
+    model = json.loads((folder_of("phantom") / MODEL_FILE).read_text())
+    (tmp_path / MODEL_FILE).write_text(json.dumps(model | {"licence": given}))
+    assert read_model(tmp_path)["licence"] == read
+    (tmp_path / MODEL_FILE).write_text(json.dumps(model | {"licence": ["CC BY 4.0"]}))
+    with pytest.raises(cascade_jax.CaseError, match="no model file"):
+        read_model(tmp_path)
 
 
 def test_a_model_file_may_have_a_rules_earlier_name(tmp_path):
-    model = json.loads((folder_of("pretrained") / MODEL_FILE).read_text())
+    model = json.loads((folder_of("phantom") / MODEL_FILE).read_text())
     model["rules"] = [{"name": "islands_outside_muscle", "minimum_mm3": 0.0}, {"name": "one_ventricle"}]
     (tmp_path / MODEL_FILE).write_text(json.dumps(model))
     assert [rule.name for rule in read_model(tmp_path)["rules"]] == ["islands_outside_myocardium", "one_ventricle"]
@@ -45,14 +99,14 @@ def test_a_model_file_may_have_a_rules_earlier_name(tmp_path):
         ((260, 300, 2), (0.7, 0.9, 14.0)),
     ],
 )
-def test_any_geometry_is_segmented(cascade, shape, spacing):
+def test_any_geometry_is_segmented(any_cascade, shape, spacing):
     image = np.random.default_rng(0).normal(100, 20, shape)
-    result = cascade.segment(image, spacing, details=True)
+    result = any_cascade.segment(image, spacing, details=True)
     assert result.labels.shape == shape
     assert result.labels.dtype == np.uint8
     assert result.probabilities.shape == (*shape, 5)
     np.testing.assert_allclose(result.probabilities.sum(-1), 1, atol=1e-3)
-    np.testing.assert_array_equal(cascade.segment(image, spacing), result.labels)
+    np.testing.assert_array_equal(any_cascade.segment(image, spacing), result.labels)
 
 
 def test_hearts_are_found_wherever_they_lie_and_doubt_is_where_the_faults_are(cascade):
@@ -113,7 +167,7 @@ from cascade_jax.data import emidec
 
 case = simulated.simulate_case(0, 1)
 truth = emidec.to_file_axes(case.labels)
-labels = cascade_jax.load("pretrained").segment(emidec.to_file_axes(case.image), case.spacing[::-1])
+labels = cascade_jax.load("phantom").segment(emidec.to_file_axes(case.image), case.spacing[::-1])
 scores = cascade_jax.metrics.evaluate_case(labels, truth, case.spacing[::-1])
 print(json.dumps([case.image.shape, cascade_jax.metrics.dice(labels == 1, truth == 1), scores["myocardium"]["dice"]]))
 """

@@ -74,8 +74,9 @@ def describe_export(cascade: Cascade, shape: Sequence[int] | None = None, platfo
         `inputs` and `outputs` of the program (name, shape, dtype), `axes` of their shapes, `spacing_mm` along the axes
         (of the depth it is the cohort's median), `preprocessing` in words, step by step, `labels` by value,
         `postprocessing` in words and as rules with their parameters, in the order in which they are applied to labels
-        in the case's own grid, `platforms`, `folds` (how many vote), `mirror` (whether mirror images are averaged) and
-        `jax_version`, by which it was exported.
+        in the case's own grid, `platforms`, `folds` (how many vote), `mirror` (whether mirror images are averaged),
+        `licence` (of the weights, "" where they are under no other than this package's own) and `jax_version`, by which
+        it was exported.
     """
     shape = list(_accepted_shape(cascade, shape))
     names = cascade.plan.labels.names
@@ -103,5 +104,6 @@ def describe_export(cascade: Cascade, shape: Sequence[int] | None = None, platfo
         "platforms": list(platforms),
         "folds": len(cascade.folds),
         "mirror": cascade.mirror,
+        "licence": cascade.licence,
         "jax_version": jax.__version__,
     }

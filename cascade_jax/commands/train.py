@@ -10,6 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from cascade_jax import checkpoint
+from cascade_jax.bundle import PRETRAINED, name_of
 from cascade_jax.cascade import STAGES, Cascade, load
 from cascade_jax.data import emidec, folders, store
 from cascade_jax.data.case import CaseError
@@ -62,7 +63,11 @@ def claim(workdir: Path) -> Iterator[None]:
 def _recorded_settings(config: ConfigDict) -> dict:
     """The settings that a working folder stands for."""
     values = json.loads(config.to_json_best_effort())
-    return {key: value for key, value in values.items() if key not in _NOT_RECORDED}
+    return {
+        key: name_of(value) if key == "init_from" else value
+        for key, value in values.items()
+        if key not in _NOT_RECORDED
+    }
 
 
 def check_same_config(workdir: Path, config: ConfigDict) -> None:
@@ -80,6 +85,9 @@ def check_same_config(workdir: Path, config: ConfigDict) -> None:
     old.setdefault("kind", "pretraining" if old.pop("pretraining", False) else "cross-validation")
     if old["kind"] == "cross-validation":
         old.setdefault("phantom_share", 0.0)
+    # Where there was one set of weights in the box, it was called so.
+    if (old.get("init_from"), new.get("init_from")) == (PRETRAINED, "phantom"):
+        old["init_from"] = "phantom"
     places, new_places = old.get("data"), new.get("data")
     if isinstance(places, dict) and isinstance(new_places, dict):
         places |= {name: new_places[name] for name in _PATHS if places.get(name) and new_places.get(name)}

@@ -75,7 +75,7 @@ class CrossValidation:
         files: where each example's case lies, in the same order.
         progress: wraps loops with a bar.
         initial: the cascade whose parameters training starts from, with the plan's networks; None starts from random
-            ones.
+            ones. What comes of them stays under their `licence`.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class CrossValidation:
         progress: Progress,
         initial: Cascade | None = None,
     ):
-        self.initial = initial
+        self.initial, self.licence = initial, "" if initial is None else initial.licence
         self.config, self.workdir, self.plan, self.progress = config, workdir, plan, progress
         self.examples, self.files = examples, {file.name: file for file in files}
         self.names = [example.name for example in examples]
@@ -256,7 +256,7 @@ class CrossValidation:
         """The cascade in which one fold votes alone."""
         slice_params = checkpoint.restore_params(fold_folder(self.workdir, STAGES[0], fold) / "params")
         params = jax.tree.map(lambda leaf: leaf[None], (slice_params, volume_params))
-        return Cascade(self.plan, self.networks, params, rules, (fold,), self.config.mirror)
+        return Cascade(self.plan, self.networks, params, rules, (fold,), self.config.mirror, self.licence)
 
     def _read_priors(self) -> np.ndarray:
         """Stage one's labels of every case, each from the fold that had not seen it: uint8 (case, depth, ...)."""

@@ -58,19 +58,19 @@ class Pretraining:
         self.config, self.workdir, self.progress = config, workdir, progress
         self.plan = plan_of(config)
         self.networks = build_networks(self.plan, compute_dtype(config.compute_dtype))
-        self._initial = self._initial_params()
+        self._initial, self._licence = self._initial_params()
         self._validation = draw_phantoms((config.seed, 0), config.validation_phantoms, self.plan)
 
-    def _initial_params(self) -> tuple[Any | None, Any | None]:
-        """Both stages' parameters in what the config has as `init_from`."""
+    def _initial_params(self) -> tuple[tuple[Any | None, Any | None], str]:
+        """Both stages' parameters in what the config has as `init_from`, and the licence that they are under."""
         if not self.config.init_from:
-            return None, None
+            return (None, None), ""
         initial = load(self.config.init_from)
         for part in ("slices", "volumes"):
             ours, theirs = getattr(self.plan, part), getattr(initial.plan, part)
             if dataclasses.replace(theirs, batch_size=ours.batch_size) != ours:
                 raise ValueError(f"plan.{part} is another network than that of {self.config.init_from}")
-        return initial.fold_params(0, 0), initial.fold_params(1, 0)
+        return (initial.fold_params(0, 0), initial.fold_params(1, 0)), initial.licence
 
     def train(self) -> None:
         """Trains both stages."""
@@ -120,6 +120,7 @@ class Pretraining:
             "compute_dtype": self.config.compute_dtype,
             "mirror": self.config.mirror,
             "rules": [],
+            "licence": self._licence,
         }
         write_text(self.workdir / MODEL_FILE, json.dumps(model, indent=1))
         phantoms = draw_phantoms((self.config.seed, 3), self.config.postprocessing_phantoms, self.plan)

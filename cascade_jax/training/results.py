@@ -70,6 +70,7 @@ def write_results(run: CrossValidation, folds: Sequence[int]) -> tuple[dict[str,
         "compute_dtype": run.config.compute_dtype,
         "mirror": run.config.mirror,
         "rules": [dataclasses.asdict(rule) for rule in rules],
+        "licence": run.licence,
     }
     write_text(run.workdir / MODEL_FILE, json.dumps(model, indent=1))
 

@@ -253,7 +253,7 @@ def predict_cold(workspace: str, mirror: bool) -> Callable[[], None]:
 def predict_again(workspace: str, mirror: bool) -> Callable[[], None]:
     """The same from the command line, where an earlier start has left what it compiled."""
     command = [*console.command("predict"), "--nofigures", f"--input={_first_image(workspace)}"]
-    command += [f"--workdir={_trained(workspace, mirror)}", f"--output={tempfile.mkdtemp(dir=workspace)}"]
+    command += [f"--weights={_trained(workspace, mirror)}", f"--output={tempfile.mkdtemp(dir=workspace)}"]
     environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(_cache(workspace))}
     return lambda: subprocess.run(command, check=True, env=environment) and None
 

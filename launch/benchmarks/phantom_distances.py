@@ -1,4 +1,4 @@
-"""How far random phantoms, which the weights in the box learnt from, are from labelled scans.
+"""How far random phantoms, which the weights "phantom" in the box learnt from, are from labelled scans.
 
 python -m launch.benchmarks.phantom_distances --cohort=DIR [--phantoms=200]
 """
@@ -23,7 +23,7 @@ def main() -> None:
     from cascade_jax.training.phantom_distances import distances, measure
     from cascade_jax.training.phantom_evaluation import draw_phantoms
 
-    plan = load("pretrained").plan
+    plan = load("phantom").plan
     scans = []
     for files in bar(folders.find_cases(Path(_COHORT.value), labelled=True), "measuring scans"):
         case = emidec.read_case(files)

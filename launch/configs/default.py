@@ -40,8 +40,10 @@ def get_config() -> ConfigDict:
     config.compute_dtype = "auto"  # "auto" (float32 on a CPU, bfloat16 elsewhere), "float32" or "bfloat16"
     # How several devices share a batch: "jit" (sharded over a mesh) or "pmap"; both train alike.
     config.parallel = "jit"
-    # "" starts from random weights; "pretrained", or the working folder of another run, from its weights, with its
-    # networks and its spacing in the place of the plan's. Fine-tuning needs a lower learning rate than training.
+    # "" starts from random weights. Weights in the box by name, or the working folder of another run: from its weights,
+    # with its networks and its spacing in the place of the plan's, and what comes out is under its licence.
+    # "phantom" has seen simulated hearts alone; "emidec", also called "pretrained", the EMIDEC cases (CC BY-NC-SA 4.0):
+    # on those, start from "phantom". Fine-tuning needs a lower learning rate than training.
     config.init_from = ""
     # How much of those weights is blended into what comes out: the mean of start and end often finds
     # more. Where the end alone does better on the validation, that comes out; the log says which.

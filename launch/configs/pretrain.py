@@ -1,4 +1,4 @@
-"""Pretraining on random phantoms, which makes the weights in the box: no data are read.
+"""Pretraining on random phantoms, which makes the weights "phantom" in the box: no data are read.
 
     cascade-jax train --config=pretrain --workdir=runs/pretrain
 
@@ -36,7 +36,8 @@ def get_config(platform: str = "cpu") -> ConfigDict:
     config = ConfigDict()
     config.kind = "pretraining"
     config.seed = 0
-    # A finished run, or "pretrained", that this one goes on from. Another seed gives other phantoms.
+    # A finished run, or "phantom", the weights in the box that were made so, that this one goes on from. Another seed
+    # gives other phantoms.
     config.init_from = ""
     # How much of that run's weights is blended into what comes out: the mean of start and end often finds
     # more. Where the end alone does better on the validation, that comes out; the log says which.

@@ -182,17 +182,17 @@ def test_a_trained_cascade_is_exported_released_and_reads_dicom(trained, tmp_pat
     workdir, _ = trained
     case = emidec.read_case(folders.find_cases(workdir / "data" / "held_out")[0])
     cascade = cascade_jax.load(workdir)
-    result = run("export", workdir=workdir, output=tmp_path / "cascade.stablehlo", platforms="cpu")
+    result = run("export", weights=workdir, output=tmp_path / "cascade.stablehlo", platforms="cpu")
     assert result.returncode == 0, result.stderr
     program = jax.export.deserialize(bytearray((tmp_path / "cascade.stablehlo").read_bytes()))
     example = cascade.example(case)
     np.testing.assert_array_equal(program.call(example.image, example.valid)[0], cascade.vote(example).labels)
-    result = run("release", workdir=workdir, output=tmp_path / "released")
+    result = run("release", weights=workdir, output=tmp_path / "released")
     assert result.returncode == 0, result.stderr
     released = cascade_jax.load(tmp_path / "released")
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-7), released.params, cascade.params)
     write_classic(tmp_path / "series", case)
-    result = run("dicom", workdir=tmp_path / "released", input=tmp_path / "series", output=tmp_path / "out")
+    result = run("dicom", weights=tmp_path / "released", input=tmp_path / "series", output=tmp_path / "out")
     assert result.returncode == 0, result.stderr
     assert {path.name for path in (tmp_path / "out" / "case").iterdir()} == {
         *("Images", "Contours", "Doubt", "Disagreement", "case.png", "case.seg.dcm", "case.sr.dcm")

@@ -68,12 +68,13 @@ def test_the_exported_program_labels_as_the_cascade_does_without_this_package(ca
 
 @pytest.fixture
 def workdir(cascade, tmp_path):
-    """A working folder with that cascade and two rules."""
+    """A working folder with that cascade, two rules and a licence."""
     folder = tmp_path / "run"
     folder.mkdir()
     weights.write_weights(folder / weights.WEIGHTS_FILE, dict(zip(STAGES, cascade.params, strict=True)))
     rules = [{"name": "largest_heart", "minimum_mm3": 0.0}, {"name": "small_infarction", "minimum_mm3": 200.0}]
     model = {"plan": PLAN.to_json(), "folds": [0, 1], "rules": rules, "compute_dtype": "float32", "mirror": False}
+    model["licence"] = "CC BY-NC-SA 4.0: trained on EMIDEC"
     (folder / MODEL_FILE).write_text(json.dumps(model))
     return folder
 
@@ -90,8 +91,10 @@ def export(*flags):
 
 def test_the_command_writes_a_program_with_all_that_one_needs_to_know_of_it(workdir, tmp_path):
     output = tmp_path / "cascade.stablehlo"
-    result = export(f"--workdir={workdir}", f"--output={output}", "--platforms=cpu", "--shape=4,16,20")
+    result = export(f"--weights={workdir}", f"--output={output}", "--platforms=cpu", "--shape=4,16,20")
     assert result.returncode == 0, result.stderr
+    said = [line for line in result.stderr.splitlines() if line.startswith("weights")]
+    assert said == [f"weights: {workdir} (CC BY-NC-SA 4.0: trained on EMIDEC)"]
     assert {path.name for path in tmp_path.glob("[!.]*")} == {"run", "cascade.stablehlo", "cascade.json"}
     description = json.loads((tmp_path / "cascade.json").read_text())
     program = jax.export.deserialize(bytearray(output.read_bytes()))
@@ -104,6 +107,7 @@ def test_the_command_writes_a_program_with_all_that_one_needs_to_know_of_it(work
     assert description["spacing_mm"] == list(PLAN.spacing)
     assert description["labels"] == {str(value): name for value, name in enumerate(PLAN.labels.names)}
     assert (description["folds"], description["mirror"]) == (2, False)
+    assert description["licence"] == "CC BY-NC-SA 4.0: trained on EMIDEC"
     assert description["jax_version"] == jax.__version__
     loaded = load(workdir)
     rules = [postprocess.Rule(rule["rule"], rule["minimum_mm3"]) for rule in description["postprocessing"]]

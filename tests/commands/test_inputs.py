@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import shutil
 
 import jax
 import nibabel as nib
@@ -10,6 +11,7 @@ import pytest
 
 import cascade_jax
 from cascade_jax import checkpoint, postprocess
+from cascade_jax.bundle import MODEL_FILE
 from cascade_jax.commands import train
 from cascade_jax.data.case import CaseError
 from cascade_jax.errors import ConfigError
@@ -61,9 +63,12 @@ def good_cohort(tmp_path_factory):
 
 
 def test_training_starts_from_a_trained_cascade_with_its_networks(trained, good_cohort, tmp_path, monkeypatch):
-    workdir, _ = trained
+    workdir, output = tmp_path / "start", tmp_path / "run"
+    shutil.copytree(trained[0], workdir)
+    model = json.loads((workdir / MODEL_FILE).read_text()) | {"licence": "CC BY-NC-SA 4.0: trained on EMIDEC"}
+    (workdir / MODEL_FILE).write_text(json.dumps(model))
     config = tiny_config(good_cohort)
-    config.init_from = str(workdir)
+    config.init_from, config.all_cases = str(workdir), True
     config.plan.slices.features = (16, 32, 64)  # those of the trained cascade take their place
     config.plan.slices.batch_size = config.plan.volumes.batch_size = 2
     for stage in (config.stage1, config.stage2):
@@ -78,21 +83,23 @@ def test_training_starts_from_a_trained_cascade_with_its_networks(trained, good_
         return choose_rules(*args, **kwargs)
 
     monkeypatch.setattr(postprocess, "choose_rules", choose)
-    train.run_training(config, tmp_path, lambda iterable, _: iterable)
+    train.run_training(config, output, lambda iterable, _: iterable)
     source = cascade_jax.load(workdir)
     assert known == [source.rules]
-    restored = checkpoint.restore_params(tmp_path / "stage1" / "fold1" / "params")
+    for folder in (output, output / "all"):
+        assert cascade_jax.load(folder).licence == "CC BY-NC-SA 4.0: trained on EMIDEC"
+    restored = checkpoint.restore_params(output / "stage1" / "fold1" / "params")
     jax.tree.map(np.testing.assert_array_equal, restored, source.fold_params(0, 1))
-    plan = json.loads((tmp_path / "prepared" / "plan.json").read_text())
+    plan = json.loads((output / "prepared" / "plan.json").read_text())
     assert plan["slices"]["features"] == [4, 8]
     assert plan["spacing"][1:] == [4.0, 4.0]
 
     def again(figures):
         config.figures = figures
-        return train.run_training(config, tmp_path, lambda iterable, _: iterable)
+        return train.run_training(config, output, lambda iterable, _: iterable)
 
-    assert "nothing was left to do" in again(0) and not (tmp_path / "report.html").exists()
-    assert "Figures are in" in again(1) and (tmp_path / "report.html").exists()
+    assert "nothing was left to do" in again(0) and not (output / "report.html").exists()
+    assert "Figures are in" in again(1) and (output / "report.html").exists()
     assert "nothing was left to do" in again(0)
 
 

@@ -19,7 +19,7 @@ from tests.commands.command_line import ROOT, SAMPLE, fails_with_one_line, read,
 def test_predict_writes_labels_in_the_inputs_own_grid(trained, tmp_path):
     workdir, _ = trained
     files = folders.find_cases(workdir / "data" / "held_out")
-    result = run("predict", workdir=workdir, input=files[0].image, output=tmp_path / "out")
+    result = run("predict", weights=workdir, input=files[0].image, output=tmp_path / "out")
     assert result.returncode == 0, result.stderr
     name = files[0].name
     labels, image = read(tmp_path / "out" / name / "Contours" / f"{name}.nii.gz")

@@ -16,6 +16,7 @@ from cascade_jax.bundle import MODEL_FILE
 from cascade_jax.commands import train
 from cascade_jax.data.case import CaseError
 from cascade_jax.phantoms import simulated
+from launch.configs import emidec
 from tests.training.test_crossval import silent, tiny_config
 
 ROOT = Path(__file__).parents[2]
@@ -154,6 +155,24 @@ def test_weights_to_start_from_that_were_trained_anew_are_named(finished, tmp_pa
     shutil.copytree(source / "stage1" / "fold0" / "params", path)
     with pytest.raises(CaseError, match="changed: init_from;"):
         train.run_training(config, tmp_path / "second", silent)
+
+
+def test_a_run_is_known_by_which_weights_in_the_box_it_started_from(tmp_path):
+    config = emidec.get_config("laptop")
+
+    settings = json.loads(config.to_json_best_effort()).items()
+    recorded = {name: value for name, value in settings if name not in train._NOT_RECORDED}
+
+    def record(start):
+        (tmp_path / "config.json").write_text(json.dumps(recorded | {"init_from": start}))
+
+    record("pretrained")  # as runs wrote it when "phantom" was all there was
+    train.check_same_config(tmp_path, config)
+    config.init_from = "pretrained"
+    with pytest.raises(CaseError, match=r"init_from \(was phantom, is emidec\)"):
+        train.check_same_config(tmp_path, config)
+    record("emidec")
+    train.check_same_config(tmp_path, config)
 
 
 def chunks(folder):

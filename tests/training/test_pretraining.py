@@ -1,4 +1,4 @@
-"""Pretraining from config to released weights, on tiny networks; and the weights in the box."""
+"""Pretraining from config to released weights, on tiny networks."""
 
 import json
 import shutil
@@ -84,11 +84,24 @@ def test_another_config_is_refused_in_the_same_folder(pretrained):
         train.run_training(tiny_config(seed=1), pretrained[0], silent)
 
 
-def test_both_stages_go_on_from_another_runs(pretrained, tmp_path):
-    workdir, _ = pretrained
-    config = tiny_config(init_from=str(workdir), seed=1)
-    train.run_training(config, tmp_path, silent)
-    before, after = (cascade_jax.load(folder).params for folder in (workdir, tmp_path))
+LICENCE = "CC BY-NC-SA 4.0: trained on EMIDEC"
+
+
+@pytest.fixture(scope="module")
+def gone_on(pretrained, tmp_path_factory):
+    """A run whose weights are under a licence, and one that went on from it with other phantoms."""
+    folder = tmp_path_factory.mktemp("licensed")
+    shutil.copytree(pretrained[0], folder / "start")
+    model = json.loads((folder / "start" / "model.json").read_text())
+    assert model["licence"] == ""
+    (folder / "start" / "model.json").write_text(json.dumps(model | {"licence": LICENCE}))
+    train.run_training(tiny_config(init_from=str(folder / "start"), seed=1), folder / "end", silent)
+    return folder / "start", folder / "end"
+
+
+def test_both_stages_go_on_from_another_runs(gone_on):
+    config = tiny_config()
+    before, after = (cascade_jax.load(folder).params for folder in gone_on)
     for stage, settings in enumerate((config.stage1, config.stage2)):
         pairs = zip(jax.tree.leaves(before[stage]), jax.tree.leaves(after[stage]), strict=True)
         moved = max(np.abs(one - other).max() for one, other in pairs)
@@ -122,6 +135,24 @@ def test_a_setting_that_cannot_be_is_named(tmp_path, change, fault):
 def test_an_unknown_schedule_is_named():
     with pytest.raises(ValueError, match="tpu"):
         pretrain.get_config("tpu")
+
+
+def test_a_licence_is_handed_on_by_training_and_release(gone_on, tmp_path):
+    trained, released = gone_on[1], tmp_path / "release"
+    assert cascade_jax.load(trained).licence == LICENCE
+    release(trained, released)
+    assert cascade_jax.load(released).licence == LICENCE
+    assert (released / "LICENCE").read_text().startswith(f"{LICENCE}\n")
+    release(released, released, "CC BY 4.0:\nof somebody else")
+    assert cascade_jax.load(released).licence == "CC BY 4.0: of somebody else"
+    assert (released / "LICENCE").read_text() == "CC BY 4.0: of somebody else\n"
+
+
+def test_a_release_without_a_licence_takes_an_earlier_ones_file_away(pretrained, tmp_path):
+    release(pretrained[0], tmp_path, LICENCE)
+    assert (tmp_path / "LICENCE").exists()
+    release(pretrained[0], tmp_path)
+    assert cascade_jax.load(tmp_path).licence == "" and not (tmp_path / "LICENCE").exists()
 
 
 def test_a_release_holds_the_cascade_as_plain_float16_arrays(pretrained, tmp_path):
