@@ -42,8 +42,8 @@ class Segmentation(NamedTuple):
             postprocessing.
         disagreement: float32, the share of the folds that vote for another label than the majority; None if there is
             one fold only.
-        confidence: what the cascade says of the labels: the Dice that it expects, intervals of the volumes, how probable
-            an infarct is, and why to look at the case yourself, if there is a reason.
+        confidence: what the cascade says of the labels: the Dice that it expects, intervals of the volumes, how
+            probable an infarct is, and why to look at the case yourself, if there is a reason.
     """
 
     labels: np.ndarray
@@ -153,8 +153,7 @@ class Cascade:
 
     def segmentation_of(self, vote: Vote, example: Example, case: Case, *, details: bool) -> Segmentation:
         """What a vote on the networks' grid says about the case; arguments and result as for `segment_case`."""
-        summary = summarise_vote(vote, voxel_volume_ml(example.grid, case.spacing))
-        labels, confidence = self.finish(self.majority(vote, example), summary, case)
+        labels, confidence = self.finish(self.majority(vote, example), self.summarise(vote, example, case), case)
         probabilities = None
         if details or confidence is None:
             probabilities = restore_scores(vote.probabilities, example.grid)
@@ -167,6 +166,10 @@ class Cascade:
         share = disagreement(vote.counts)
         restored = restore_scores(np.stack([1 - share, share], axis=-1), example.grid)[..., 1]
         return Segmentation(labels, probabilities, restored, confidence)
+
+    def summarise(self, vote: Vote, example: Example, case: Case) -> VoteSummary:
+        """What a case's account needs of a vote."""
+        return summarise_vote(vote, voxel_volume_ml(example.grid, case.spacing))
 
     def finish(self, labels: np.ndarray, summary: VoteSummary, case: Case) -> tuple[np.ndarray, Confidence | None]:
         """Postprocesses a majority's labels, and leaves out what the calibration finds too improbable.

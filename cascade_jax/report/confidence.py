@@ -8,7 +8,8 @@ from pathlib import Path
 from cascade_jax.confidence import Confidence, most_doubtful_first
 from cascade_jax.data.case import CaseError
 from cascade_jax.data.files import replacing
-from cascade_jax.data.labels import LabelTable
+from cascade_jax.data.labels import LabelTable, display_name
+from cascade_jax.report.text_tables import interval_text, number
 
 CONFIDENCE_TABLE = "confidence.csv"
 _OF_A_TARGET = ("expected_dice", "ml", "low_ml", "high_ml", "probability")
@@ -55,6 +56,23 @@ def read_confidence(folder: Path, table: LabelTable) -> dict[str, Confidence]:
             return {row["case"]: _confidence(row, table) for row in csv.DictReader(file)}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error):
         raise CaseError(path, "is no table of a cascade's confidence in these labels (see --labels_of)") from None
+
+
+def confidence_rows(confidence: Confidence, table: LabelTable) -> list[tuple[str, list[str]]]:
+    """Name of each target, expected Dice, volume, interval and probability, as texts for people."""
+    rows = []
+    for target in table.targets:
+        volume, interval = confidence.volume_ml[target], confidence.interval_ml.get(target, (math.nan, math.nan))
+        probability = confidence.probability.get(target)
+        cells = [number(confidence.expected_dice[target]), number(volume, _one_decimal)]
+        cells += [interval_text(interval, _one_decimal), number(probability)]
+        rows.append((display_name(target), cells))
+    return rows
+
+
+def _one_decimal(value: float) -> str:
+    """With one decimal."""
+    return f"{value:.1f}"
 
 
 def _text(value: float, digits: int) -> str:

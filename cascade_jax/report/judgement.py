@@ -54,8 +54,8 @@ def make_tables(judged: Mapping) -> list[Table]:
                 "AUC",
             ),
             volumes,
-            "In brackets Wilson's 95 % interval. AUC is the area under the ROC curve of the probability that the target "
-            "is there.",
+            "In brackets Wilson's 95 % interval. AUC is the area under the ROC curve of the probability that the "
+            "target is there.",
         ),
         Table(
             "Confidence, on folds left out: cases called doubtful",

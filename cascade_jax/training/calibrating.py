@@ -4,14 +4,17 @@ There are tens of cases, not thousands: models of three or four numbers, held ba
 """
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from scipy import optimize
 from scipy.special import expit
 
-from cascade_jax.account import APPEARANCE, Account
+from cascade_jax import metrics
+from cascade_jax.account import APPEARANCE, Account, with_thickness
 from cascade_jax.calibration import (
     DICE_FEATURES,
     PRESENCE_FEATURES,
@@ -23,8 +26,12 @@ from cascade_jax.calibration import (
     TargetCalibration,
     features,
 )
+from cascade_jax.confidence import volumes_ml
+from cascade_jax.data.case import Case
+from cascade_jax.data.files import write_text
 from cascade_jax.data.labels import LabelTable
 
+ACCOUNTS_FILE = "accounts.json"
 LEAST_CASES = 20  # fewer have no one in twenty
 _LEAST_OF_A_KIND = 5  # with and without a target, to tell one from the other
 _TAIL = 0.05  # of an interval, on each side
@@ -48,6 +55,21 @@ class Known(NamedTuple):
     account: Account
     dice: Mapping[str, float]
     truth_ml: Mapping[str, float]
+
+
+def known_case(account: Account, labels: np.ndarray, case: Case, table: LabelTable) -> Known:
+    """A labelled case with what postprocessing left, uint8 (depth, height, width)."""
+    dice = {
+        target: metrics.dice(np.isin(labels, members), np.isin(case.labels, members))
+        for target, members in table.targets.items()
+    }
+    return Known(account, dice, volumes_ml(case.labels, with_thickness(case.spacing), table))
+
+
+def write_accounts(path: Path, known: Mapping[str, Known]) -> None:
+    """Writes {case: {"account", "dice", "truth_ml"}} as JSON; raises CaseError if the file cannot be written."""
+    values = {name: one._asdict() | {"account": dataclasses.asdict(one.account)} for name, one in known.items()}
+    write_text(path, json.dumps(values, indent=1))
 
 
 class Outcome(NamedTuple):

@@ -1,6 +1,7 @@
 """How true a cascade's confidence is, on folds whose cases its calibration was not learnt from."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,25 +11,47 @@ from cascade_jax.statistics import area_under_curve, wilson_interval
 from cascade_jax.training.calibrating import Known, learn, outcome, split, worst_and_best
 
 
+class Learnt(NamedTuple):
+    """What a run learnt of its confidence.
+
+    Attributes:
+        calibration: from all cases.
+        without: for each case the calibration that had not seen its group.
+        judgement: what `judge` says of those.
+    """
+
+    calibration: Calibration
+    without: list[Calibration]
+    judgement: dict
+
+
+def learn_and_judge(
+    cases: Sequence[Known], groups: Sequence[Sequence[int]], table: LabelTable, *, sparing: bool = False
+) -> Learnt | None:
+    """Learns a calibration and judges it; None where there are too few cases to judge it by.
+
+    Arguments as for `calibrating.learn`.
+    """
+    calibration = learn(cases, groups, table, sparing=sparing)
+    without = learn_without_each(cases, groups, table, sparing=sparing)
+    if calibration is None or without is None:
+        return None
+    return Learnt(calibration, without, judge(cases, without, table))
+
+
 def learn_without_each(
-    cases: Sequence[Known], groups: Sequence[Sequence[int]], table: LabelTable
+    cases: Sequence[Known], groups: Sequence[Sequence[int]], table: LabelTable, *, sparing: bool = False
 ) -> list[Calibration] | None:
-    """For each case the calibration that was learnt from the other groups alone.
+    """For each case the calibration that was learnt from the other groups alone; None where those are too few.
 
-    Args:
-        cases: whose truth is known.
-        groups: of their positions, such as the folds; with fewer than three, the cases are dealt into five.
-        table: of the labels.
-
-    Returns:
-        A calibration for each case; None where a group leaves too few others.
+    Arguments as for `calibrating.learn`.
     """
     found: dict[int, Calibration] = {}
     groups = split(len(cases), groups)
     for group in groups:
         rest = [position for position in range(len(cases)) if position not in group]
         others = [[rest.index(position) for position in other] for other in groups if other is not group]
-        calibration = learn([cases[position] for position in rest], others, table)
+        calibration = learn([cases[position] for position in rest], others, table, sparing=sparing)
         if calibration is None:
             return None
         found |= dict.fromkeys(group, calibration)

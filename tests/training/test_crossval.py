@@ -13,7 +13,7 @@ from cascade_jax.commands import train
 from cascade_jax.data import emidec, folders, store
 from cascade_jax.data.preprocess import preprocess
 from cascade_jax.phantoms import simulated
-from cascade_jax.report.expected_dice import read_expected_dice
+from cascade_jax.report.confidence import read_confidence
 from cascade_jax.training import crossval
 from cascade_jax.training.ablation import VARIANTS, ablate
 from launch.configs import default
@@ -58,8 +58,8 @@ def test_a_validation_case_is_segmented_as_the_cascade_of_its_fold_segments_it(r
     table2 = json.loads((workdir / "tables.json").read_text())["table2"]["cases"]
     found = 0
     for fold, names in enumerate(json.loads((workdir / "folds.json").read_text())):
-        before = read_expected_dice(workdir / "stage2" / f"fold{fold}", shipped.plan.labels)
-        after = read_expected_dice(workdir / "predictions" / "final", shipped.plan.labels)
+        before = read_confidence(workdir / "stage2" / f"fold{fold}", shipped.plan.labels)
+        after = read_confidence(workdir / "predictions" / "final", shipped.plan.labels)
         for name in names:
             case = emidec.read_case(files[name])
             example = shipped.example(case)
@@ -68,7 +68,7 @@ def test_a_validation_case_is_segmented_as_the_cascade_of_its_fold_segments_it(r
                 result = alone(shipped, fold, rules).segment_case(case)
                 labels, _ = emidec.read_labels(emidec.contour_path(workdir / "predictions" / folder, name))
                 np.testing.assert_array_equal(labels, result.labels)
-                assert expected[name] == pytest.approx(result.expected_dice, nan_ok=True)
+                assert expected[name].expected_dice == pytest.approx(result.expected_dice, nan_ok=True)
                 found += len(np.unique(labels)) > 1
             scores = cascade_jax.metrics.evaluate_case(
                 emidec.to_file_axes(labels), emidec.to_file_axes(case.labels), case.spacing[::-1]
