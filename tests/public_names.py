@@ -12,7 +12,9 @@ def outlines(image: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarr
     cascade: Cascade = cascade_jax.load("pretrained", mirror=False)
     result: Segmentation = cascade.segment(image, spacing, details=True)
     doubt: np.ndarray | None = result.disagreement
-    print(doubt, result.expected_dice["infarction"])
+    print(doubt, result.expected_dice["infarction"], result.confidence.interval_ml["infarction"][0])
+    reason: str | None = result.confidence.doubtful
+    print(reason)
     return cascade.segment(image, spacing)
 
 
