@@ -1,7 +1,7 @@
 """A trained cascade as one object: an image in, labels out."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, overload
 
@@ -10,8 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from cascade_jax import checkpoint, postprocess, weights
+from cascade_jax.account import VoteSummary, make_account, summarise_vote, voxel_volume_ml
 from cascade_jax.bundle import folder_of, read_model
-from cascade_jax.confidence import disagreement, doubt, expected_dice
+from cascade_jax.calibration import CONFIDENCE_FILE, Calibration, read_calibration
+from cascade_jax.confidence import Confidence, disagreement, doubt, uncalibrated
 from cascade_jax.data import folders
 from cascade_jax.data.case import Case, CaseError
 from cascade_jax.data.emidec import from_file_axes, to_file_axes
@@ -40,14 +42,19 @@ class Segmentation(NamedTuple):
             postprocessing.
         disagreement: float32, the share of the folds that vote for another label than the majority; None if there is
             one fold only.
-        expected_dice: of each target of the plan's labels, by the cascade's own account (`confidence.expected_dice`);
-            below `confidence.DOUBTFUL` for the first (the myocardium), look at the case yourself.
+        confidence: what the cascade says of the labels: the Dice that it expects, intervals of the volumes, how
+            probable an infarct is, and why to look at the case yourself, if there is a reason.
     """
 
     labels: np.ndarray
     probabilities: np.ndarray | None
     disagreement: np.ndarray | None
-    expected_dice: dict[str, float]
+    confidence: Confidence
+
+    @property
+    def expected_dice(self) -> Mapping[str, float]:
+        """{target: the Dice that the cascade expects to have}, of `confidence`."""
+        return self.confidence.expected_dice
 
     @property
     def maps(self) -> dict[str, np.ndarray | None]:
@@ -103,6 +110,8 @@ class Cascade:
         folds: which folds vote.
         mirror: whether probabilities are averaged over in-plane mirror images.
         licence: of the parameters, in one line; "" where they are under no other than this package's own.
+        calibration: what the cross-validation learnt of its confidence, or None. With one, a target that it finds too
+            improbable is not drawn.
     """
 
     def __init__(
@@ -114,7 +123,9 @@ class Cascade:
         folds: Sequence[int],
         mirror: bool = False,
         licence: str = "",
+        calibration: Calibration | None = None,
     ):
+        self.calibration = calibration
         self.plan, self.networks, self.params = plan, networks, params
         self.rules, self.folds, self.mirror, self.licence = tuple(rules), tuple(folds), mirror, licence
         self._params, mesh = spread_folds(params, jax.local_devices())
@@ -144,16 +155,40 @@ class Cascade:
 
     def segmentation_of(self, vote: Vote, example: Example, case: Case, *, details: bool) -> Segmentation:
         """What a vote on the networks' grid says about the case; arguments and result as for `segment_case`."""
-        labels = self.postprocess(self.majority(vote, example), case)
-        probabilities = restore_scores(vote.probabilities, example.grid)
-        expected = expected_dice(probabilities, labels, self.plan.labels)
+        labels, confidence = self.finish(self.majority(vote, example), self.summarise(vote, example, case), case)
+        probabilities = None
+        if details or confidence is None:
+            probabilities = restore_scores(vote.probabilities, example.grid)
+        if confidence is None:
+            confidence = uncalibrated(probabilities, labels, case.spacing, self.plan.labels)
         if not details:
-            return Segmentation(labels, None, None, expected)
+            return Segmentation(labels, None, None, confidence)
         if len(self.folds) == 1:
-            return Segmentation(labels, probabilities, None, expected)
+            return Segmentation(labels, probabilities, None, confidence)
         share = disagreement(vote.counts)
         restored = restore_scores(np.stack([1 - share, share], axis=-1), example.grid)[..., 1]
-        return Segmentation(labels, probabilities, restored, expected)
+        return Segmentation(labels, probabilities, restored, confidence)
+
+    def summarise(self, vote: Vote, example: Example, case: Case) -> VoteSummary:
+        """What a case's account needs of a vote."""
+        return summarise_vote(vote, voxel_volume_ml(example.grid, case.spacing))
+
+    def finish(self, labels: np.ndarray, summary: VoteSummary, case: Case) -> tuple[np.ndarray, Confidence | None]:
+        """Postprocesses a majority's labels, and leaves out what the calibration finds too improbable.
+
+        Args:
+            labels: uint8 (depth, height, width) in the case's own grid.
+            summary: of the vote that they are of.
+            case: the case.
+
+        Returns:
+            The labels, and what can be said of them; None without a calibration.
+        """
+        labels = self.postprocess(labels, case)
+        if self.calibration is None:
+            return labels, None
+        account = make_account(summary, labels, case, self.plan.labels)
+        return self.calibration.settle(account, labels, case.spacing)
 
     def majority(self, vote: Vote, example: Example) -> np.ndarray:
         """The vote's labels in the case's own grid, uint8, before postprocessing."""
@@ -183,8 +218,7 @@ class Cascade:
         Args:
             image: (x, y, slice), as nibabel gives it, or one slice (x, y).
             spacing: mm along (x, y, slice), as `header.get_zooms()` gives it; for one slice (x, y) will do.
-            details: also return the probabilities, where the folds disagree, and the Dice that the cascade expects to
-                have.
+            details: also return the probabilities, where the folds disagree, and what the cascade says of its result.
 
         Returns:
             uint8 labels of the image's shape, by `plan.labels.names`: 0 background, 1 cavity, 2 normal myocardium,
@@ -200,7 +234,7 @@ class Cascade:
             stack = self.segment(image[..., None], (*spacing, np.nan)[:3], details=details)
             if not details:
                 return stack[:, :, 0]
-            return Segmentation(*(part if part is None else part[:, :, 0] for part in stack[:3]), stack.expected_dice)
+            return Segmentation(*(part if part is None else part[:, :, 0] for part in stack[:3]), stack.confidence)
         if image.ndim != 3 or not image.size:
             raise CaseError(
                 "image", f"has shape {image.shape}; a stack has three dimensions (x, y, slice), a slice two"
@@ -222,7 +256,7 @@ class Cascade:
         if not details:
             return labels
         shares = None if result.disagreement is None else to_file_axes(result.disagreement)
-        return Segmentation(labels, result.probabilities.transpose(2, 1, 0, 3), shares, result.expected_dice)
+        return Segmentation(labels, result.probabilities.transpose(2, 1, 0, 3), shares, result.confidence)
 
 
 def load(workdir, *, mirror: bool | None = None) -> Cascade:
@@ -233,7 +267,8 @@ def load(workdir, *, mirror: bool | None = None) -> Cascade:
             "emidec" were trained on patients (CC BY-NC-SA 4.0), "phantom" on random phantoms alone, and "pretrained"
             are those that do better on real scans: "emidec". Such a name goes before a folder of the same name in the
             working directory, which is "./emidec".
-        mirror: average over in-plane mirror images; None does as the training's config said.
+        mirror: average over in-plane mirror images; None does as the training's config said. Otherwise than there, the
+            cascade has no calibration.
 
     Raises:
         CaseError: there is no finished model, or it cannot be read.
@@ -250,9 +285,13 @@ def load(workdir, *, mirror: bool | None = None) -> Cascade:
             )
     else:
         params = {stage: _restore_folds(folder, stage, model["folds"]) for stage in STAGES}
+    calibration = None
+    # It was learnt from what the model file says: without mirror images probabilities are others.
+    if mirror in (None, model["mirror"]) and (folder / CONFIDENCE_FILE).exists():
+        calibration = read_calibration(folder / CONFIDENCE_FILE, plan.labels)
     mirror = model["mirror"] if mirror is None else mirror
-    params = tuple(params[stage] for stage in STAGES)
-    return Cascade(plan, networks, params, rules, model["folds"], mirror, model["licence"])
+    stages = tuple(params[stage] for stage in STAGES)
+    return Cascade(plan, networks, stages, rules, model["folds"], mirror, model["licence"], calibration)
 
 
 def _restore_folds(folder: Path, stage: str, folds: Sequence[int]) -> Any:

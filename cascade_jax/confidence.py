@@ -1,10 +1,76 @@
 """How well a cascade has done on a case, by its own account."""
 
+import dataclasses
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 
-from cascade_jax.data.labels import EMIDEC, LabelTable
+from cascade_jax.data.labels import EMIDEC, LabelTable, display_name
 
-DOUBTFUL = 0.8  # a case whose expected Dice of the main target (the myocardium) is below this needs a look
+DOUBTFUL = 0.8  # without a calibration, a case whose expected Dice of the main target is below this needs a look
+
+
+@dataclasses.dataclass(frozen=True)
+class Confidence:
+    """What a cascade says about its result of one case.
+
+    Attributes:
+        expected_dice: of each target, as the challenge counts it: 1 where it is neither drawn nor there. Without a
+            calibration what `expected_dice` gives, NaN for a target that is not drawn.
+        volume_ml: of each target's labels; NaN for a single slice of unknown thickness.
+        interval_ml: {target: (low, high)} that holds the true volume in nine of ten cases; {} without a calibration or
+            a thickness.
+        probability: of each target but the main one, that the heart has it at all; {} without a calibration.
+        distance: of the appearance of image and outline from that of the known cases, in their standard deviations
+            (Mahalanobis); NaN without a calibration or an outline.
+        doubtful: why the case needs a look, in words; None if it does not.
+    """
+
+    expected_dice: Mapping[str, float]
+    volume_ml: Mapping[str, float]
+    interval_ml: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
+    probability: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    distance: float = float("nan")
+    doubtful: str | None = None
+
+
+def not_found(table: LabelTable) -> str:
+    """The reason to doubt a case in which the main target was not found."""
+    return f"no {display_name(table.main)} was found"
+
+
+def volumes_ml(labels: np.ndarray, spacing: Sequence[float], table: LabelTable) -> dict[str, float]:
+    """The volume of each target's labels (depth, height, width), by the spacing in mm; NaN where that is."""
+    voxel_ml = float(np.prod(np.asarray(spacing, np.float64))) / 1000
+    counts = np.bincount(labels.ravel(), minlength=len(table.names))
+    return {target: float(counts[list(members)].sum() * voxel_ml) for target, members in table.targets.items()}
+
+
+def uncalibrated(
+    probabilities: np.ndarray, labels: np.ndarray, spacing: Sequence[float], table: LabelTable = EMIDEC
+) -> Confidence:
+    """What can be said without a calibration; arguments as for `expected_dice`, and the labels' spacing in mm."""
+    expected = expected_dice(probabilities, labels, table)
+    dice, reason = expected[table.main], None
+    if not np.isin(labels, table.targets[table.main]).any():
+        reason = not_found(table)
+    elif dice < DOUBTFUL:
+        reason = f"the cascade expects a Dice of {dice:.2f} for the {display_name(table.main)}"
+    return Confidence(expected, volumes_ml(labels, spacing, table), doubtful=reason)
+
+
+def most_doubtful_first(cases: Mapping[str, Confidence], table: LabelTable) -> dict[str, Confidence]:
+    """The cases in the order in which to look at them: the doubtful ones, then the others, by the expected Dice.
+
+    That is the mean over the targets where all have one, as with a calibration, and else the main target's.
+    """
+
+    def key(confidence: Confidence) -> tuple[bool, float]:
+        mean = float(np.mean(list(confidence.expected_dice.values())))
+        expected = mean if confidence.probability and not np.isnan(mean) else confidence.expected_dice[table.main]
+        return confidence.doubtful is None, expected
+
+    return dict(sorted(cases.items(), key=lambda item: key(item[1])))
 
 
 def doubt(probabilities: np.ndarray) -> np.ndarray:

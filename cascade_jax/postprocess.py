@@ -14,7 +14,7 @@ _CONNECTED = ndimage.generate_binary_structure(3, 3)  # voxels that share a corn
 _IN_PLANE = ndimage.generate_binary_structure(3, 1) & (np.arange(3) == 1)[:, None, None]
 _LEAST_OVERLAP = 0.5  # of a cavity's shadow along the depth with the ventricle's, to be part of it
 _THICKEST_WALL_MM = 20.0
-_USUAL_THICKNESS_MM = 10.0  # of a single slice whose file does not say it
+USUAL_THICKNESS_MM = 10.0  # of a single slice whose file does not say it
 
 
 def largest_heart(labels: np.ndarray, spacing: Sequence[float], minimum_mm3: float) -> np.ndarray:
@@ -145,7 +145,7 @@ def apply(rules: Sequence[Rule], labels: np.ndarray, spacing: Sequence[float]) -
         uint8 labels of the same shape.
     """
     if np.isnan(spacing[0]):
-        spacing = (_USUAL_THICKNESS_MM, *spacing[1:])
+        spacing = (USUAL_THICKNESS_MM, *spacing[1:])
     for rule in rules:
         labels = RULES[rule.name](labels, spacing, rule.minimum_mm3)
     return labels

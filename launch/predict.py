@@ -4,8 +4,8 @@
 
 The input is an image file (NIfTI, NRRD, MetaImage or .hdr/.img), a folder of them, or a cohort in the challenge's
 layout. Labels go to OUT/<case>/Contours/<case>.nii.gz, in the input's own grid, and, with
-`pip install 'cascade_jax[report]'`, a picture beside them; OUT/expected_dice.csv ranks the cases by the Dice that the
-cascade expects. A folder or a zip archive of a DICOM series is segmented as by `cascade-jax dicom`.
+`pip install 'cascade_jax[report]'`, a picture beside them; OUT/confidence.csv says how far to believe each result, the
+most doubtful first. A folder or a zip archive of a DICOM series is segmented as by `cascade-jax dicom`.
 """
 
 import functools
@@ -18,7 +18,6 @@ from absl import flags
 from cascade_jax.data import folders
 from cascade_jax.data.case import CaseError
 from cascade_jax.data.dicom_files import holds_dicom_and_other_images
-from cascade_jax.data.labels import display_name
 from cascade_jax.progress import bar
 from launch import command, dicom_series, weights
 
@@ -59,10 +58,8 @@ def main() -> int:
         command.print_left_out("report", "pictures")
     command.print_skipped(folders.list_skipped(source, folders.find_inputs))
     doubtful, failed = predict_cases(cascade, source, output, _FIGURES.value, bar, images=_IMAGES.value)
-    for name, dice in doubtful.items():
-        print(
-            f"doubtful, look at it: {name} (expected Dice of the {display_name(cascade.plan.labels.main)} {dice:.2f})"
-        )
+    for name, reason in doubtful.items():
+        print(f"doubtful, look at it: {name} ({reason})")
     for reason in failed.values():
         print(f"failed: {reason}", file=sys.stderr)
     return 1 if failed else 0

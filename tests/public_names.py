@@ -13,7 +13,9 @@ def outlines(image: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarr
     result: Segmentation = cascade.segment(image, spacing, details=True)
     doubt: np.ndarray | None = result.disagreement
     licence: str = cascade.licence
-    print(doubt, result.expected_dice["infarction"], licence)
+    print(doubt, result.expected_dice["infarction"], result.confidence.interval_ml["infarction"][0], licence)
+    reason: str | None = result.confidence.doubtful
+    print(reason)
     return cascade.segment(image, spacing)
 
 

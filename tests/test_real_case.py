@@ -57,7 +57,7 @@ def predicted(tmp_path_factory):
 def test_predict_without_training_outlines_it(predicted, truth):
     labels = np.asarray(nib.load(predicted / NAME / "Contours" / f"{NAME}.nii.gz").dataobj)
     check(labels, np.asarray(truth.dataobj), np.prod(truth.header.get_zooms()) / 1000)
-    with (predicted / "expected_dice.csv").open() as file:
+    with (predicted / "confidence.csv").open() as file:
         assert next(csv.DictReader(file))["case"] == NAME
 
 
@@ -123,7 +123,7 @@ def test_a_dicom_series_of_it_becomes_labels_a_segmentation_and_a_report(truth, 
     assert cavity.get_measurements()[0].value > 20
     assert myocardium.get_measurements()[0].value > 40
 
-    with (output / "expected_dice.csv").open() as file:
+    with (output / "confidence.csv").open() as file:
         assert next(csv.DictReader(file))["case"] == "case"
     assert "skipped series 1, which is a localiser" in text
 

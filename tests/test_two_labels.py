@@ -21,6 +21,7 @@ from cascade_jax.data.labels import EMIDEC, make_label_table
 from cascade_jax.errors import ConfigError
 from cascade_jax.phantoms import simulated
 from cascade_jax.report.cases import Sources
+from cascade_jax.report.confidence import columns
 from cascade_jax.report.figures import write_colour_tables
 from cascade_jax.report.page import write_report
 from launch.configs import two_labels
@@ -144,10 +145,10 @@ def test_prediction_and_evaluation_know_the_labels(trained, cohort, tmp_path):
     cascade = cascade_jax.load(workdir)
     doubtful, failed = predict_cases(cascade, cohort, tmp_path, True, silent)
     assert failed == {}
-    with (tmp_path / "expected_dice.csv").open() as file:
+    with (tmp_path / "confidence.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert set(rows[0]) == {"case", "heart", "cavity", "myocardium", "doubtful"}
-    assert {row["case"] for row in rows if row["doubtful"] == "yes"} == set(doubtful)
+    assert list(rows[0]) == columns(cascade.plan.labels)
+    assert {row["case"]: row["reason"] for row in rows if row["doubtful"] == "yes"} == doubtful
     result = evaluate_folders(tmp_path, cohort, table=cascade.plan.labels)
     assert result["mean"]["heart"]["dice"] > 0.3
     assert "heart" in as_text(result)

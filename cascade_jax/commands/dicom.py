@@ -11,7 +11,7 @@ from pydicom.datadict import tag_for_keyword
 
 from cascade_jax.cascade import Cascade
 from cascade_jax.commands.predict import TABLES, insertions_in, write_tables
-from cascade_jax.confidence import DOUBTFUL
+from cascade_jax.confidence import Confidence
 from cascade_jax.data import dicom, dicom_stack, emidec
 from cascade_jax.data.case import Case, CaseError
 from cascade_jax.data.dicom_report import structured_report
@@ -20,8 +20,8 @@ from cascade_jax.data.files import make_writable_folder
 from cascade_jax.data.labels import EMIDEC
 from cascade_jax.data.outputs import refuse_to_replace
 from cascade_jax.extras import missing
-from cascade_jax.quantify.quantities import quantify
-from cascade_jax.report.expected_dice import read_expected_dice
+from cascade_jax.quantify.quantities import MYOCARDIUM_DENSITY_G_PER_ML, quantify
+from cascade_jax.report.confidence import read_confidence
 from cascade_jax.report.figures import LABEL_COLOURS, draw_case
 
 
@@ -36,7 +36,7 @@ def predict_series(
         output: image, labels and doubt go to `output/<name>/Images`, `Contours` and `Doubt` (and `Disagreement`, if
             several folds vote), beside `<name>.png` (where the extra "report" is installed), the segmentation
             `<name>.seg.dcm` and the structured report `<name>.sr.dcm`; to `output` the labels' names and colours, and
-            `expected_dice.csv` with a row for each of its cases, the most doubtful first. The case's folder appears
+            `confidence.csv` with a row for each of its cases, the most doubtful first. The case's folder appears
             only when complete.
         name: the case's; one that the output does not have yet.
         number: the series' number, or None.
@@ -56,29 +56,28 @@ def predict_series(
         raise CaseError(
             source, "the model has labels without DICOM codes; give `cascade-jax predict` the series as NIfTI"
         )
-    read_expected_dice(output, EMIDEC)
+    read_confidence(output, EMIDEC)
     series, lines = dicom.choose_series(source, number)
     case = dicom.read_series(source, series, name)
     make_writable_folder(output)
     result = cascade.segment_case(case, details=True)
-    labels, expected = result.labels, result.expected_dice
+    labels, confidence = result.labels, result.confidence
     with tempfile.TemporaryDirectory(prefix=".", dir=output) as partial:
         emidec.write_case(Path(partial), case)
         emidec.write_labels(Path(partial), labels, case)
         emidec.write_maps(Path(partial), result.maps, case)
-        left_out, emptied = _write_derived_files(Path(partial) / name, series, case, labels)
+        left_out, emptied = _write_derived_files(Path(partial) / name, series, case, labels, confidence)
         try:
             (Path(partial) / name).rename(folder)
         except OSError as error:
             raise CaseError(folder, f"cannot be written: {error.strerror}") from None
-    write_tables(output, {name: expected}, EMIDEC)
+    write_tables(output, {name: confidence}, EMIDEC)
     if emptied:
         lines.append(f"left empty in the DICOM objects, since the series has no valid value: {', '.join(emptied)}")
-    doubt = ", doubtful, look at it" if expected[EMIDEC.main] < DOUBTFUL else ""
+    doubt = f"; doubtful, look at it: {confidence.doubtful}" if confidence.doubtful else ""
     slices = "1 slice" if len(series.slices) == 1 else f"{len(series.slices)} slices"
-    lines.append(
-        f"{folder}: {series.name}, {slices}, expected Dice of the myocardium {expected[EMIDEC.main]:.2f}{doubt}"
-    )
+    expected = f"expected Dice of the myocardium {confidence.expected_dice[EMIDEC.main]:.2f}"
+    lines.append(f"{folder}: {series.name}, {slices}, {expected}{doubt}")
     return lines, left_out
 
 
@@ -99,7 +98,7 @@ def refuse_existing_case(output: Path, name: str) -> None:
 
 
 def _write_derived_files(
-    folder: Path, series: dicom_stack.Series, case: Case, labels: np.ndarray
+    folder: Path, series: dicom_stack.Series, case: Case, labels: np.ndarray, confidence: Confidence
 ) -> tuple[list[str], list[str]]:
     """Writes picture, segmentation and report, each unless something prevents it.
 
@@ -130,8 +129,9 @@ def _write_derived_files(
         )
 
     def report():
-        measured = quantify(emidec.to_file_axes(labels), case.spacing[::-1]).case
-        return structured_report(series, made.get("DICOM segmentation"), labels, case.spacing, measured)
+        figures = quantify(emidec.to_file_axes(labels), case.spacing[::-1]).case | _stated(confidence)
+        segmented = made.get("DICOM segmentation")
+        return structured_report(series, segmented, labels, case.spacing, figures, confidence.doubtful)
 
     if not missing("report"):
         write("picture", ".png", lambda: None, draw)
@@ -139,6 +139,18 @@ def _write_derived_files(
     write("DICOM report", ".sr.dcm", report, dicom.write_dataset)
     emptied = source_images(series)[1] if made.keys() - {"picture"} else []
     return left_out, emptied
+
+
+def _stated(confidence: Confidence) -> dict[str, float]:
+    """What the cascade says of itself, as a structured report has it; NaN for what it does not say."""
+    low, high = confidence.interval_ml.get("infarction", (np.nan, np.nan))
+    return {
+        "myocardium_dice": confidence.expected_dice["myocardium"],
+        "infarct_dice": confidence.expected_dice["infarction"],
+        "infarct_low_g": low * MYOCARDIUM_DENSITY_G_PER_ML,
+        "infarct_high_g": high * MYOCARDIUM_DENSITY_G_PER_ML,
+        "infarct_probability": confidence.probability.get("infarction", np.nan),
+    }
 
 
 def _reason(error: Exception) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from cascade_jax.cascade import Cascade, Segmentation
-from cascade_jax.confidence import DOUBTFUL
+from cascade_jax.confidence import Confidence, most_doubtful_first
 from cascade_jax.data import emidec, folders, orientation
 from cascade_jax.data.case import Case, CaseError, number_of_cases
 from cascade_jax.data.files import make_writable_folder
@@ -16,21 +16,21 @@ from cascade_jax.data.outputs import locked, recording_outputs, refuse_to_replac
 from cascade_jax.extras import missing
 from cascade_jax.progress import Progress
 from cascade_jax.quantify.quantities import quantify
-from cascade_jax.report.expected_dice import EXPECTED_DICE_FILE, ranked, read_expected_dice, write_expected_dice
+from cascade_jax.report.confidence import CONFIDENCE_TABLE, read_confidence, write_confidence
 from cascade_jax.report.figures import COLOUR_TABLES, draw_case, write_colour_tables
 from cascade_jax.report.insertions import known_insertions
 
-TABLES = (EXPECTED_DICE_FILE, *COLOUR_TABLES)  # of a folder of predictions
+TABLES = (CONFIDENCE_TABLE, *COLOUR_TABLES)  # of a folder of predictions
 _MAPS = (folders.DOUBT, folders.DISAGREEMENT)
 
 
 def predict_cases(
     cascade: Cascade, source: Path, output: Path, figures: bool, progress: Progress, *, images: bool = False
-) -> tuple[dict[str, float], dict[str, str]]:
+) -> tuple[dict[str, str], dict[str, str]]:
     """Segments every case of `source` and writes its labels; a bad case does not keep the others from it.
 
-    `output/expected_dice.csv` has the Dice that the cascade expects of each case there, the most doubtful first;
-    `output/labels.ctbl` and `dseg.tsv` tell viewers the labels' names and colours.
+    `output/confidence.csv` has what the cascade says of each case there, the most doubtful first; `output/labels.ctbl`
+    and `dseg.tsv` tell viewers the labels' names and colours.
 
     Args:
         cascade: the trained cascade.
@@ -44,21 +44,20 @@ def predict_cases(
             voxels' true size where its file's own says another.
 
     Returns:
-        {case: expected Dice of the main target (the myocardium)} of the doubtful cases, and {case: reason} of those
-        that failed.
+        {case: reason} of the doubtful cases, the most doubtful first, and {case: reason} of those that failed.
 
     Raises:
         CaseError: the source holds no case at all, the output has a table of other labels, or a file there that is not
             of an earlier prediction would be replaced.
     """
     failed: dict[str, str] = {}
-    expected: dict[str, dict[str, float]] = {}
+    said: dict[str, Confidence] = {}
     table = cascade.plan.labels
     files = folders.find_inputs(source, faults=failed)
     refuse_to_replace(output, [name for file in files for name in _files_of(file.name, images)])
     refuse_to_replace(output, TABLES)
     make_writable_folder(output)
-    read_expected_dice(output, table)
+    read_confidence(output, table)
     for file in progress(files, f"segmenting {number_of_cases(len(files))} of {source}"):
         try:
             case = emidec.read_case(file, table)
@@ -66,20 +65,20 @@ def predict_cases(
             result = cascade.segment_case(case, details=figures)
             with recording_outputs(output, _files_of(case.name, images)):
                 _write_prediction(output, case, result, table, figures=figures, images=images)
-            expected[case.name] = result.expected_dice
+            said[case.name] = result.confidence
         except CaseError as error:
             failed[file.name] = str(error)
-    write_tables(output, expected, table)
-    of_main = {name: dice[table.main] for name, dice in ranked(expected, table).items()}
-    return {name: dice for name, dice in of_main.items() if dice < DOUBTFUL}, failed
+    write_tables(output, said, table)
+    ranked = most_doubtful_first(said, table)
+    return {name: one.doubtful for name, one in ranked.items() if one.doubtful is not None}, failed
 
 
-def write_tables(output: Path, expected: dict[str, dict[str, float]], table: LabelTable) -> None:
-    """Writes `TABLES`; of the Dice expected of cases those that were predicted into the folder before keep theirs."""
+def write_tables(output: Path, said: dict[str, Confidence], table: LabelTable) -> None:
+    """Writes `TABLES`; cases that were predicted into the folder before keep their rows."""
     with recording_outputs(output, TABLES):
         write_colour_tables(output, table)
         with locked(output):  # others may predict into the same folder
-            write_expected_dice(output, read_expected_dice(output, table) | expected, table)
+            write_confidence(output, read_confidence(output, table) | said, table)
 
 
 def _files_of(name: str, images: bool) -> list[str]:

@@ -16,7 +16,7 @@ from cascade_jax.progress import Progress
 from cascade_jax.quantify.orientations import Orientation
 from cascade_jax.quantify.plausibility import implausibility
 from cascade_jax.quantify.quantities import Quantities, quantify
-from cascade_jax.report.expected_dice import read_expected_dice
+from cascade_jax.report.confidence import read_confidence
 
 TABLES = ("cases", "slices", "segments")  # the files that are written, without their ending
 
@@ -48,7 +48,7 @@ def quantify_folder(
     failed: dict[str, str] = {}
     contours = folders.find_contours(labels, faults=failed)
     files = {} if images is None else {file.name: file for file in folders.find_inputs(images, faults=failed)}
-    read_expected_dice(Path(labels), EMIDEC)  # which says by its columns if a cascade wrote labels of another table
+    read_confidence(Path(labels), EMIDEC)  # which says by its columns if a cascade wrote labels of another table
     refuse_to_replace(output, [f"{title}.csv" for title in TABLES])
     make_writable_folder(output)
     everywhere = Orientation(insertion)

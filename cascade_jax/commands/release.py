@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from cascade_jax.bundle import MODEL_FILE, folder_of, one_line
+from cascade_jax.calibration import CONFIDENCE_FILE, write_calibration
 from cascade_jax.cascade import STAGES, load
 from cascade_jax.data.files import read_json, write_text
 from cascade_jax.data.outputs import recording_outputs, refuse_to_replace
@@ -31,8 +32,8 @@ Delayed-Enhancement Cardiac MRI. Data 2020, 5(4), 89. https://doi.org/10.3390/da
 
 
 def release(workdir, output: Path, licence: str = "") -> Path:
-    """Packs a trained cascade into files that `load` takes: the model, its weights as float16, and a `LICENCE`, where
-    they are under another than this package's own.
+    """Packs a trained cascade into files that `load` takes: the model, its weights as float16, its confidence, and a
+    `LICENCE`, where they are under another than this package's own.
 
     Args:
         workdir: what `load` takes.
@@ -43,13 +44,17 @@ def release(workdir, output: Path, licence: str = "") -> Path:
         The file of weights.
     """
     output = Path(output)
-    names = [WEIGHTS_FILE, LICENCE_FILE, MODEL_FILE]
+    names = [WEIGHTS_FILE, CONFIDENCE_FILE, LICENCE_FILE, MODEL_FILE]
     refuse_to_replace(output, names)
     cascade = load(workdir)
     licence = one_line(licence) or cascade.licence
     model = read_json(folder_of(workdir) / MODEL_FILE) | {"licence": licence}
     with recording_outputs(output, names):
         write_weights(output / WEIGHTS_FILE, dict(zip(STAGES, cascade.params, strict=True)))
+        if cascade.calibration is None:
+            (output / CONFIDENCE_FILE).unlink(missing_ok=True)  # of other weights
+        else:
+            write_calibration(output / CONFIDENCE_FILE, cascade.calibration)
         if licence:
             write_text(output / LICENCE_FILE, licence_text(licence))
         else:

@@ -283,11 +283,11 @@ def _cross_validate(config: ConfigDict, workdir: Path, progress: Progress) -> st
             return f"Stage one is trained on folds {', '.join(map(str, folds))}."
         crossval.train(1, folds)
 
-        results, sizes = write_results(crossval, folds)
+        results, sizes, judgement = write_results(crossval, folds)
         if held_out is not None:
             results["table3"], held_out_sizes = evaluate_held_out(crossval, held_out)
             sizes |= {"table3": held_out_sizes} if held_out_sizes else {}
-        text = tables.write(workdir, results, sizes)
+        text = tables.write(workdir, results, sizes, judgement)
         if config.all_cases:
             text += f"\nTrained on every case: {write_single_cascade(crossval)}\n"
         if held_out is not None:

@@ -24,7 +24,7 @@ _WHOLE = (  # of several labels: what it is, and the quantities that are its vol
     (codes.SCT.LeftVentricleMyocardium, "myocardium_ml", "myocardium_g"),
     (INFARCT, "infarct_ml", "infarct_g"),
 )
-_MEASURED = {  # of a case by `quantify`: its code, what it is and its unit
+_MEASURED = {  # of a case by `quantify`, and what the cascade says of itself: its code, what it is and its unit
     "cavity_ml": ("cavity_volume", "Volume of the left ventricular cavity", _ML),
     "myocardium_g": ("myocardium_mass", "Mass of the left ventricular myocardium", _G),
     "infarct_g": ("infarct_mass", "Mass of the infarct, no-reflow included", _G),
@@ -39,6 +39,11 @@ _MEASURED = {  # of a case by `quantify`: its code, what it is and its unit
     ),
     "infarct_endocardium_cm2": ("infarct_endocardium_area", "Endocardium that the infarct touches", _CM2),
     "infarct_endocardium_percent": ("infarct_endocardium_share", "Infarct, share of the endocardium", _PERCENT),
+    "myocardium_dice": ("expected_dice_myocardium", "Expected Dice of the myocardium's outline", codes.UCUM.Ratio),
+    "infarct_dice": ("expected_dice_infarct", "Expected Dice of the infarct's outline", codes.UCUM.Ratio),
+    "infarct_low_g": ("infarct_mass_low", "Mass of the infarct, lower end of the 90 % interval", _G),
+    "infarct_high_g": ("infarct_mass_high", "Mass of the infarct, upper end of the 90 % interval", _G),
+    "infarct_probability": ("infarct_probability", "Probability of an infarct", codes.UCUM.Ratio),
 }
 
 
@@ -48,6 +53,7 @@ def structured_report(
     labels: np.ndarray,
     spacing: Sequence[float],
     quantities: Mapping[str, float],
+    doubt: str | None = None,
 ) -> sr.Comprehensive3DSR:
     """The report: the volume of every segment, volume and mass of the whole myocardium and of the whole infarct, whose
     parts the segments are, and the quantities of the whole ventricle.
@@ -57,7 +63,9 @@ def structured_report(
         segmentation: of the source, which the segments' volumes refer to; None leaves those out.
         labels: uint8 (depth, height, width), what the segmentation holds.
         spacing: mm along the same axes.
-        quantities: of the labels, the case's as `quantify.quantify` gives them; what is NaN is left out.
+        quantities: of the labels, the case's as `quantify.quantify` gives them, and what the cascade says of itself
+            where it does; what is NaN is left out.
+        doubt: why the case needs a look, a comment on the ventricle; None if it does not.
 
     Raises:
         AttributeFault: as `dicom_segmentation.source_images`.
@@ -91,9 +99,12 @@ def structured_report(
     ventricle = [
         _measurement(Code(code, PRIVATE_SCHEME, meaning), quantities[key], unit)
         for key, (code, meaning, unit) in _MEASURED.items()
-        if not np.isnan(quantities[key])
+        if not np.isnan(quantities.get(key, np.nan))
     ]
     groups.append(of_images(codes.SCT.LeftVentricle, ventricle))
+    if doubt is not None:
+        comment = sr.TextContentItem(codes.DCM.Comment, f"Doubtful: {doubt}", sr.RelationshipTypeValues.CONTAINS)
+        groups[-1][0].ContentSequence.append(comment)
     device = sr.DeviceObserverIdentifyingAttributes(
         uid=highdicom.UID(), name="cascade_jax", manufacturer_name="cascade_jax", model_name=__version__
     )

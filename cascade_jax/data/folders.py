@@ -17,7 +17,7 @@ IMAGES, CONTOURS = "Images", "Contours"
 # Maps of where not to believe the labels: 1 minus the highest mean probability, and the share of folds that disagree.
 DOUBT, DISAGREEMENT = "Doubt", "Disagreement"
 _OUR_FOLDERS = (IMAGES, CONTOURS, DOUBT, DISAGREEMENT)
-_OUR_FILES = ("expected_dice.csv", "labels.ctbl", "dseg.tsv", "phantom.json")
+_OUR_FILES = ("confidence.csv", "expected_dice.csv", "labels.ctbl", "dseg.tsv", "phantom.json")
 _CHANNEL = "_0000"
 _MOST_FOLDERS_DEEP = 3  # a cohort's files lie in <case>/Images
 

@@ -24,6 +24,17 @@ class LabelTable:
         """The first target."""
         return next(iter(self.targets))
 
+    def container(self, target: str) -> str | None:
+        """The smallest other target that a target is a part of, as no-reflow is of infarction; None without one."""
+        members = set(self.targets[target])
+        around = [name for name, labels in self.targets.items() if members < set(labels)]
+        return min(around, key=lambda name: len(self.targets[name]), default=None)
+
+    def replacement(self, target: str) -> int:
+        """The label of a voxel that turns out not to be of a target: what else its container has, or background."""
+        around = self.container(target)
+        return 0 if around is None else min(set(self.targets[around]) - set(self.targets[target]))
+
     def to_json(self) -> dict:
         return {"names": list(self.names), "targets": {name: list(labels) for name, labels in self.targets.items()}}
 

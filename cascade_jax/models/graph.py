@@ -26,6 +26,9 @@ class Vote(NamedTuple):
         probabilities: float32 (depth, height, width, class), the mean over the folds.
         fold_priors: uint8 (fold, depth, height, width), each fold's stage-one labels.
         fold_labels: uint8 (fold, depth, height, width), each fold's final labels.
+        fold_sums: float32 (fold, label, class), the sum of a fold's probability of each class over the voxels that it
+            has given each label.
+        fold_highest: float32 (fold, class), each fold's highest probability of each class.
     """
 
     labels: jax.Array
@@ -33,6 +36,8 @@ class Vote(NamedTuple):
     probabilities: jax.Array
     fold_priors: jax.Array
     fold_labels: jax.Array
+    fold_sums: jax.Array
+    fold_highest: jax.Array
 
 
 def most_probable(probabilities: jax.Array) -> jax.Array:
@@ -187,7 +192,22 @@ def vote_of_folds(fold_priors: jax.Array, fold_probabilities: jax.Array) -> Vote
     fold_labels = most_probable(fold_probabilities)
     probabilities = _mean_of_first_axis(fold_probabilities)
     labels, counts = count_votes(fold_labels, probabilities)
-    return Vote(labels, counts, probabilities, fold_priors, fold_labels)
+    sums, highest = sums_over_labels(fold_labels, fold_probabilities), fold_probabilities.max(axis=(1, 2, 3))
+    return Vote(labels, counts, probabilities, fold_priors, fold_labels, sums, highest)
+
+
+def sums_over_labels(fold_labels: jax.Array, fold_probabilities: jax.Array) -> jax.Array:
+    """The probability of each class summed over the voxels of each label, of every fold.
+
+    Args:
+        fold_labels: uint8 (fold, depth, height, width).
+        fold_probabilities: float32 (fold, depth, height, width, class).
+
+    Returns:
+        float32 (fold, label, class).
+    """
+    one_hot = jax.nn.one_hot(fold_labels, fold_probabilities.shape[-1], dtype=fold_probabilities.dtype)
+    return jnp.einsum("fdhwl,fdhwc->flc", one_hot, fold_probabilities, precision=jax.lax.Precision.HIGHEST)
 
 
 def segment(

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import numpy as np
 
-from cascade_jax.confidence import DOUBTFUL
+from cascade_jax.confidence import Confidence, most_doubtful_first
 from cascade_jax.data import emidec, folders, orientation
 from cascade_jax.data.case import CaseError, number_of_cases
-from cascade_jax.data.labels import EMIDEC, LabelTable, display_name
+from cascade_jax.data.labels import EMIDEC, LabelTable
 from cascade_jax.metrics import evaluate_labels
 from cascade_jax.progress import Progress
 from cascade_jax.quantify.orientations import Orientation
 from cascade_jax.quantify.plausibility import implausibility
 from cascade_jax.report import slices
-from cascade_jax.report.expected_dice import read_expected_dice
+from cascade_jax.report.confidence import read_confidence
 from cascade_jax.report.quantities import Measured, measure
 from cascade_jax.report.warnings import hidden_warnings, stack_warnings
 
@@ -62,7 +62,8 @@ class ReportCase:
         maps: {kind: map, 0 to 1} of those there are: `folders.DOUBT`, `folders.DISAGREEMENT`.
         measured: of prediction and truth; None for other labels than the challenge's, and what cannot be a heart by it.
         metrics: {layer: {target: {metric: value}}} against the truth; empty without one.
-        expected_dice: the main target's, by the cascade's own account, or None.
+        confidence: what the cascade said of the prediction, or None.
+        doubt_rank: its place among the cases that a cascade has said something of, the most doubtful first; or None.
         warnings: sentences.
     """
 
@@ -74,7 +75,8 @@ class ReportCase:
     maps: dict[str, np.ndarray]
     measured: Measured | None
     metrics: dict[str, dict]
-    expected_dice: float | None
+    confidence: Confidence | None
+    doubt_rank: int | None
     warnings: list[str]
 
     @property
@@ -86,7 +88,7 @@ class ReportCase:
 
 
 def read_cases(sources: Sources, progress: Progress) -> tuple[list[ReportCase], dict[str, str]]:
-    """The cases, worst first: by mean Dice, then those without truth by expected Dice, then by name.
+    """The cases, worst first: by mean Dice, then those without truth the most doubtful first, then by name.
 
     Returns:
         The cases, and {case: reason} of those that could not be read.
@@ -103,27 +105,33 @@ def read_cases(sources: Sources, progress: Progress) -> tuple[list[ReportCase], 
             failed.setdefault(name, f"{sources.prediction}: holds no labels of this case")
     files = [] if sources.images is None else folders.find_inputs(sources.images, faults=failed)
     images = {file.name: file for file in files}
-    expected = read_expected_dice(sources.prediction, sources.labels)
+    said = most_doubtful_first(read_confidence(sources.prediction, sources.labels), sources.labels)
+    ranks = {name: rank for rank, name in enumerate(said)}
     cases = []
     for name in progress(sorted(contours), f"reading {number_of_cases(len(contours))}"):
         try:
             paths = {"prediction": contours[name]} | {
                 layer: found[name] for layer, found in layers.items() if name in found
             }
-            cases.append(_read_case(sources, name, paths, images, expected.get(name, {})))
+            cases.append(_read_case(sources, name, paths, images, said.get(name), ranks.get(name)))
         except CaseError as error:
             failed[name] = str(error)
     return sorted(cases, key=_worst_first), failed
 
 
 def _worst_first(case: ReportCase) -> tuple:
-    # Dice is at most 1: what is not known comes after what is.
-    known = [2.0 if dice is None else dice for dice in (case.mean_dice, case.expected_dice)]
+    # What is not known comes after what is.
+    known = [np.inf if value is None else value for value in (case.mean_dice, case.doubt_rank)]
     return *known, case.name
 
 
 def _read_case(
-    sources: Sources, name: str, paths: Mapping[str, Path], images: Mapping, expected: Mapping
+    sources: Sources,
+    name: str,
+    paths: Mapping[str, Path],
+    images: Mapping,
+    confidence: Confidence | None,
+    rank: int | None,
 ) -> ReportCase:
     table, contour = sources.labels, paths["prediction"]
     # All that is shown lies on the grid of the image, where there is one, else on the prediction's.
@@ -165,8 +173,7 @@ def _read_case(
         warnings.append("no image of this case was found")
     if sources.truth is not None and "truth" not in layers:
         warnings.append("no true labels of this case were found")
-    dice = expected.get(table.main)
-    if dice is not None and dice < DOUBTFUL:
-        warnings.insert(0, f"doubtful: the cascade expects a Dice of {dice:.2f} for the {display_name(table.main)}")
+    if confidence is not None and confidence.doubtful:
+        warnings.insert(0, f"doubtful: {confidence.doubtful}")
     image = np.zeros(prediction.shape, np.float32) if image is None else image
-    return ReportCase(name, spacing, image, layers, shown, maps, measured, metrics, dice, warnings)
+    return ReportCase(name, spacing, image, layers, shown, maps, measured, metrics, confidence, rank, warnings)

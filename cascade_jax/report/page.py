@@ -16,6 +16,7 @@ from cascade_jax.data.outputs import recording_outputs, refuse_to_replace
 from cascade_jax.progress import Progress
 from cascade_jax.report import charts, quantities, slices, tables
 from cascade_jax.report.cases import ReportCase, Sources, read_cases
+from cascade_jax.report.confidence import confidence_rows
 from cascade_jax.report.insertions import insertion_marks
 from cascade_jax.report.steps import STEPS, dice_by_step, postprocessing_note, vote_note
 
@@ -73,6 +74,7 @@ def _case_view(case: ReportCase, grey: slices.GreyStack, data: dict, table: Labe
         },
         "layers": {layer: STEPS.get(layer, "t") for layer in _LAYERS if layer in case.layers},
         "measured": list(measured),
+        "confidence": confidence_rows(case.confidence, table) if case.confidence else [],
         "quantities": quantities.case_rows(measured.values()),
         "segments": quantities.segment_rows(measured.values()),
         "bullseyes": _bullseyes(case, transmurality) if measured else "",
@@ -103,9 +105,9 @@ def _case_groups(cases: Sequence[ReportCase], table: LabelTable) -> list[dict]:
     numbers = list(range(len(cases)))
     known = sum(case.mean_dice is not None for case in cases)
     if not known:
-        doubtful = any(case.expected_dice is not None for case in cases)
-        order = f", most doubtful first, by the Dice of the {display_name(table.main)} that the cascade expects"
-        return [{"title": "Cases" + order * doubtful, "cases": numbers}]
+        said = any(case.confidence is not None for case in cases)
+        order = ", most doubtful first, by the Dice that the cascade expects"
+        return [{"title": "Cases" + order * said, "cases": numbers}]
     order = "by the prediction's mean Dice over " + ", ".join(display_name(target) for target in table.targets)
     if known <= _WORST:
         return [{"title": f"Cases, worst first, {order}", "cases": numbers}]

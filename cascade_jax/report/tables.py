@@ -8,7 +8,7 @@ from pathlib import Path
 from cascade_jax import metrics
 from cascade_jax.data.files import write_text
 from cascade_jax.data.labels import display_name
-from cascade_jax.report import agreement, text_tables
+from cascade_jax.report import agreement, judgement, text_tables
 from cascade_jax.report.text_tables import interval_text, number, percent, plain
 from cascade_jax.statistics import bootstrap_interval
 
@@ -155,6 +155,7 @@ def write(
     folder: Path,
     results: Mapping[str, Mapping[str, Cases]],
     sizes: Mapping[str, Mapping[str, agreement.Sizes]] | None = None,
+    judged: Mapping | None = None,
 ) -> str:
     """Writes `tables.md` and `tables.json`, which also has every case's figures, and returns the Markdown.
 
@@ -163,6 +164,7 @@ def write(
         results: {table: {column: {case: metrics}}}.
         sizes: {table: {case: `agreement.infarct_sizes`}}, of the challenge's labels: of these tables' infarcts there is
             more to say.
+        judged: how true the confidence is, as `training.judging.judge` says; None leaves that out.
     """
     sizes = sizes or {}
     statistics = _infarct_statistics(results, sizes)
@@ -171,6 +173,8 @@ def write(
     if statistics:
         named = {_RESULTS[table]: found for table, found in statistics.items()}
         texts += [text_tables.in_markdown(table) for table in agreement.make_tables(named)]
+    if judged:
+        texts += [text_tables.in_markdown(table) for table in judgement.make_tables(judged)]
     stored: dict[str, dict] = {
         table: {
             "mean": summary_columns(table, columns),
@@ -181,6 +185,8 @@ def write(
     }
     for table, found in statistics.items():
         stored[table] |= found | {"sizes": sizes[table]}
+    if judged:
+        stored["confidence"] = dict(judged)
     text = "\n".join(texts)
     write_text(folder / "tables.json", json.dumps(without_nan(stored), indent=1, allow_nan=False))
     write_text(folder / "tables.md", text)

@@ -11,6 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from cascade_jax import checkpoint, postprocess
+from cascade_jax.account import VoteSummary
 from cascade_jax.cascade import STAGES, Cascade, build_networks, compute_dtype, fold_folder, whole_example
 from cascade_jax.data import augment, emidec, folders, nnunet, store
 from cascade_jax.data.case import Case, CaseError
@@ -20,7 +21,7 @@ from cascade_jax.data.preprocess import Example, restore_labels
 from cascade_jax.models.graph import predict_prior
 from cascade_jax.plan import Plan
 from cascade_jax.progress import Progress
-from cascade_jax.report.expected_dice import EXPECTED_DICE_FILE, write_expected_dice
+from cascade_jax.report.confidence import CONFIDENCE_TABLE, write_confidence
 from cascade_jax.training.batches import (
     CaseSelection,
     Cohort,
@@ -36,6 +37,7 @@ from cascade_jax.training.loop import devices_for, fit, stage_plan
 from cascade_jax.training.validation import dice_over_voxels
 from cascade_jax.training.windows import HEART_SHARE
 
+SUMMARIES_FILE = "summaries.json"  # of a fold of stage two: what a case's account needs of its probabilities
 ALL_FOLDER = "all"  # of the working folder, where the cascade lies that is trained on every case
 
 
@@ -240,17 +242,36 @@ class CrossValidation:
 
     def _predict_volumes(self, fold: int, folder: Path, params: Any) -> None:
         """Final labels, before postprocessing, of a fold's validation cases: those of the cascade of that fold."""
-        if (folder / EXPECTED_DICE_FILE).exists():
+        if (folder / CONFIDENCE_TABLE).exists():
             return
-        cascade, expected = self.cascade_of(fold, params), {}
+        cascade, said, summaries = self.cascade_of(fold, params), {}, {}
         output = self.workdir / "predictions" / STAGES[1]
         for _, case in self._validation_cases(1, fold):
-            result = cascade.segment_case(case, details=True)
+            example = cascade.example(case)
+            vote = cascade.vote(example)
+            result = cascade.segmentation_of(vote, example, case, details=True)
             emidec.write_labels(output, result.labels, case)
             emidec.write_maps(output, result.maps, case)
-            expected[case.name] = result.expected_dice
+            said[case.name] = result.confidence
+            summaries[case.name] = cascade.summarise(vote, example, case).to_json()
+        write_text(folder / SUMMARIES_FILE, json.dumps(summaries))
         # Last, so that it says that all of the fold's predictions are there.
-        write_expected_dice(folder, expected, self.plan.labels)
+        write_confidence(folder, said, self.plan.labels)
+
+    def read_summaries(self, fold: int) -> dict[str, VoteSummary]:
+        """What a fold's probabilities of its validation cases come to: {case: summary}.
+
+        Raises:
+            CaseError: the file is missing, damaged or of other cases.
+        """
+        path = fold_folder(self.workdir, STAGES[1], fold) / SUMMARIES_FILE
+        try:
+            values = read_json(path)
+            return {name: VoteSummary.from_json(values[name]) for name in self.folds[fold]}
+        except (ValueError, KeyError, TypeError) as error:
+            if isinstance(error, CaseError):
+                raise
+            raise CaseError(path, "is damaged; remove the fold's confidence.csv to have it made again") from None
 
     def cascade_of(self, fold: int, volume_params: Any, rules: Sequence[postprocess.Rule] = ()) -> Cascade:
         """The cascade in which one fold votes alone."""

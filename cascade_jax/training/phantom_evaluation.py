@@ -1,19 +1,23 @@
 """What a cascade makes of random phantoms that it has not seen, and how well it knows."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from cascade_jax import postprocess
+from cascade_jax.account import VoteSummary, make_account
 from cascade_jax.cascade import Cascade
-from cascade_jax.confidence import DOUBTFUL, expected_dice
+from cascade_jax.confidence import uncalibrated
+from cascade_jax.data.case import Case
 from cascade_jax.data.labels import EMIDEC, display_name
 from cascade_jax.data.preprocess import Example, Grid
 from cascade_jax.metrics import evaluate_labels
 from cascade_jax.phantoms.random_phantom import Phantom, draw_phantom
 from cascade_jax.plan import Plan
 from cascade_jax.progress import Progress
+from cascade_jax.training.calibrating import Known, known_case
 
 _DRAWN_AT_ONCE = 8
 
@@ -39,17 +43,44 @@ def _spacing(phantoms: Phantom, index: int, plan: Plan) -> tuple[float, float, f
     return (float(phantoms.slice_distance[index]), *plan.spacing[1:])
 
 
-def choose_rules_on_phantoms(cascade: Cascade, phantoms: Phantom, progress: Progress) -> tuple[postprocess.Rule, ...]:
-    """The postprocessing that does the cascade's results on these phantoms good, and removes least.
+def _as_case(phantoms: Phantom, index: int, plan: Plan) -> Case:
+    """One phantom as a case on the plan's grid, with all of its padding."""
+    spacing = _spacing(phantoms, index, plan)
+    return Case(f"phantom {index:03d}", phantoms.image[index], phantoms.labels[index], spacing)
 
-    See `postprocess.choose_rules`.
-    """
+
+class Segmented(NamedTuple):
+    """A phantom as a case, its labels before postprocessing, and what its account needs of the vote."""
+
+    case: Case
+    labels: np.ndarray
+    summary: VoteSummary
+
+
+def segment_phantoms(cascade: Cascade, phantoms: Phantom, progress: Progress) -> list[Segmented]:
+    """What a cascade makes of every phantom, before postprocessing."""
     count = len(phantoms.image)
     results = []
     for index in progress(range(count), f"choosing the postprocessing on {count} phantoms"):
-        example = _as_example(phantoms, index)
-        results.append((cascade.vote(example).labels, example.labels, _spacing(phantoms, index, cascade.plan)))
-    return postprocess.choose_rules(results, sparing=True)
+        example, case = _as_example(phantoms, index), _as_case(phantoms, index, cascade.plan)
+        vote = cascade.vote(example)
+        results.append(Segmented(case, vote.labels, cascade.summarise(vote, example, case)))
+    return results
+
+
+def choose_rules_on_phantoms(results: Sequence[Segmented]) -> tuple[postprocess.Rule, ...]:
+    """The postprocessing that does the results on phantoms good, and removes least; see `postprocess.choose_rules`."""
+    cases = [(one.labels, one.case.labels, one.case.spacing) for one in results]
+    return postprocess.choose_rules(cases, sparing=True)
+
+
+def known_phantoms(results: Sequence[Segmented], rules: Sequence[postprocess.Rule]) -> list[Known]:
+    """What a calibration is learnt from: the phantoms' accounts after postprocessing, beside their truth."""
+    known = []
+    for case, raw, summary in results:
+        labels = postprocess.apply(rules, raw, case.spacing)
+        known.append(known_case(make_account(summary, labels, case, EMIDEC), labels, case, EMIDEC))
+    return known
 
 
 def evaluate(cascade: Cascade, phantoms: Phantom, progress: Progress) -> dict:
@@ -57,23 +88,27 @@ def evaluate(cascade: Cascade, phantoms: Phantom, progress: Progress) -> dict:
 
     Returns:
         {"cases": {column: {phantom: metrics}} for "stage 1", "stage 2" and, after the postprocessing, "final",
-        "confidence": {phantom: {target: expected Dice}}, "truth_mm3": {phantom: {target: volume}}}.
+        "confidence": {phantom: {target: expected Dice}}, "doubtful": {phantom: the reason, or None}, "truth_mm3":
+        {phantom: {target: volume}}}.
     """
     columns: dict[str, dict] = {"stage 1": {}, "stage 2": {}, "final": {}}
-    confidence, truth = {}, {}
+    expected, doubtful, truth = {}, {}, {}
     count = len(phantoms.image)
     for index in progress(range(count), f"segmenting {count} held-out phantoms"):
         example, spacing = _as_example(phantoms, index), _spacing(phantoms, index, cascade.plan)
         vote = cascade.vote(example)
-        confidence[example.name] = expected_dice(vote.probabilities, vote.labels)
         truth[example.name] = {
             target: float(np.isin(example.labels, labels).sum() * np.prod(spacing))
             for target, labels in cascade.plan.labels.targets.items()
         }
-        final = postprocess.apply(cascade.rules, vote.labels, spacing)
+        case = _as_case(phantoms, index, cascade.plan)
+        final, confidence = cascade.finish(vote.labels, cascade.summarise(vote, example, case), case)
+        if confidence is None:
+            confidence = uncalibrated(vote.probabilities, final, spacing)
+        expected[example.name], doubtful[example.name] = confidence.expected_dice, confidence.doubtful
         for column, labels in (("stage 1", vote.fold_priors[0]), ("stage 2", vote.labels), ("final", final)):
             columns[column][example.name] = evaluate_labels(labels, example.labels, spacing)
-    return {"cases": columns, "confidence": confidence, "truth_mm3": truth}
+    return {"cases": columns, "confidence": expected, "doubtful": doubtful, "truth_mm3": truth}
 
 
 def _rows(results: dict) -> list[tuple[str, list[float]]]:
@@ -103,13 +138,13 @@ def as_markdown(results: dict) -> str:
 
     dice = np.array([results["cases"]["final"][name]["myocardium"]["dice"] for name in names])
     expected = np.array([results["confidence"][name]["myocardium"] for name in names])
-    doubtful = expected < DOUBTFUL
+    doubtful = np.array([results["doubtful"][name] is not None for name in names])
     rank = np.corrcoef(*(values.argsort().argsort() for values in (dice, expected)))[0, 1]
     lines += [
         "",
         f"The expected Dice of the myocardium ranks the phantoms by the true one with a Spearman correlation of "
-        f"{rank:.2f}. {doubtful.sum()} are called doubtful (expected below {DOUBTFUL:g}): their mean Dice is "
-        f"{_mean_text(dice[doubtful])}, that of the others {_mean_text(dice[~doubtful])}.",
+        f"{rank:.2f}. {doubtful.sum()} are called doubtful: their mean Dice is {_mean_text(dice[doubtful])}, that of "
+        f"the others {_mean_text(dice[~doubtful])}.",
     ]
     return "\n".join(lines) + "\n"
 

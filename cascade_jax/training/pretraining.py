@@ -12,6 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from cascade_jax.bundle import MODEL_FILE
+from cascade_jax.calibration import CONFIDENCE_FILE, write_calibration
 from cascade_jax.cascade import STAGES, build_networks, compute_dtype, fold_folder, input_shapes, load
 from cascade_jax.data import augment
 from cascade_jax.data.files import write_text
@@ -20,10 +21,20 @@ from cascade_jax.models.inflation import inflate
 from cascade_jax.models.unet import UNet, params_like
 from cascade_jax.plan import Plan, make_plan
 from cascade_jax.progress import Progress
+from cascade_jax.report.judgement import make_tables
 from cascade_jax.report.tables import without_nan
+from cascade_jax.report.text_tables import in_markdown
 from cascade_jax.training.batches import CaseSelection, Cohort, Draw, draw_phantom_slices, draw_phantom_volumes
+from cascade_jax.training.judging import learn_and_judge
 from cascade_jax.training.loop import devices_for, fit
-from cascade_jax.training.phantom_evaluation import as_markdown, choose_rules_on_phantoms, draw_phantoms, evaluate
+from cascade_jax.training.phantom_evaluation import (
+    as_markdown,
+    choose_rules_on_phantoms,
+    draw_phantoms,
+    evaluate,
+    known_phantoms,
+    segment_phantoms,
+)
 from cascade_jax.training.validation import dice_over_voxels
 
 RESULTS_FILE = "phantoms.json"
@@ -113,7 +124,9 @@ class Pretraining:
         )
 
     def write_results(self) -> str:
-        """Chooses the postprocessing, writes the model file, and evaluates on phantoms that nothing was chosen on."""
+        """Chooses the postprocessing, learns the confidence, writes both beside the weights, and evaluates on phantoms
+        that nothing was chosen on."""
+        (self.workdir / CONFIDENCE_FILE).unlink(missing_ok=True)  # of an earlier start; phantoms are chosen on without
         model = {
             "plan": self.plan.to_json(),
             "folds": [0],
@@ -124,14 +137,21 @@ class Pretraining:
         }
         write_text(self.workdir / MODEL_FILE, json.dumps(model, indent=1))
         phantoms = draw_phantoms((self.config.seed, 3), self.config.postprocessing_phantoms, self.plan)
-        rules = choose_rules_on_phantoms(load(self.workdir), phantoms, self.progress)
+        segmented = segment_phantoms(load(self.workdir), phantoms, self.progress)
+        rules = choose_rules_on_phantoms(segmented)
+        learnt = learn_and_judge(known_phantoms(segmented, rules), (), self.plan.labels, sparing=True)
+        if learnt is not None:
+            write_calibration(self.workdir / CONFIDENCE_FILE, learnt.calibration)
         model["rules"] = [dataclasses.asdict(rule) for rule in rules]
         write_text(self.workdir / MODEL_FILE, json.dumps(model, indent=1))
 
         held_out = draw_phantoms((self.config.seed, 1), self.config.held_out_phantoms, self.plan)
         results = evaluate(load(self.workdir), held_out, self.progress)
-        write_text(self.workdir / RESULTS_FILE, json.dumps(without_nan(results), indent=1, allow_nan=False))
         text = as_markdown(results)
+        if learnt is not None:
+            results["judgement"] = learnt.judgement
+            text += "".join(f"\n{in_markdown(table)}" for table in make_tables(learnt.judgement))
+        write_text(self.workdir / RESULTS_FILE, json.dumps(without_nan(results), indent=1, allow_nan=False))
         write_text(self.workdir / "tables.md", text)
         return text
 

@@ -5,12 +5,16 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from cascade_jax import checkpoint, postprocess
+from cascade_jax.account import make_account
 from cascade_jax.bundle import MODEL_FILE
+from cascade_jax.calibration import CONFIDENCE_FILE, Calibration, read_calibration, write_calibration
 from cascade_jax.cascade import STAGES, fold_folder, load
+from cascade_jax.confidence import Confidence
 from cascade_jax.data import emidec, folders
 from cascade_jax.data.case import Case
 from cascade_jax.data.files import read_json, write_text
@@ -18,9 +22,11 @@ from cascade_jax.data.labels import EMIDEC, LabelTable
 from cascade_jax.data.preprocess import restore_labels
 from cascade_jax.metrics import evaluate_labels
 from cascade_jax.report.agreement import Sizes, infarct_sizes
-from cascade_jax.report.expected_dice import read_expected_dice, write_expected_dice
+from cascade_jax.report.confidence import read_confidence, write_confidence
 from cascade_jax.report.figures import draw_case, write_colour_tables
+from cascade_jax.training.calibrating import ACCOUNTS_FILE, Known, known_case, write_accounts
 from cascade_jax.training.crossval import CrossValidation, write_slice_labels
+from cascade_jax.training.judging import learn_and_judge
 
 
 def _read(workdir: Path, folder: str, name: str, table: LabelTable) -> np.ndarray:
@@ -32,12 +38,24 @@ def _evaluate(labels: np.ndarray, case: Case, table: LabelTable) -> dict:
     return evaluate_labels(labels, case.labels, case.spacing, table)
 
 
-def write_results(run: CrossValidation, folds: Sequence[int]) -> tuple[dict[str, dict], dict[str, dict[str, Sizes]]]:
-    """Chooses the postprocessing, writes the model file and the final predictions, and evaluates both stages.
+class Results(NamedTuple):
+    """What a cross-validation comes to.
 
-    Returns:
-        {"table1": ..., "table2": ...}: {column: {case: metrics}} for the folds given; and of the challenge's labels
-        {"table1": ..., "table2": ...}: {case: its infarct's sizes}, else {}.
+    Attributes:
+        tables: {"table1": ..., "table2": ...}: {column: {case: metrics}}.
+        sizes: of the challenge's labels {"table1": ..., "table2": ...}: {case: its infarct's sizes}, else {}.
+        judgement: how true the confidence is (`judging.judge`), or None where there are too few cases.
+    """
+
+    tables: dict[str, dict]
+    sizes: dict[str, dict[str, Sizes]]
+    judgement: dict | None
+
+
+def write_results(run: CrossValidation, folds: Sequence[int]) -> Results:
+    """Chooses the postprocessing, learns the confidence, writes model and final predictions, evaluates both stages.
+
+    A fold's final predictions are those of a cascade that has learnt its confidence from the other folds.
     """
     table = run.plan.labels
     names = [name for fold in folds for name in run.folds[fold]]
@@ -49,21 +67,24 @@ def write_results(run: CrossValidation, folds: Sequence[int]) -> tuple[dict[str,
         known=() if run.initial is None else run.initial.rules,
     )
     final = {name: postprocess.apply(rules, raw[name], case.spacing) for name, case in cases.items()}
+    known = _known_cases(run, folds, cases, final)
+    write_accounts(run.workdir / ACCOUNTS_FILE, known)
+    positions = [[names.index(name) for name in run.folds[fold]] for fold in folds]
+    learnt = learn_and_judge(list(known.values()), positions, table)
+    if learnt is None:
+        said = _uncalibrated(run, folds, rules, cases, raw, final)
+    else:
+        said = {}
+        for name, calibration in zip(names, learnt.without, strict=True):
+            final[name], said[name] = calibration.settle(known[name].account, final[name], cases[name].spacing)
     predictions = run.workdir / "predictions"
     for other in run.files.keys() - final.keys():  # of folds that an earlier start ended with
         shutil.rmtree(predictions / "final" / other, ignore_errors=True)
     for name, labels in final.items():
         emidec.write_labels(predictions / "final", labels, cases[name])
-    fold_folders = [fold_folder(run.workdir, STAGES[1], fold) for fold in folds]
-    expected = {name: dice for folder in fold_folders for name, dice in read_expected_dice(folder, table).items()}
-    for fold in folds:
-        changed = [name for name in run.folds[fold] if (final[name] != raw[name]).any()]
-        if changed:
-            params = checkpoint.restore_params(fold_folder(run.workdir, STAGES[1], fold) / "params")
-            cascade = run.cascade_of(fold, params, rules)
-            expected |= {name: cascade.segment_case(cases[name]).expected_dice for name in changed}
-    write_expected_dice(predictions / "final", expected, table)
+    write_confidence(predictions / "final", said, table)
     write_colour_tables(predictions, table)
+    _write_or_remove(run.workdir / CONFIDENCE_FILE, learnt and learnt.calibration)
     model = {
         "plan": run.plan.to_json(),
         "folds": list(folds),
@@ -86,7 +107,47 @@ def write_results(run: CrossValidation, folds: Sequence[int]) -> tuple[dict[str,
         for key, labels in evaluated.items()
         if table == EMIDEC
     }
-    return {key: columns(labels) for key, labels in evaluated.items()}, sizes
+    tables = {key: columns(labels) for key, labels in evaluated.items()}
+    return Results(tables, sizes, learnt and learnt.judgement)
+
+
+def _known_cases(
+    run: CrossValidation, folds: Sequence[int], cases: Mapping[str, Case], final: Mapping[str, np.ndarray]
+) -> dict[str, Known]:
+    """Each validation case's account and truth, by the labels after postprocessing."""
+    table = run.plan.labels
+    summaries = {name: one for fold in folds for name, one in run.read_summaries(fold).items()}
+    return {
+        name: known_case(make_account(summaries[name], final[name], case, table), final[name], case, table)
+        for name, case in cases.items()
+    }
+
+
+def _uncalibrated(
+    run: CrossValidation,
+    folds: Sequence[int],
+    rules: Sequence[postprocess.Rule],
+    cases: Mapping[str, Case],
+    raw: Mapping[str, np.ndarray],
+    final: Mapping[str, np.ndarray],
+) -> dict[str, Confidence]:
+    """What each fold's cascade says of its validation cases where there is no calibration."""
+    said: dict[str, Confidence] = {}
+    for fold in folds:
+        folder = fold_folder(run.workdir, STAGES[1], fold)
+        said |= read_confidence(folder, run.plan.labels)
+        changed = [name for name in run.folds[fold] if (final[name] != raw[name]).any()]
+        if changed:
+            cascade = run.cascade_of(fold, checkpoint.restore_params(folder / "params"), rules)
+            said |= {name: cascade.segment_case(cases[name]).confidence for name in changed}
+    return said
+
+
+def _write_or_remove(path: Path, calibration: Calibration | None) -> None:
+    if calibration is None:
+        path.unlink(missing_ok=True)
+    else:
+        write_calibration(path, calibration)
 
 
 def evaluate_held_out(run: CrossValidation, root: Path) -> tuple[dict[str, dict], dict[str, Sizes]]:
@@ -100,7 +161,7 @@ def evaluate_held_out(run: CrossValidation, root: Path) -> tuple[dict[str, dict]
     predictions = run.workdir / "predictions"
     columns: dict[str, dict] = {"ensemble": {}}
     sizes: dict[str, Sizes] = {}
-    expected: dict[str, dict[str, float]] = {}
+    said: dict[str, Confidence] = {}
     one_hot = np.eye(len(table.names), dtype=np.float32)
     files = folders.find_cases(root, labelled=True)
     for file in run.progress(files, f"the {len(cascade.folds)} folds vote on {len(files)} held-out cases"):
@@ -112,28 +173,33 @@ def evaluate_held_out(run: CrossValidation, root: Path) -> tuple[dict[str, dict]
         emidec.write_maps(predictions / "held_out", result.maps, case)
         write_slice_labels(run.workdir, "held_out_stage1", vote.fold_priors, example, case, table)
         emidec.write_labels(predictions / "held_out_stage2", cascade.majority(vote, example), case)
-        expected[case.name] = result.expected_dice
+        said[case.name] = result.confidence
+        summary = cascade.summarise(vote, example, case)
         columns["ensemble"][case.name] = _evaluate(result.labels, case, table)
         if table == EMIDEC:
             sizes[case.name] = infarct_sizes(result.labels, case.labels, case.spacing)
-        for fold, prior, final in zip(cascade.folds, vote.fold_priors, vote.fold_labels, strict=True):
-            for column, labels in (("stage 1", prior), ("final", final)):
+        for index, fold in enumerate(cascade.folds):
+            for column, labels in (("stage 1", vote.fold_priors[index]), ("final", vote.fold_labels[index])):
                 restored = restore_labels(one_hot[labels], example.grid)
                 if column == "final":
-                    restored = cascade.postprocess(restored, case)
+                    restored, _ = cascade.finish(restored, summary.of_fold(index), case)
                 columns.setdefault(f"{column}, fold {fold}", {})[case.name] = _evaluate(restored, case, table)
-    write_expected_dice(predictions / "held_out", expected, table)
+    write_confidence(predictions / "held_out", said, table)
     return columns, sizes
 
 
 def write_single_cascade(run: CrossValidation) -> Path:
-    """Trains one cascade on every case, and gives it the folds' model file, their postprocessing included.
+    """Trains one cascade on every case, and gives it the folds' model file, with their postprocessing, and confidence.
 
     Returns:
         Its folder, which is loaded as a working folder is.
     """
     folder = run.train_on_all()
     model = read_json(run.workdir / MODEL_FILE) | {"folds": [0]}
+    confidence = run.workdir / CONFIDENCE_FILE
+    _write_or_remove(
+        folder / CONFIDENCE_FILE, read_calibration(confidence, run.plan.labels) if confidence.exists() else None
+    )
     write_text(folder / MODEL_FILE, json.dumps(model, indent=1))
     return folder
 

@@ -151,20 +151,20 @@ def test_a_stack_without_a_heart_has_results_too(case, tmp_path, count):
     assert {one.name.value: one.value for one in ventricle.get_measurements()}["cavity_volume"] == 0
 
 
-def test_the_table_of_expected_dice_keeps_the_other_cases(case, tmp_path):
+def test_the_table_of_confidence_keeps_the_other_cases(case, tmp_path):
     write_classic(tmp_path / "in", case)
     for name, dice in (("one", 0.9), ("two", 0.7)):
         lines, _ = predict_series(Reader(case.labels, dice), tmp_path / "in", tmp_path / "out", name, None)
-    assert lines[-1].endswith("0.70, doubtful, look at it")
-    with (tmp_path / "out" / "expected_dice.csv").open(newline="") as file:
+    assert lines[-1].endswith("0.70; doubtful, look at it: it is dark")
+    with (tmp_path / "out" / "confidence.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [(row["case"], row["myocardium"], row["doubtful"]) for row in rows] == [
-        ("two", "0.700", "yes"),
-        ("one", "0.900", "no"),
+    assert [(row["case"], row["myocardium_expected_dice"], row["doubtful"], row["reason"]) for row in rows] == [
+        ("two", "0.700", "yes", "it is dark"),
+        ("one", "0.900", "no", ""),
     ]
-    assert {row["no_reflow"] for row in rows} == {""}
-    (tmp_path / "out" / "expected_dice.csv").write_text("case,liver\none,0.9\n")
-    with pytest.raises(CaseError, match=r"expected_dice\.csv: is there already"):
+    assert {row["myocardium_probability"] for row in rows} == {""}
+    (tmp_path / "out" / "confidence.csv").write_text("case,liver\none,0.9\n")
+    with pytest.raises(CaseError, match=r"confidence\.csv: is there already"):
         predict_series(Reader(case.labels), tmp_path / "in", tmp_path / "out", "three", None)
     assert not (tmp_path / "out" / "three").exists()
 

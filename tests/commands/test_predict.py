@@ -51,15 +51,16 @@ def test_predict_over_a_cohort_goes_on_past_bad_cases_and_lists_them(trained, tm
     assert "c_text.nii" in failed[1]
     assert {path.name for path in (tmp_path / "out").iterdir() if not path.name.startswith(".")} == {
         "b_good",
+        "confidence.csv",
         "dseg.tsv",
-        "expected_dice.csv",
         "labels.ctbl",
     }
-    header, row = (tmp_path / "out" / "expected_dice.csv").read_text().splitlines()
-    assert header == "case,myocardium,infarction,no_reflow,doubtful"
+    header, row = (tmp_path / "out" / "confidence.csv").read_text().splitlines()
+    assert header.startswith("case,myocardium_expected_dice,myocardium_ml,myocardium_low_ml,myocardium_high_ml,")
+    assert header.endswith(",distance,doubtful,reason")
     # A network of twelve steps is sure of nothing, and is told from a good one by that.
     assert row.startswith("b_good,")
-    assert row.endswith(",yes")
+    assert ",yes," in row
     assert "doubtful, look at it: b_good" in result.stdout
 
 
@@ -91,7 +92,7 @@ def test_predicting_again_keeps_the_others_rows_and_no_stale_map(trained, tmp_pa
         assert result.returncode == 0, result.stderr
         maps = {path.parent.name for path in (tmp_path / "out").glob("*/D*/*.nii.gz")}
         assert maps == ({"Doubt", "Disagreement"} if figures or file is other else set())
-    rows = (tmp_path / "out" / "expected_dice.csv").read_text().splitlines()[1:]
+    rows = (tmp_path / "out" / "confidence.csv").read_text().splitlines()[1:]
     assert {row.split(",")[0] for row in rows} == {held_out.name, other.name}
 
 

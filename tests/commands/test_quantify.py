@@ -11,11 +11,12 @@ import pytest
 
 from cascade_jax.bundle import MODEL_FILE, PRETRAINED, folder_of
 from cascade_jax.commands.quantify import quantify_folder
+from cascade_jax.confidence import Confidence
 from cascade_jax.data import emidec, folders
 from cascade_jax.data.case import CaseError
 from cascade_jax.data.labels import LabelTable
 from cascade_jax.phantoms import simulated
-from cascade_jax.report.expected_dice import write_expected_dice
+from cascade_jax.report.confidence import write_confidence
 from tests.quantify.hearts import SPACING, grid, ring
 
 
@@ -123,9 +124,8 @@ def test_the_command_follows_labels_of(tmp_path):
 
 def test_a_table_beside_the_labels_tells_whose_they_are(tmp_path):
     write_stack(tmp_path / "labels", ring())
-    write_expected_dice(
-        tmp_path / "labels", {"heart": {"heart": 0.9}}, LabelTable(("background", "a"), {"heart": (1,)})
-    )
-    with pytest.raises(CaseError, match=r"expected_dice\.csv: is no table of expected Dice of these labels"):
+    said, table = Confidence({"heart": 0.9}, {"heart": 80.0}), LabelTable(("background", "a"), {"heart": (1,)})
+    write_confidence(tmp_path / "labels", {"heart": said}, table)
+    with pytest.raises(CaseError, match=r"confidence\.csv: is no table of a cascade's confidence in these labels"):
         quantify_folder(tmp_path / "labels", None, tmp_path / "out", None, lambda iterable, _: iterable)
     assert not (tmp_path / "out").exists()

@@ -5,6 +5,7 @@ import types
 import numpy as np
 
 from cascade_jax.cascade import Segmentation
+from cascade_jax.confidence import Confidence
 from cascade_jax.data import emidec
 from cascade_jax.data.labels import EMIDEC
 from cascade_jax.quantify.quantities import quantify
@@ -15,16 +16,23 @@ def measure(labels, case):
 
 
 class Reader:
-    """Stands in for a cascade: has the labels already."""
+    """Stands in for a cascade: has the labels already, and the Dice that it expects for the myocardium."""
 
     plan = types.SimpleNamespace(labels=EMIDEC)
 
     def __init__(self, labels, myocardium=0.9):
-        self.labels, self.expected = labels, {"myocardium": myocardium, "infarction": 0.5, "no_reflow": np.nan}
+        self.labels = labels
+        self.confidence = Confidence(
+            {"myocardium": myocardium, "infarction": 0.5, "no_reflow": 0.75},
+            dict.fromkeys(EMIDEC.targets, 10.0),
+            dict.fromkeys(EMIDEC.targets, (8.0, 16.0)),
+            {"infarction": 0.9, "no_reflow": 0.25},
+            doubtful="it is dark" if myocardium < 0.8 else None,
+        )
 
     def segment_case(self, case, *, details):
         assert details
-        return Segmentation(self.labels, np.eye(5, dtype=np.float32)[self.labels], None, self.expected)
+        return Segmentation(self.labels, np.eye(5, dtype=np.float32)[self.labels], None, self.confidence)
 
 
 def figures(report):

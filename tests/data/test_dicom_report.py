@@ -77,8 +77,21 @@ def test_the_figures_of_a_report_add_up_for_one_who_knows_no_labels(case, tmp_pa
     assert found["Infarct"]["Mass"] == pytest.approx(1.05 * found["Infarct"]["Volume"], abs=0.11)
     share = 100 * (infarct + no_reflow) / (normal + infarct + no_reflow)
     assert ventricle["Infarct, share of the myocardium"] == round(share, 1)
+    assert ventricle["Expected Dice of the infarct's outline"] == 0.5
+    assert ventricle["Probability of an infarct"] == 0.9
+    interval = [ventricle[f"Mass of the infarct, {end} end of the 90 % interval"] for end in ("lower", "upper")]
+    assert interval == [round(1.05 * 8, 1), round(1.05 * 16, 1)]
     for values in found.values():
         assert all(len(f"{value:.10g}".partition(".")[2]) <= 2 for value in values.values())
+
+
+def test_a_doubtful_case_is_told_from_others_by_a_comment(case, tmp_path):
+    write_classic(tmp_path / "in", case)
+    for name, dice, comments in (("sure", 0.9, []), ("doubtful", 0.7, ["Doubtful: it is dark"])):
+        predict_series(Reader(case.labels, dice), tmp_path / "in", tmp_path / "out", name, None)
+        report = highdicom.sr.srread(tmp_path / "out" / name / f"{name}.sr.dcm")
+        *_, ventricle = report.content.get_image_measurement_groups()
+        assert [item.TextValue for item in ventricle[0].ContentSequence if item.name.meaning == "Comment"] == comments
 
 
 def test_a_series_without_identity_becomes_a_segmentation_and_a_report(case, tmp_path):

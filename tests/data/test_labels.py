@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from cascade_jax.data.case import INFARCTION, MYOCARDIUM
 from cascade_jax.data.labels import EMIDEC, LabelTable, make_label_table
 from cascade_jax.errors import ConfigError
 from cascade_jax.plan import make_plan
@@ -48,3 +49,11 @@ def test_the_default_is_the_challenges_and_others_need_data():
     assert labels_of(default.get_config()) == EMIDEC
     with pytest.raises(ConfigError, match=r"data\.root"):
         labels_of(two_labels.get_config())
+
+
+def test_a_part_knows_what_it_is_a_part_of_and_what_else_its_voxels_could_be():
+    assert [EMIDEC.container(target) for target in EMIDEC.targets] == [None, "myocardium", "infarction"]
+    assert (EMIDEC.replacement("infarction"), EMIDEC.replacement("no_reflow")) == (MYOCARDIUM, INFARCTION)
+    table = make_label_table(("background", "left", "right"), [("left", ("left",)), ("right", ("right",))])
+    assert table.container("right") is None
+    assert table.replacement("right") == 0

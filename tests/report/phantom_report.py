@@ -5,12 +5,27 @@ import json
 import numpy as np
 
 from cascade_jax.bundle import MODEL_FILE, PRETRAINED, folder_of
+from cascade_jax.confidence import Confidence
 from cascade_jax.data import emidec, folders
+from cascade_jax.data.labels import EMIDEC
 from cascade_jax.metrics import evaluate_labels
 from cascade_jax.phantoms import simulated
 from cascade_jax.report import tables
 from cascade_jax.report.cases import Sources
+from cascade_jax.report.confidence import write_confidence
 from cascade_jax.report.page import write_report
+
+DOUBTFUL = Confidence(
+    {"myocardium": 0.41, "infarction": 0.3, "no_reflow": 0.9},
+    {"myocardium": 80.0, "infarction": 12.0, "no_reflow": 0.0},
+    {"myocardium": (70.0, 95.0), "infarction": (0.0, 31.5), "no_reflow": (0.0, 0.2)},
+    {"infarction": 0.62, "no_reflow": 0.1},
+    9.0,
+    "the cascade expects a mean Dice of 0.54, of 0.30 for the infarction",
+)
+SURE = Confidence(
+    {"myocardium": 0.95, "infarction": 0.5, "no_reflow": np.nan}, dict.fromkeys(EMIDEC.targets, 1.0), doubtful=None
+)
 
 
 def silent(iterable, _):
@@ -38,8 +53,7 @@ def write_phantom_report(root):
         emidec.write_maps(root / "prediction", {folders.DOUBT: (labels != case.labels).astype(np.float32)}, case)
         emidec.write_maps(root / "prediction", {folders.DISAGREEMENT: 0.4 * (labels != case.labels)}, case)
     names = sorted(dice, key=dice.get)
-    rows = f"{names[0]},0.41,,\n{names[1]},0.95,0.5,\n"
-    (root / "prediction" / "expected_dice.csv").write_text("case,myocardium,infarction,no_reflow\n" + rows)
+    write_confidence(root / "prediction", {names[0]: DOUBTFUL, names[1]: SURE}, EMIDEC)
     write_run(root / "run", names)
     assert write_report(phantom_sources(root), root / "report.html", silent) == {}
     return root / "report.html", names

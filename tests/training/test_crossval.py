@@ -8,13 +8,17 @@ import numpy as np
 import pytest
 
 import cascade_jax
+from cascade_jax.calibration import CONFIDENCE_FILE
 from cascade_jax.cascade import Cascade
 from cascade_jax.commands import train
+from cascade_jax.confidence import volumes_ml
 from cascade_jax.data import emidec, folders, store
+from cascade_jax.data.case import CaseError
+from cascade_jax.data.labels import EMIDEC
 from cascade_jax.data.preprocess import preprocess
 from cascade_jax.phantoms import simulated
-from cascade_jax.report.expected_dice import read_expected_dice
-from cascade_jax.training import crossval
+from cascade_jax.report.confidence import read_confidence
+from cascade_jax.training import calibrating, crossval
 from cascade_jax.training.ablation import VARIANTS, ablate
 from launch.configs import default
 
@@ -58,8 +62,8 @@ def test_a_validation_case_is_segmented_as_the_cascade_of_its_fold_segments_it(r
     table2 = json.loads((workdir / "tables.json").read_text())["table2"]["cases"]
     found = 0
     for fold, names in enumerate(json.loads((workdir / "folds.json").read_text())):
-        before = read_expected_dice(workdir / "stage2" / f"fold{fold}", shipped.plan.labels)
-        after = read_expected_dice(workdir / "predictions" / "final", shipped.plan.labels)
+        before = read_confidence(workdir / "stage2" / f"fold{fold}", shipped.plan.labels)
+        after = read_confidence(workdir / "predictions" / "final", shipped.plan.labels)
         for name in names:
             case = emidec.read_case(files[name])
             example = shipped.example(case)
@@ -68,7 +72,7 @@ def test_a_validation_case_is_segmented_as_the_cascade_of_its_fold_segments_it(r
                 result = alone(shipped, fold, rules).segment_case(case)
                 labels, _ = emidec.read_labels(emidec.contour_path(workdir / "predictions" / folder, name))
                 np.testing.assert_array_equal(labels, result.labels)
-                assert expected[name] == pytest.approx(result.expected_dice, nan_ok=True)
+                assert expected[name].expected_dice == pytest.approx(result.expected_dice, nan_ok=True)
                 found += len(np.unique(labels)) > 1
             scores = cascade_jax.metrics.evaluate_case(
                 emidec.to_file_axes(labels), emidec.to_file_axes(case.labels), case.spacing[::-1]
@@ -119,6 +123,34 @@ def test_a_cascade_trained_on_every_case_can_follow_and_labels_as_a_working_fold
     before = {path: path.stat().st_mtime_ns for path in single.rglob("*") if path.is_file()}
     assert "nothing was left to do" in train.run_training(tiny_config(root, all_cases=True), tmp_path / "run", silent)
     assert before == {path: path.stat().st_mtime_ns for path in single.rglob("*") if path.is_file()}
+
+
+def test_the_confidence_is_learnt_at_the_end_and_goes_with_the_model(run, tmp_path, monkeypatch):
+    root, workdir = run
+    shutil.copytree(workdir, tmp_path / "run")
+    assert not (workdir / CONFIDENCE_FILE).exists(), "four cases teach nothing"
+    known = json.loads((workdir / "accounts.json").read_text())
+    assert sorted(known) == [file.name for file in folders.find_cases(root)]
+    assert set(known["Case_N002"]["account"]["targets"]) == set(EMIDEC.targets)
+    monkeypatch.setattr(calibrating, "LEAST_CASES", 2)  # so that four do
+    (tmp_path / "run" / "finished.json").unlink()
+    text = train.run_training(tiny_config(root, all_cases=True), tmp_path / "run", silent)
+    assert "Confidence, on folds left out" in text
+    judged = json.loads((tmp_path / "run" / "tables.json").read_text())["confidence"]
+    assert judged["n"] == 4 and 0 <= judged["targets"]["infarction"]["coverage"] <= 1
+    calibration = cascade_jax.load(tmp_path / "run").calibration
+    assert calibration.cases == 4
+    assert cascade_jax.load(tmp_path / "run" / "all").calibration == calibration
+    said = read_confidence(tmp_path / "run" / "predictions" / "final", EMIDEC)
+    for name, confidence in said.items():
+        labels, spacing = emidec.read_labels(emidec.contour_path(tmp_path / "run" / "predictions" / "final", name))
+        assert confidence.volume_ml == pytest.approx(volumes_ml(labels, spacing, EMIDEC), abs=0.006)
+        assert set(confidence.interval_ml) == set(EMIDEC.targets)
+    summaries = tmp_path / "run" / "stage2" / "fold0" / "summaries.json"
+    summaries.write_text("{}")
+    (tmp_path / "run" / "finished.json").unlink()
+    with pytest.raises(CaseError, match=r"summaries\.json: is damaged"):
+        train.run_training(tiny_config(root), tmp_path / "run", silent)
 
 
 def test_what_each_step_gives_is_told_of_the_runs_own_cases(run):
