@@ -16,9 +16,10 @@ from cascade_jax.phantoms.random_field import smooth_fields
 
 _SLICE_THICKNESS = 8.0
 _THINNEST_INFARCT = 3.0  # mm in its middle; a thinner layer than a voxel or two is not outlined
-_THINNEST_SCAR = 3.0  # mm between no-reflow and the myocardium or epicardium, without which it looks like myocardium
+_THINNEST_WALL = 2.5  # mm, where an infarct has thinned it
 _INFARCTS = 3
 _PAPILLARY_MUSCLES = 3
+_ORGANS = 2
 
 
 class Stack(NamedTuple):
@@ -36,7 +37,7 @@ class Stack(NamedTuple):
 
 @flax.struct.dataclass
 class RandomHeart:
-    """Memberships, float32 (depth, height, width) each.
+    """Memberships, float32 (depth, height, width) each, of organs (organ, depth, height, width).
 
     Attributes:
         cavity, wall: of the left ventricle as readers outline it; papillary muscles and trabeculae are cavity.
@@ -46,6 +47,8 @@ class RandomHeart:
         atrium, atrium_wall: above the left ventricle, and beside it where its wall is open.
         fat: around the left ventricle.
         rim: of slow blood along the endocardium.
+        organs, organ_walls: large ones beside the heart, like stomach and liver, behind all else; a wall's membership
+            is 1 within it too, as that of the right ventricle and of the atrium.
     """
 
     cavity: jax.Array
@@ -59,12 +62,21 @@ class RandomHeart:
     atrium_wall: jax.Array
     fat: jax.Array
     rim: jax.Array
+    organs: jax.Array
+    organ_walls: jax.Array
 
     def labels(self) -> jax.Array:
         """uint8 (depth, height, width): 0 background, 1 cavity, 2 myocardium, 3 infarction, 4 no-reflow."""
         wall = jnp.where(self.infarct > 0.5, jnp.where(self.no_reflow > 0.5, 4, 3), 2)
         labels = jnp.where(self.cavity > 0.5, 1, jnp.where(self.cavity + self.wall > 0.5, wall, 0))
         return jnp.where((labels > 1) & (self.wall < 0.25), 0, labels).astype(jnp.uint8)
+
+    def right_labels(self) -> jax.Array:
+        """uint8 (depth, height, width): 1 blood of the right ventricle, 2 its wall, 0 all else, as far as the left
+        ventricle and the atrium leave them to be seen."""
+        blood, wall = self.right_ventricle > 0.5, self.right_wall > 0.5
+        hidden = (self.labels() > 0) | (self.atrium_wall > 0.5)
+        return jnp.where(hidden, 0, jnp.where(blood, 1, jnp.where(wall, 2, 0))).astype(jnp.uint8)
 
 
 def _angle_between(angle: jax.Array, other: jax.Array) -> jax.Array:
@@ -81,56 +93,107 @@ def _profile(position: jax.Array, power: jax.Array) -> jax.Array:
     return jnp.sqrt(jnp.maximum(1 - (1 - jnp.clip(position, 0, 1)) ** power, 0.0))
 
 
-def _infarcts(key, stack, length, angle, share, thickness):
-    """How far each voxel lies inside an infarct (positive inside), in shares of the wall's thickness.
+class _Territories(NamedTuple):
+    """Where infarcts lie around and along the ventricle, whatever its wall is like there.
 
-    Args:
-        key: random key.
-        stack: the voxels.
-        length: of the ventricle.
-        angle: around the ventricle, radians.
-        share: of the wall from the endocardium (0) to the epicardium (1).
-        thickness: of the wall there, mm.
+    Attributes:
+        domes: float32 (infarct, depth, height, width), 1 in the middle of each and 0 from its border on.
+        transmurality: float32 (infarct,), in shares of the wall.
+        ragged: float32 (depth, height, width), by how much more or less of the wall is infarct.
     """
+
+    domes: jax.Array
+    transmurality: jax.Array
+    ragged: jax.Array
+
+
+def _territories(key: jax.Array, stack: Stack, length: jax.Array, angle: jax.Array) -> _Territories:
+    """Up to three infarcts, from specks to most of the ventricle."""
     draws = Draws(key, 9)
     height = stack.depth[:, None, None]
     number = jax.random.choice(draws.key(), 4, p=jnp.array([0.3, 0.45, 0.17, 0.08]))
     scale, raggedness = draws.uniform(6.0, 14.0), draws.uniform(0.0, 0.3)
     ragged = raggedness * smooth_fields(draws.key(), stack, scale)[0]
     centres = draws.uniform(-jnp.pi, jnp.pi, (_INFARCTS,))
-    extents = jnp.exp(draws.uniform(jnp.log(0.3), jnp.log(1.6), (_INFARCTS,)))
+    extents = jnp.exp(draws.uniform(jnp.log(0.3), jnp.log(2.6), (_INFARCTS,)))
     transmurality = draws.uniform(0.35, 1.5, (_INFARCTS,))
     middles = draws.uniform(0.0, 1.0, (_INFARCTS,)) * length
-    spans = draws.uniform(0.2, 0.7, (_INFARCTS,)) * length
-    inside, thinnest = jnp.full(angle.shape, -1.0), _THINNEST_INFARCT / thickness
+    spans = draws.uniform(0.2, 1.0, (_INFARCTS,)) * length
+    domes = []
     for index in range(_INFARCTS):
         bend = 0.3 * ragged  # the borders around the ventricle are as ragged as the one through the wall
         around = _angle_between(angle, centres[index]) / extents[index] + bend
         along = (height - middles[index]) / spans[index]
         dome = jnp.sqrt(jnp.maximum(1 - around**2 - along**2, 0.0))
-        depth = jnp.where(dome > 0, jnp.maximum(transmurality[index], thinnest) * dome + ragged - share, -1.0)
-        inside = jnp.where(index < number, jnp.maximum(inside, depth), inside)
-    return inside
+        domes.append(jnp.where(index < number, dome, 0.0))
+    return _Territories(jnp.stack(domes), transmurality, ragged)
 
 
-def _papillary_muscles(key, stack, rows, columns, length, inner, angle):
+def _inside_infarct(territories: _Territories, share: jax.Array, thickness: jax.Array) -> jax.Array:
+    """How far each voxel lies inside an infarct (positive inside), in shares of the wall's thickness.
+
+    Args:
+        territories: of the infarcts.
+        share: of the wall from the endocardium (0) to the epicardium (1).
+        thickness: of the wall there, mm.
+    """
+    reach = jnp.maximum(territories.transmurality[:, None, None, None], _THINNEST_INFARCT / thickness)
+    depth = jnp.max(jnp.where(territories.domes > 0, reach * territories.domes, -2.0), axis=0)
+    return jnp.maximum(depth + territories.ragged - share, -1.0)
+
+
+def _papillary_muscles(key, stack, rows, columns, length, inner):
     """Membership of the papillary muscles and of the trabeculae at the endocardium."""
-    draws = Draws(key, 9)
+    draws = Draws(key, 10)
     height = stack.depth[:, None, None] / length
     members = jnp.zeros(rows.shape)
     present = draws.bernoulli(0.6, (_PAPILLARY_MUSCLES,))
     directions = draws.uniform(-jnp.pi, jnp.pi, (_PAPILLARY_MUSCLES,))
     places, sizes = (draws.uniform(*limits, (_PAPILLARY_MUSCLES,)) for limits in ((0.45, 0.9), (1.5, 5.5)))
     tops = draws.uniform(0.5, 0.9, (_PAPILLARY_MUSCLES,))
+    # A flat one leaves a strip of blood behind it, which looks like scar along the endocardium.
+    flatness = jnp.exp(draws.uniform(0.0, 0.5, (_PAPILLARY_MUSCLES,)))
     for index in range(_PAPILLARY_MUSCLES):
-        row, column = (places[index] * inner * turn(directions[index]) for turn in (jnp.sin, jnp.cos))
-        distance = jnp.hypot(rows - row, columns - column)
+        sine, cosine = jnp.sin(directions[index]), jnp.cos(directions[index])
+        outwards = cosine * columns + sine * rows - places[index] * inner
+        distance = jnp.hypot(outwards * flatness[index], (cosine * rows - sine * columns) / flatness[index])
         here = present[index] & (height < tops[index]) & (inner > 2 * sizes[index])
         members = jnp.maximum(members, jnp.where(here, _below(distance, sizes[index], 0.6), 0.0))
     reach = draws.uniform(0.0, 3.0) * draws.bernoulli(0.7)
     field = smooth_fields(draws.key(), stack, draws.uniform(3.0, 8.0))[0]
     distance = inner - jnp.hypot(rows, columns)
     return jnp.maximum(members, _below(distance, jnp.minimum(reach * jnp.maximum(field, 0), inner / 3) - 0.5, 0.6))
+
+
+def _organs(key, stack, rows, columns, length, radius, bends):
+    """Memberships (organ, depth, height, width) of what large organs hold and, that included, of their walls.
+
+    They touch the heart or nearly do, and some are as round and as bright as a ventricle; but their walls are thin.
+
+    Args:
+        key: random key.
+        stack: the voxels.
+        rows, columns: mm from the axis of the left ventricle.
+        length: of the left ventricle, mm.
+        radius: of the left ventricle with its wall, mm.
+        bends: random fields (organ, depth, height, width).
+    """
+    draws = Draws(key, 8)
+    height = stack.depth[:, None, None] / length - 0.5
+    directions = draws.uniform(-jnp.pi, jnp.pi, (_ORGANS,))
+    sizes, gaps = draws.uniform(15.0, 60.0, (_ORGANS,)), draws.uniform(-8.0, 20.0, (_ORGANS,))
+    growths, ratios = draws.uniform(-0.6, 0.6, (_ORGANS,)), jnp.exp(draws.uniform(-0.4, 0.4, (_ORGANS,)))
+    walls, exists = draws.uniform(0.0, 4.0, (_ORGANS,)), draws.bernoulli(0.5, (_ORGANS,))
+    bend = draws.uniform(0.0, 5.0) * bends
+    members = []
+    for index in range(_ORGANS):
+        sine, cosine = jnp.sin(directions[index]), jnp.cos(directions[index])
+        size = sizes[index] * (1 + growths[index] * height)
+        outwards = cosine * columns + sine * rows - (radius + gaps[index] + sizes[index] / ratios[index])
+        aside = cosine * rows - sine * columns
+        distance = jnp.hypot(outwards * ratios[index], aside / ratios[index]) + bend[index]
+        members.append([_below(distance, size + wall, 0.6) * exists[index] for wall in (0.0, walls[index])])
+    return jnp.swapaxes(jnp.array(members), 0, 1)
 
 
 def draw_heart(key: jax.Array, stack: Stack, length: jax.Array, centre: jax.Array) -> RandomHeart:
@@ -145,7 +208,7 @@ def draw_heart(key: jax.Array, stack: Stack, length: jax.Array, centre: jax.Arra
     Returns:
         Its memberships.
     """
-    draws = Draws(key, 60)
+    draws = Draws(key, 70)
     height = stack.depth[:, None, None]
     shape = (stack.depth.size, stack.height.size, stack.width.size)
 
@@ -163,8 +226,11 @@ def draw_heart(key: jax.Array, stack: Stack, length: jax.Array, centre: jax.Arra
     squeezed_columns = (jnp.sin(turn) * rows + jnp.cos(turn) * columns) / squeeze
     radius, angle = jnp.hypot(squeezed_rows, squeezed_columns), jnp.arctan2(rows, columns)
 
-    # The left ventricle.
-    inner_base = draws.uniform(7.0, 32.0)
+    # The left ventricle. Its wall is thinner where it is infarcted, or swollen there.
+    territories = _territories(draws.key(), stack, length, angle)
+    thinning = draws.uniform(-0.4, 0.7) * draws.bernoulli(0.6) * jnp.max(territories.domes, axis=0) ** 2
+    bulging = draws.uniform(0.0, 1.0)  # the share of it that widens the cavity; the rest draws the epicardium in
+    inner_base = draws.uniform(9.0, 38.0)
     thickness = draws.uniform(4.5, 14.0)
     apex = draws.uniform(3.0, 14.0)
     power = draws.uniform(1.5, 3.0)
@@ -178,7 +244,10 @@ def draw_heart(key: jax.Array, stack: Stack, length: jax.Array, centre: jax.Arra
         shrink = 1 - narrowing * jnp.maximum(height / length - 0.6, 0) / 0.4
         inner = inner_base * _profile(share, power) * shrink
         outer = (inner_base + thickness) * _profile(height / length, power) * shrink
-        return inner, inner + jnp.maximum(outer - inner, 0.0) * uneven
+        thick = jnp.maximum(outer - inner, 0.0) * uneven
+        lost = thick - jnp.maximum(thick * (1 - thinning), jnp.minimum(thick, _THINNEST_WALL))
+        widened = jnp.where(inner > 0, inner + bulging * lost, inner)
+        return widened, inner + thick - (1 - bulging) * lost
 
     inner, outer = radii(height)
     border = draws.uniform(0.3, 1.0)
@@ -196,16 +265,20 @@ def draw_heart(key: jax.Array, stack: Stack, length: jax.Array, centre: jax.Arra
     gap_width = draws.uniform(0.2, 1.6) * draws.bernoulli(0.4)
     wall *= 1 - _below(_angle_between(angle, gap), gap_width - 0.05, 0.05) * (height > gap_top)
 
-    # Scar and, in its core, no-reflow.
+    # Scar and, within it, no-reflow.
     across = jnp.maximum(outer - inner, 1.0)
     share = jnp.clip((radius - inner) / across, -0.5, 1.5)
-    inside = _infarcts(draws.key(), stack, length, angle, share, across)
+    inside = _inside_infarct(territories, share, across)
     softness = draws.uniform(0.02, 0.12)
     infarct = jax.nn.sigmoid(inside / softness)
-    core_field = smooth_fields(draws.key(), stack, draws.uniform(3.0, 8.0))[0]
-    scar = jnp.maximum(draws.uniform(0.25, 0.6), _THINNEST_SCAR / across)
-    core = jnp.minimum(inside, 1 - share) - scar - draws.uniform(0.0, 0.15) * jnp.maximum(core_field, -1.0)
+    # No-reflow has scar around it: from a thin rim, which a scan hardly shows, to most of the infarct, or none towards
+    # the epicardium. Of what is left it fills patches.
+    scar = jnp.maximum(draws.uniform(0.1, 0.7), draws.uniform(1.0, 4.0) / across)
+    rimless = draws.bernoulli(0.2)
+    core = jnp.where(rimless, inside, jnp.minimum(inside, 1 - share)) - scar
     core = jnp.minimum(core, share - draws.uniform(-0.2, 0.2))
+    patches = smooth_fields(draws.key(), stack, draws.uniform(4.0, 30.0))[0]
+    core = jnp.minimum(core, 0.5 * (patches - draws.uniform(-1.3, 0.9)))
     no_reflow = jnp.where(draws.bernoulli(0.5), jax.nn.sigmoid(core / softness), 0.0)
 
     # The right ventricle lies beside the septum and starts above the apex.
@@ -215,7 +288,8 @@ def draw_heart(key: jax.Array, stack: Stack, length: jax.Array, centre: jax.Arra
     outer_base = inner_base + thickness
     right_size = draws.uniform(0.6, 1.5) * outer_base * _profile(right_height, right_power)
     distance = draws.uniform(0.8, 1.3) * outer_base * (0.5 + 0.5 * _profile(height / length, power))
-    right_bend = draws.uniform(0.0, 5.0) * smooth_fields(draws.key(), stack, draws.uniform(8.0, 30.0))[0]
+    bends = smooth_fields(draws.key(), stack, draws.uniform(8.0, 30.0), 1 + _ORGANS)
+    right_bend = draws.uniform(0.0, 5.0) * bends[0]
     ratio = jnp.exp(draws.uniform(-0.35, 0.35))
     along = jnp.cos(septum) * columns + jnp.sin(septum) * rows - distance
     aside = jnp.cos(septum) * rows - jnp.sin(septum) * columns
@@ -246,7 +320,20 @@ def draw_heart(key: jax.Array, stack: Stack, length: jax.Array, centre: jax.Arra
     rim_side = _angle_between(angle, draws.uniform(-jnp.pi, jnp.pi)) < draws.uniform(0.3, jnp.pi)
     rim = (1 - _below(radius, inner - draws.uniform(1.0, 4.0), 0.6)) * rim_side * draws.bernoulli(0.2)
 
-    trabeculae = _papillary_muscles(draws.key(), stack, squeezed_rows, squeezed_columns, length, inner, angle)
+    trabeculae = _papillary_muscles(draws.key(), stack, squeezed_rows, squeezed_columns, length, inner)
+    organs, organ_walls = _organs(draws.key(), stack, rows, columns, length, outer_base, bends[1:])
     return RandomHeart(
-        cavity, wall, trabeculae, infarct, no_reflow, right_ventricle, right_wall, atrium, atrium_wall, fat, rim
+        cavity=cavity,
+        wall=wall,
+        trabeculae=trabeculae,
+        infarct=infarct,
+        no_reflow=no_reflow,
+        right_ventricle=right_ventricle,
+        right_wall=right_wall,
+        atrium=atrium,
+        atrium_wall=atrium_wall,
+        fat=fat,
+        rim=rim,
+        organs=organs,
+        organ_walls=organ_walls,
     )

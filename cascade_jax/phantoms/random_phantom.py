@@ -95,12 +95,14 @@ def _signal(key: jax.Array, heart: RandomHeart, background: jax.Array, stack: St
     blood = draws.uniform(0.45, 1.0)
     contrast = draws.uniform(0.1, 0.6)
     myocardium = blood - contrast
-    # A scar that cannot be told from myocardium is one that no reader outlines.
+    # A scar that cannot be told from myocardium is one that no reader outlines, but a faint one is.
     # One as bright as blood, which is common, can be told from the cavity by its shape alone.
     like_blood = draws.bernoulli(0.35)
     beyond_blood = jnp.where(like_blood, draws.uniform(-0.05, 0.05), draws.uniform(-0.12, 0.35))
     scar = jnp.maximum(blood + beyond_blood, myocardium + 0.15)
-    obstruction = myocardium + draws.uniform(-0.12, 0.5) * (scar - myocardium)
+    faint = myocardium + draws.uniform(0.4, 0.9) * contrast
+    scar = jnp.where(draws.bernoulli(0.15), faint, scar)
+    obstruction = myocardium + draws.uniform(-0.5, 0.95) * (scar - myocardium)
     right_blood = blood + 0.06 * jax.random.normal(draws.key())
     fat, slow = draws.uniform(0.4, 1.4), blood + draws.uniform(0.03, 0.3)
 
@@ -109,7 +111,16 @@ def _signal(key: jax.Array, heart: RandomHeart, background: jax.Array, stack: St
     myocardium = myocardium + draws.uniform(0.0, 0.15) * contrast * uneven[0]
     cavity = blood + draws.uniform(0.0, 0.1) * contrast * uneven[1]
 
-    image = _blend(background, heart.fat, fat)
+    # Half of the large organs are made of what the heart is made of.
+    count = len(heart.organs)
+    levels = draws.uniform(0.0, 1.2, (2, count))
+    alike = jnp.where(draws.bernoulli(0.5, (2, count)), blood, jnp.mean(myocardium))
+    levels = jnp.where(draws.bernoulli(0.5, (count,)), alike, levels)
+
+    image = background
+    for organ, wall, inside, around in zip(heart.organs, heart.organ_walls, *levels, strict=True):
+        image = _blend(_blend(image, wall, around), organ, inside)
+    image = _blend(image, heart.fat, fat)
     image = _blend(image, heart.right_wall, myocardium + 0.05 * jax.random.normal(draws.key()))
     image = _blend(image, heart.right_ventricle, right_blood)
     image = _blend(image, heart.atrium_wall, myocardium)
@@ -145,11 +156,14 @@ def _scan(key: jax.Array, image: jax.Array, contrast: jax.Array, stack: Stack, p
         amplitude = draws.uniform(0.0, 0.12) * draws.bernoulli(0.1)
         image += amplitude * jnp.roll(image, jax.random.randint(draws.key(), (), size // 5, size - size // 5), axis)
 
+    # Some stacks have single slices that are much noisier than the others.
+    noisy = draws.bernoulli(0.4) & jax.random.bernoulli(draws.key(), 0.2, (stack.depth.size, 1, 1))
     noise = contrast * jnp.exp(draws.uniform(jnp.log(0.02), jnp.log(0.4)))
     real, imaginary = noise * jax.random.normal(draws.key(), (2, *image.shape))
     grain = draws.uniform(0.01, 0.7)  # how far neighbouring noise is alike, pixels
     real = _blurred(real, grain)
-    real *= noise / jnp.std(real)
+    louder = jnp.where(noisy, draws.uniform(1.3, 3.0), 1.0)
+    real, imaginary = louder * real * noise / jnp.std(real), louder * imaginary
     rician = jnp.hypot(image + real, imaginary)
     return jnp.where(draws.bernoulli(0.3), rician, image + real)
 

@@ -9,6 +9,7 @@ from scipy import ndimage
 from cascade_jax.phantoms.random_field import smooth_fields
 from cascade_jax.phantoms.random_heart import Stack, draw_heart
 from cascade_jax.phantoms.random_phantom import draw_phantom
+from cascade_jax.quantify.wall import spokes
 
 SHAPE = (6, 64, 80)
 PIXEL = 3.0
@@ -19,6 +20,14 @@ COUNT = 96
 def phantoms():
     draw = jax.vmap(lambda key: draw_phantom(key, SHAPE, PIXEL))
     return jax.device_get(jax.jit(draw)(jax.random.split(jax.random.key(3), COUNT)))
+
+
+@pytest.fixture(scope="module")
+def hearts():
+    """Whole ventricles, 80 mm long, in the middle of the image."""
+    stack = Stack(jnp.arange(5, 75, 10.0), jnp.arange(-75, 75, 3.0), jnp.arange(-75, 75, 3.0))
+    draw = jax.vmap(lambda key: draw_heart(key, stack, jnp.float32(80.0), jnp.zeros(2)))
+    return jax.device_get(jax.jit(draw)(jax.random.split(jax.random.key(4), COUNT)))
 
 
 def valid(phantoms, index):
@@ -129,6 +138,96 @@ def test_scar_is_mostly_brighter_than_myocardium_and_by_all_sorts_of_amounts(pha
     assert np.ptp(differences) > 1
 
 
+def relative_levels(phantoms, label):
+    """(median of a label - myocardium) / (blood - myocardium) of each phantom that has some of all three."""
+    levels = []
+    for image, labels in zip(phantoms.image, phantoms.labels, strict=True):
+        if min(np.count_nonzero(labels == value) for value in (1, 2, label)) > 10:
+            blood, myocardium, part = (np.median(image[labels == value]) for value in (1, 2, label))
+            levels.append((part - myocardium) / (blood - myocardium))
+    return np.array(levels)
+
+
+def test_scar_is_faint_or_like_blood_or_brighter(phantoms):
+    scar = relative_levels(phantoms, 3)
+    for low, high in ((0.1, 0.6), (0.85, 1.15), (1.5, 4.0)):
+        assert np.mean((scar > low) & (scar < high)) > 0.05, (low, high)
+
+
+def test_no_reflow_is_darker_than_myocardium_or_nearly_as_bright_as_blood(phantoms):
+    no_reflow = relative_levels(phantoms, 4)
+    assert np.mean(no_reflow < -0.05) > 0.05
+    assert np.mean(no_reflow > 0.7) > 0.05
+
+
+def test_no_reflow_is_a_speck_of_the_infarct_or_a_large_part_of_it(phantoms):
+    shares = [np.mean(labels[labels > 2] == 4) for labels in phantoms.labels if (labels == 4).any()]
+    assert np.mean(np.array(shares) < 0.1) > 0.1
+    assert np.mean(np.array(shares) > 0.3) > 0.1
+
+
+def test_single_slices_of_some_stacks_are_noisy(phantoms):
+    noisiest = []
+    for index, image in enumerate(phantoms.image):
+        slices = [image[depth] for depth in range(SHAPE[0]) if valid(phantoms, index)[depth].any()]
+        if len(slices) > 2:
+            noise = [np.median(np.abs(np.diff(plane)[(plane[:, 1:] != 0) & (plane[:, :-1] != 0)])) for plane in slices]
+            noisiest.append(max(noise) / np.median(noise))
+    assert 0.05 < np.mean(np.array(noisiest) > 1.5) < 0.5
+
+
+def test_walls_are_thinner_or_thicker_where_infarcted(hearts):
+    """Walls are uneven without infarcts too, but hardly by more than a third on either side of their mean."""
+    ratios = []
+    for labels in np.asarray(hearts.labels()):
+        wall = spokes(labels.transpose(2, 1, 0), (3.0, 3.0, 10.0))
+        infarcted, remote = wall.thickness[wall.transmurality > 50], wall.thickness[wall.infarct == 0]
+        if min(infarcted.size, remote.size) > 20:
+            ratios.append(np.median(infarcted) / np.median(remote))
+    assert len(ratios) > 20
+    assert np.mean(np.array(ratios) < 0.7) > 0.05
+    assert np.mean(np.array(ratios) > 1.2) > 0.05
+
+
+def test_blood_lies_behind_papillary_muscles_and_they_are_cavity(hearts):
+    behind = 0
+    for labels, trabeculae in zip(np.asarray(hearts.labels()), hearts.trabeculae, strict=True):
+        for plane, muscle in zip(labels, (trabeculae > 0.5) & (labels == 1), strict=True):
+            pieces, count = ndimage.label(muscle)
+            near_wall = ndimage.distance_transform_edt(plane < 2, sampling=3.0) if (plane > 1).any() else None
+            for piece in range(1, count + 1):
+                distance = near_wall[pieces == piece].min() if near_wall is not None else 0
+                behind += 5 < distance < 10  # mm, at least one voxel of blood
+    assert behind > COUNT / 10
+
+
+def test_large_organs_lie_beside_many_hearts(hearts):
+    left, right = np.asarray(hearts.labels()) > 0, np.asarray(hearts.right_labels()) > 0
+    organs = np.asarray(hearts.organ_walls) > 0.5
+    touching = [
+        any((ndimage.binary_dilation(heart, iterations=2) & organ & ~heart).any() for organ in pair)
+        for heart, pair in zip(left | right, organs, strict=True)
+    ]
+    assert 0.3 < np.mean(touching) < 0.9
+    areas = organs.sum((2, 3, 4)) / np.maximum(left.sum((1, 2, 3)), 1)[:, None]
+    assert np.mean(areas > 1) > 0.1
+    assert (np.asarray(hearts.organs) <= np.asarray(hearts.organ_walls) + 1e-6).all()
+
+
+def test_the_right_ventricle_lies_beside_the_left_in_a_wall_of_its_own(hearts):
+    left, right = np.asarray(hearts.labels()), np.asarray(hearts.right_labels())
+    assert not (right[left > 0] > 0).any()
+    assert 0.6 < np.mean([(labels == 1).any() for labels in right]) < 1
+    neighbours = ndimage.generate_binary_structure(2, 1)[None]
+    inner = np.s_[:, 1:-1, 1:-1]  # the image's border cuts the wall off
+    bare = blood = 0
+    for heart, other, atrium in zip(left, right, hearts.atrium_wall > 0.5, strict=True):
+        outside = (heart == 0) & (other == 0) & ~atrium
+        bare += np.count_nonzero(((other == 1) & ndimage.binary_dilation(outside, neighbours))[inner])
+        blood += np.count_nonzero(other == 1)
+    assert bare < 0.1 * blood
+
+
 def test_a_single_slice_is_a_stack_of_one():
     draw = jax.vmap(lambda key: draw_phantom(key, (1, 48, 48), 4.0))
     phantoms = jax.device_get(jax.jit(draw)(jax.random.split(jax.random.key(0), 64)))
@@ -153,11 +252,7 @@ def test_smooth_fields_have_mean_0_variance_1_and_the_scale_that_was_asked_for(d
     assert abs(correlation(45)) < 0.15  # 90 mm
 
 
-def test_blood_goes_on_where_the_wall_is_open_and_readers_close_the_cavity():
-    length = 80.0
-    stack = Stack(jnp.arange(5, 75, 10.0), jnp.arange(-75, 75, 3.0), jnp.arange(-75, 75, 3.0))
-    draw = jax.vmap(lambda key: draw_heart(key, stack, jnp.float32(length), jnp.zeros(2)))
-    hearts = jax.device_get(jax.jit(draw)(jax.random.split(jax.random.key(4), COUNT)))
+def test_blood_goes_on_where_the_wall_is_open_and_readers_close_the_cavity(hearts):
     cavity = hearts.labels() == 1
     # Below the valve, 10 mm from it at least, only an open wall lets blood of the atrium touch the cavity.
     open_slices = [

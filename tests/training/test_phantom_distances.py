@@ -35,6 +35,11 @@ def test_a_heart_of_known_size_has_its_measures():
     assert values["wall mm"] == pytest.approx(10, abs=0.5)
     assert values["blood"] == pytest.approx(2, abs=0.02)
     assert values["blood noise"] == pytest.approx(0.1, rel=0.3)
+    assert values["bright surroundings"] == pytest.approx(-1, abs=0.25)
+    assert values["dark surroundings"] == pytest.approx(-1, abs=0.25)
+    assert values["papillary muscles %"] == 0
+    assert values["noisiest slice"] == pytest.approx(1)
+    assert values["infarcted wall %"] == pytest.approx(100, abs=5)
     assert values["infarct contrast"] == pytest.approx(0.8, abs=0.2)
     assert values["no-reflow contrast"] == pytest.approx(0.2, abs=0.2)
     ring = 4 * math.pi * (30**2 - 20**2) * 10 / 1000  # ml
@@ -42,7 +47,28 @@ def test_a_heart_of_known_size_has_its_measures():
     assert values["infarct %"] == pytest.approx(25, abs=2)
     assert values["transmurality %"] == pytest.approx(100, abs=5)
     assert values["no-reflow %"] == pytest.approx(100 * (23**2 - 20**2) / (30**2 - 20**2), abs=4)
+    # Of the sides of the no-reflow, a quarter of a ring, the two short ones are bare.
+    assert 0 < values["no-reflow without rim %"] < 25
     assert values["slice jump mm"] == pytest.approx(2, abs=0.05)
+
+
+def test_fat_papillary_muscles_noisy_slices_thin_walls_and_no_reflow_without_a_rim_are_seen():
+    labels = heart()
+    rows, columns = np.indices(labels.shape[1:]) - np.array([40, 40])[:, None, None]
+    radius = np.hypot(rows, columns)
+    thinned = np.where((labels >= 3) & (radius > 25), 0, labels)
+    image = LEVELS[thinned] + 0.1 * np.where(np.indices(labels.shape).sum(0) % 2, 1, -1)
+    image[:, radius < 10] -= 1  # a quarter of the cavity
+    image[0] += 0.2 * np.where((rows + columns) % 2, 1, -1)
+    image[:, (radius > 35) & (columns < 0)] += 3
+    values = measure(image, thinned, SPACING)
+    assert values["papillary muscles %"] == pytest.approx(25, abs=2)
+    assert values["noisiest slice"] == pytest.approx(3, rel=0.05)
+    assert values["infarcted wall %"] == pytest.approx(50, abs=10)
+    assert values["bright surroundings"] == pytest.approx(2, abs=0.4)
+    assert values["dark surroundings"] == pytest.approx(-1, abs=0.3)
+    bare = np.where(labels == 3, 2, labels)
+    assert measure(image, bare, SPACING)["no-reflow without rim %"] > 40
 
 
 def test_what_a_heart_has_not_is_not_a_number():
@@ -52,10 +78,12 @@ def test_what_a_heart_has_not_is_not_a_number():
     assert missing == {
         "infarct contrast",
         "no-reflow contrast",
+        "infarcted wall %",
         "infarct ml",
         "infarct %",
         "transmurality %",
         "no-reflow %",
+        "no-reflow without rim %",
     }
     nothing = measure(np.zeros(labels.shape), np.zeros_like(labels), SPACING)
     assert nothing.pop("slices") == 0 and all(map(math.isnan, nothing.values()))
@@ -65,6 +93,6 @@ def test_the_table_tells_like_from_unlike():
     like = [dict.fromkeys(MEASURES, float(value)) for value in range(100)]
     far = [one | {"wall mm": one["wall mm"] + 200, "infarct ml": math.nan} for one in like]
     rows = {row[0].split(":")[0]: row[1:] for row in distances(like, far).rows}
-    assert rows["cavity mm"][2:] == ("0.00", "2")
-    assert rows["wall mm"][2:] == ("1.00", "100")
-    assert rows["infarct ml"][1:] == ("-", "-", "-")
+    assert rows["cavity mm"][2:] == ("0.00", "0.00", "2")
+    assert rows["wall mm"][2:] == ("1.00", f"{200 / np.std(np.arange(100)):.2f}", "100")
+    assert rows["infarct ml"][1:] == ("-", "-", "-", "-")
