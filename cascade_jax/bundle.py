@@ -5,11 +5,10 @@ from pathlib import Path
 
 from cascade_jax.data.case import CaseError
 from cascade_jax.data.labels import LabelTable
-from cascade_jax.plan import Plan
-from cascade_jax.postprocess import RULES, Rule
 
 MODEL_FILE = "model.json"
 PRETRAINED = "pretrained"
+PLATFORMS = ("cpu", "cuda", "tpu")  # that a cascade can be exported for
 _IN_THE_BOX = Path(__file__).parent / PRETRAINED
 _EARLIER_RULES = {"islands_outside_muscle": "islands_outside_myocardium"}  # names that model files may still have
 
@@ -28,6 +27,9 @@ def read_model(workdir) -> dict:
     Raises:
         CaseError: there is no finished model, or the file is damaged.
     """
+    from cascade_jax.plan import Plan  # not above: a command wants this module's names before it has parsed its flags
+    from cascade_jax.postprocess import RULES, Rule
+
     path = folder_of(workdir) / MODEL_FILE
     if not path.exists():
         raise CaseError(

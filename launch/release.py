@@ -9,7 +9,6 @@ from pathlib import Path
 
 from absl import flags
 
-from cascade_jax.commands.release import release
 from launch import command
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The working folder of a finished training.")
@@ -17,6 +16,8 @@ _OUTPUT = flags.DEFINE_string("output", None, "The folder for model.json and wei
 
 
 def main() -> None:
+    from cascade_jax.commands.release import release
+
     path = release(_WORKDIR.value, Path(_OUTPUT.value))
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
 

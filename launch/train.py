@@ -11,7 +11,6 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from cascade_jax.data import folders
 from cascade_jax.errors import ConfigError
 from cascade_jax.progress import bar
 from launch import command
@@ -27,7 +26,8 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "The working folder: everything 
 
 def main() -> None:
     command.configure_jax(hold_memory=True)
-    from cascade_jax.commands import train  # not before: --help and a wrong flag need no JAX
+    from cascade_jax.commands import train
+    from cascade_jax.data import folders
 
     config = _load_config()
     for name in ("root", "held_out"):

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from cascade_jax.data.case import CaseError
 from cascade_jax.data.files import file_checksum, make_writable_folder, read_json, reading, write_text
+from cascade_jax.errors import CaseError
 
 _RECORD = ".cascade_jax.json"
 
