@@ -55,7 +55,7 @@ def predict_cases(
     expected: dict[str, dict[str, float]] = {}
     table = cascade.plan.labels
     files = folders.find_inputs(source, faults=failed)
-    refuse_to_replace(output, [name for file in files for name in _files_of(file.name, images)])
+    refuse_to_replace(output, [name for file in files for name in files_of(file.name, images)])
     refuse_to_replace(output, TABLES)
     make_writable_folder(output)
     read_expected_dice(output, table)
@@ -64,8 +64,8 @@ def predict_cases(
             case = emidec.read_case(file, table)
             case = with_true_affine(case) if images else case
             result = cascade.segment_case(case, details=figures)
-            with recording_outputs(output, _files_of(case.name, images)):
-                _write_prediction(output, case, result, table, figures=figures, images=images)
+            with recording_outputs(output, files_of(case.name, images)):
+                write_prediction(output, case, result, table, figures=figures, images=images)
             expected[case.name] = result.expected_dice
         except CaseError as error:
             failed[file.name] = str(error)
@@ -82,15 +82,16 @@ def write_tables(output: Path, expected: dict[str, dict[str, float]], table: Lab
             write_expected_dice(output, read_expected_dice(output, table) | expected, table)
 
 
-def _files_of(name: str, images: bool) -> list[str]:
+def files_of(name: str, images: bool) -> list[str]:
     """What a prediction of a case writes, or removes, in the output."""
     kinds = (folders.CONTOURS, *_MAPS, *((folders.IMAGES,) if images else ()))
     return [str(emidec.path_in(Path(), kind, name)) for kind in kinds] + [f"{name}/{name}.png"]
 
 
-def _write_prediction(
+def write_prediction(
     output: Path, case: Case, result: Segmentation, table: LabelTable, *, figures: bool, images: bool
 ) -> None:
+    """Writes what `predict_cases` says of one case, but for the folder's tables; raises CaseError as that does."""
     if images:
         emidec.write_case(output, dataclasses.replace(case, labels=None))
     emidec.write_labels(output, result.labels, case)
