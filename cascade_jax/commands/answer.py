@@ -60,9 +60,9 @@ def confidence_of(result: Segmentation, table: LabelTable) -> Confidence:
     """How sure the cascade is of a case."""
     expected = result.expected_dice
     figures = {f"{target}_expected_dice": expected[target] for target in table.targets}
-    main = f"{expected[table.main]:.2f} of the {display_name(table.main)}"
-    doubt = f"the expected Dice is {main}" if expected[table.main] < DOUBTFUL else None
-    return Confidence(figures, f"expected Dice {main}", doubt)
+    main = f"expected Dice of the {display_name(table.main)}"
+    doubt = f"the {main} is below {DOUBTFUL}" if expected[table.main] < DOUBTFUL else None
+    return Confidence(figures, f"{main} {expected[table.main]:.2f}", doubt)
 
 
 def answer(case: Case, result: Segmentation, table: LabelTable, notes: Sequence[str] = ()) -> Answer:

@@ -2,13 +2,14 @@
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from cascade_jax import __version__
-from cascade_jax.bundle import MODEL_FILE, folder_of, read_model
+from cascade_jax.bundle import MODEL_FILE, folder_of, load_labels
 from cascade_jax.cascade import Cascade
 from cascade_jax.commands.answer import answer
 from cascade_jax.commands.quantify import check_table
@@ -17,6 +18,7 @@ from cascade_jax.data.case import CaseError
 from cascade_jax.data.dicom_studies import IDENTIFIERS, names_patient, read_patient
 from cascade_jax.data.files import file_checksum, make_writable_folder, read_json, write_text
 from cascade_jax.data.folders import LABELS
+from cascade_jax.data.labels import EMIDEC
 from cascade_jax.data.outputs import recording_outputs, refuse_to_replace
 from cascade_jax.data.scans import Scan, find_scans
 from cascade_jax.extras import missing
@@ -57,7 +59,7 @@ def make_study(
     is known of each stands in `output/study.json`, also which folder it is, which is written after every scan.
 
     Args:
-        load: gives the cascade; not called where nothing is to be done.
+        load: gives the cascade, which takes a while; not called where no scan can be read.
         source: the folder of scans (`data.scans`).
         output: the folder for the tables and for the labels, `<case>_seg.nii.gz`.
         weights: what `load` loads, as the user names it.
@@ -83,12 +85,10 @@ def make_study(
     model = identity_of_weights(weights)
     made_of = {scan.key: _made_of(scan, source, model) for scan in scans}
     todo = [scan for scan in scans if not _is_done(record.get(scan.key), made_of[scan.key], output)]
-    cascade = load() if todo else None
-    if cascade:
-        check_table(cascade.plan.labels, weights)
+    load = functools.cache(load)
     count = f"{len(todo)} of {len(scans)} scans" if len(todo) < len(scans) else f"{len(scans)} scans"
     for scan in progress(todo, f"segmenting {count} in {source}") if todo else []:
-        row = _row(cascade, scan, names[scan.key], output)
+        row = _row(load, scan, names[scan.key], output)
         place = str(scan.place.relative_to(source)) if source in scan.place.parents else scan.place.name
         record[scan.key] = {"case": names[scan.key], "place": place, "made_of": made_of[scan.key], "row": row}
         with recording_outputs(output, [RECORD]):
@@ -105,9 +105,9 @@ def identity_of_weights(weights: str) -> str:
     """What tells a cascade from another: a digest of its model file, and of its weights or when it was trained.
 
     Raises:
-        CaseError: there is no such cascade.
+        CaseError: there is no such cascade, or it has other labels than the challenge's.
     """
-    read_model(weights)
+    check_table(load_labels(weights), weights)
     folder = folder_of(weights)
     model, released = folder / MODEL_FILE, folder / WEIGHTS_FILE
     weights_are = file_checksum(released) if released.exists() else str(model.stat().st_mtime_ns)
@@ -184,15 +184,15 @@ def _read_record(output: Path) -> dict[str, dict]:
         raise CaseError(path, "is damaged: which scans are done is unknown; remove it to do all anew") from None
 
 
-def _row(cascade: Cascade, scan: Scan, name: str, output: Path) -> dict:
+def _row(load: Callable[[], Cascade], scan: Scan, name: str, output: Path) -> dict:
     labels = f"{name}{LABELS}.nii.gz"
     try:
         refuse_to_replace(output, [labels])
-        case, series, notes = scan.read(cascade.plan.labels)
-        result = cascade.segment_case(case)
+        case, series, notes = scan.read(EMIDEC)
+        result = load().segment_case(case)
         with recording_outputs(output, [labels]):
             emidec.write_labels_as(output / labels, result.labels, case)
-        said = answer(case, result, cascade.plan.labels, notes)
+        said = answer(case, result, EMIDEC, notes)
     except CaseError as error:
         return {"case": name, _FAILED: error.fault}  # without the path, which may name the patient
     return {

@@ -97,7 +97,7 @@ def find_scans(root, leave_out: Path | None = None) -> tuple[list[Scan], list[st
                 skipped.append(f"{path}: is the labels of an image")
             else:
                 scans.append(_of_image(path, root))
-        elif zipfile.is_zipfile(path):
+        elif _is_archive(path):
             if holds_dicom_and_other_images(path)[0]:
                 scans.append(Scan(path.stem, path, path, (path,), True, _key(path, root)))
             else:
@@ -140,6 +140,11 @@ def _walk(root: Path, leave_out: Path | None) -> Iterator[Path]:
             if not name.startswith(".") and (folder / name).resolve() != left_out and not _holds_labels(folder / name)
         )
         yield from (folder / name for name in sorted(files) if not name.startswith("."))
+
+
+def _is_archive(path: Path) -> bool:
+    with reading(path):
+        return zipfile.is_zipfile(path)
 
 
 def _holds_labels(folder: Path) -> bool:

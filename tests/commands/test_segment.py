@@ -12,6 +12,7 @@ import pytest
 pydicom = pytest.importorskip("pydicom")
 
 from cascade_jax.commands import segment
+from cascade_jax.commands.answer import answer, in_words
 from cascade_jax.data import emidec, folders
 from cascade_jax.data.case import CaseError
 from cascade_jax.data.labels import EMIDEC, make_label_table
@@ -41,7 +42,7 @@ def test_labels_lie_beside_the_image_in_its_grid_and_the_line_says_how_large_the
     assert line.startswith(
         f"scan: myocardium {myocardium:.0f} g, infarct {infarct:.0f} g ({100 * infarct / myocardium:.0f} %), no-reflow "
     )
-    assert line.endswith(f"; expected Dice 0.90 of the myocardium; labels in {tmp_path / 'scan_seg.nii.gz'}")
+    assert line.endswith(f"; expected Dice of the myocardium 0.90; labels in {tmp_path / 'scan_seg.nii.gz'}")
 
 
 def test_the_line_says_what_to_look_at(heart, tmp_path):
@@ -49,7 +50,7 @@ def test_the_line_says_what_to_look_at(heart, tmp_path):
     labels = heart.labels.copy()
     labels[3] = 0
     (line,), _, _ = segmented(dataclasses.replace(heart, labels=labels), tmp_path / "scan.nii.gz", myocardium=0.6)
-    assert "look at it: the expected Dice is 0.60 of the myocardium; no myocardium in slice 4, between" in line
+    assert "look at it: the expected Dice of the myocardium is below 0.8; no myocardium in slice 4, between" in line
 
 
 def test_labels_beside_their_image_are_no_inputs_and_are_replaced_by_the_next_run(heart, tmp_path):
@@ -186,7 +187,16 @@ def test_labels_of_another_table_are_measured_by_their_volumes(heart, tmp_path):
     table = make_label_table(("background", "cavity", "wall", "c", "d"), [("whole_wall", ("wall", "c", "d"))])
     (line,), _, _ = segmented(heart, tmp_path / "scan.nii.gz", table=table)
     volume = np.prod(heart.spacing) / 1000 * (heart.labels >= 2).sum()
-    assert f"scan: whole-wall {volume:.3g} ml; expected Dice 0.90 of the whole-wall" in line
+    assert f"scan: whole-wall {volume:.3g} ml; expected Dice of the whole-wall 0.90" in line
+
+
+def test_a_slice_of_unknown_thickness_has_no_masses(heart):
+    one = dataclasses.replace(heart, image=heart.image[2:3], spacing=(np.nan, *heart.spacing[1:]))
+    said = answer(one, Reader(heart.labels[2:3]).segment_case(one), EMIDEC)
+    assert said.quantities == {}
+    assert in_words(said) == (
+        "expected Dice of the myocardium 0.90; look at it: a single slice of unknown thickness, which has no volumes"
+    )
 
 
 def test_the_command_segments_with_a_trained_cascade(trained, tmp_path):
