@@ -5,14 +5,13 @@ from pathlib import Path
 
 from cascade_jax.data.case import CaseError
 from cascade_jax.data.labels import LabelTable
-from cascade_jax.plan import Plan
-from cascade_jax.postprocess import RULES, Rule
 
 MODEL_FILE = "model.json"
 IN_THE_BOX = ("phantom", "emidec")  # the weights that come with the package, by what they were trained on
 PRETRAINED = "pretrained"  # another name for those of them that do better on real scans
 _BETTER_ON_SCANS = "emidec"
 _BOX = Path(__file__).parent / "pretrained"
+PLATFORMS = ("cpu", "cuda", "tpu")  # that a cascade can be exported for
 _EARLIER_RULES = {"islands_outside_muscle": "islands_outside_myocardium"}  # names that model files may still have
 
 
@@ -46,6 +45,9 @@ def read_model(weights) -> dict:
     Raises:
         CaseError: there is no finished model, or the file is damaged.
     """
+    from cascade_jax.plan import Plan  # not above: a command wants this module's names before it has parsed its flags
+    from cascade_jax.postprocess import RULES, Rule
+
     path = folder_of(weights) / MODEL_FILE
     if not path.exists():
         raise CaseError(

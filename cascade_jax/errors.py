@@ -1,4 +1,15 @@
-"""What a user can do wrong besides the data, apart from what raises it, so that a command can import it alone."""
+"""What a user can do wrong, apart from what raises it, so that a command can import it alone."""
+
+
+class CaseError(ValueError):
+    """Something about a file or folder that makes it unusable.
+
+    Its text is one line that names the file and the fault, fit to be shown to a user as it is.
+    """
+
+    def __init__(self, path, fault: str):
+        self.path, self.fault = str(path), fault
+        super().__init__(f"{path}: {fault}")
 
 
 class ConfigError(ValueError):

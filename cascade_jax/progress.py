@@ -17,6 +17,12 @@ def bar(iterable: Iterable, description: str, total: int | None = None) -> Itera
     return iterable
 
 
+def say(line: str) -> None:
+    """Prints a line, above the bar if one is shown."""
+    tqdm.write(line)
+    sys.stdout.flush()
+
+
 def duration(seconds: float) -> str:
     """Hours, minutes and seconds, as short as they can be read: 3:05:09 or 4:07."""
     minutes, seconds = divmod(round(seconds), 60)

@@ -22,7 +22,6 @@ from cascade_jax.data.case import CaseError
 from cascade_jax.data.files import write_text
 from cascade_jax.data.outputs import recording_outputs, refuse_to_replace
 from launch import command
-from launch.benchmarks import workspace as shared
 from launch.benchmarks.suites import SUITES, Contest
 from launch.benchmarks.worker import Contestant
 
@@ -223,6 +222,7 @@ def main() -> int:
     # Imported late, after the environment is set.
     from launch.benchmarks import layers, ours
     from launch.benchmarks import peers as theirs
+    from launch.benchmarks import workspace as shared
 
     matrix_rate = layers.matrix_rate(_REPEATS.value)
     about = ours.describe() | (theirs.describe() if peers else {})

@@ -1,4 +1,8 @@
-"""What commands do alike: parse flags, report a user's error in one line, cache compiled programs."""
+"""What commands do alike: parse flags, report a user's error in one line, cache compiled programs.
+
+A command's module imports at its top what its flags need, and the rest in its `main`: `--help` and a wrong flag are
+answered before NumPy or JAX are loaded.
+"""
 
 import hashlib
 import os
@@ -11,59 +15,63 @@ from pathlib import Path
 
 from absl import app, flags, logging
 
-from cascade_jax.data.case import CaseError
 from cascade_jax.data.files import make_writable_folder
-from cascade_jax.errors import ConfigError, TrainingError
+from cascade_jax.errors import CaseError, ConfigError, TrainingError
 from cascade_jax.extras import missing
 from cascade_jax.stopping import Stopped, handling_signals
+from launch.pipe import reader_may_leave
 
 _ERRORS = (CaseError, ConfigError, TrainingError)
-_PIPE_CLOSED = 141  # what a shell says of a program that a closed pipe has ended
 _LARGEST_CACHE_BYTES = 500_000_000
 _DEFAULT_CONFIG = Path(__file__).parent / "configs" / "default.py"
 
 
-def run(main: Callable[[], int | None], required: tuple[str, ...], *, private: bool = False) -> None:
+def run(
+    main: Callable[..., int | None], required: tuple[str, ...], *, private: bool = False, inputs: str | None = None
+) -> None:
     """Runs a command and exits with its status; whatever it raises ends in one line.
 
     Args:
         main: the command; what it returns is the exit status, None is 0.
         required: names of the flags that must be given.
         private: whether what an unexpected error says may quote a patient's data, and is therefore not repeated.
+        inputs: where arguments that are no flags are what the command works on, what one of them is; `main` then gets
+            the list of them, and one at least must be given. Flags may stand before, between and behind them.
     """
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # for names of files that are not UTF-8
 
     def parse(arguments: list[str]) -> list[str]:
         flags.mark_flags_as_required(required)
+        flags.FLAGS.set_gnu_getopt(inputs is not None)
         try:
-            rest = flags.FLAGS(arguments)
+            with reader_may_leave(0):
+                rest = flags.FLAGS(arguments)
+        except SystemExit:  # absl's --help ends with 1
+            sys.exit(0)
         except (AttributeError, KeyError) as error:  # what ml_collections raises for a key that a config lacks
             _fail(2, f"{_unknown_setting(error, arguments)} (see {_DEFAULT_CONFIG})")
         except (flags.Error, TypeError, ValueError, OSError) as error:
             _fail(2, f"{_first_line(error)} (see --help)")
         except Exception as error:  # of a config, which is a program
             _fail(2, _unexpected(error, private))
-        if len(rest) > 1:
+        if inputs and len(rest) == 1:
+            _fail(2, f"give {inputs} (see --help)")
+        if not inputs and len(rest) > 1:
             _fail(2, f"unexpected argument {rest[1]!r} (see --help)")
         return rest
 
-    def guarded(_: list[str]) -> None:
+    def guarded(arguments: list[str]) -> None:
         logging.set_verbosity(logging.WARNING)  # Orbax tells of every file it opens
         try:
-            with handling_signals():
-                status = main()
-            sys.stdout.flush()
+            with reader_may_leave(), handling_signals():
+                status = main(arguments[1:]) if inputs else main()
         except _ERRORS as error:
             _fail(1, _first_line(error))
         except Stopped as stopped:
             _fail(stopped.status, str(stopped))
         except KeyboardInterrupt:
             _fail(130, "interrupted; run the same command again to go on")
-        except BrokenPipeError:
-            # Who reads the output has read enough, as `head` does. What is left must not be tried again at the exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(_PIPE_CLOSED)
         except Exception as error:
             _fail(1, _unexpected(error, private))
         sys.exit(status)

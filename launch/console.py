@@ -5,10 +5,27 @@ import runpy
 import sys
 from pathlib import Path
 
-VERBS = ("predict", "evaluate", "quantify", "report", "dicom", "nnunet", "train", "phantom", "export", "release")
+from .pipe import reader_may_leave  # relative, for the reason that `main` gives
+
+VERBS = (
+    "segment",
+    "study",
+    "predict",
+    "evaluate",
+    "quantify",
+    "report",
+    "dicom",
+    "nnunet",
+    "train",
+    "phantom",
+    "export",
+    "release",
+)
 _ALSO = ("benchmark", "benchmarks.worker")
 _HELP = """cascade-jax VERB [--flags]
 
+  segment     outline and measure a scan, or several
+  study       a table of many patients' infarcts, from their DICOM or NIfTI files
   predict     outline hearts in images or a DICOM series
   evaluate    compare outlines with a reader's, by the EMIDEC challenge's metrics
   quantify    volumes, masses, infarct size, transmurality, AHA segments
@@ -27,7 +44,8 @@ cascade-jax VERB --help lists a verb's flags."""
 def main() -> None:
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("help", "--help", "-h"):
-        print(_HELP)
+        with reader_may_leave(0):
+            print(_HELP)
         sys.exit(0 if arguments else 2)
     verb, *rest = arguments
     if verb == "--version":

@@ -10,6 +10,13 @@ from cascade_jax.extras import missing
 from launch import command
 
 
+def keep_libraries_quiet() -> None:
+    """What they say of an attribute that is against the standard quotes it, and it may be a patient's."""
+    warnings.simplefilter("ignore")
+    for name in ("pydicom", "highdicom"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
 def segment_series(load, source: Path, output: Path, case: str, series: int | None) -> int:
     """Segments a series, says what was done, and returns the exit status.
 
@@ -24,10 +31,7 @@ def segment_series(load, source: Path, output: Path, case: str, series: int | No
         raise CaseError(source, f"DICOM needs {install}")
     from cascade_jax.commands.dicom import predict_series, refuse_existing_case
 
-    # What these say of an attribute that is against the standard quotes it, and it may be a patient's.
-    warnings.simplefilter("ignore")
-    for name in ("pydicom", "highdicom"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    keep_libraries_quiet()
     refuse_existing_case(output, case)  # loading takes a while
     command.print_left_out("report", "pictures")
     lines, left_out = predict_series(load(), source, output, case, series)

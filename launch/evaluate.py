@@ -12,13 +12,10 @@ from pathlib import Path
 from absl import flags
 
 from cascade_jax.bundle import load_labels
-from cascade_jax.commands.evaluate import as_text, evaluate_folders
-from cascade_jax.data import folders
 from cascade_jax.data.files import write_text
 from cascade_jax.data.labels import EMIDEC
 from cascade_jax.data.outputs import recording_outputs, refuse_to_replace
 from cascade_jax.progress import bar
-from cascade_jax.report.tables import without_nan
 from launch import command
 
 _PREDICTION = flags.DEFINE_string("prediction", None, "The folder of predicted labels.")
@@ -32,6 +29,10 @@ _OUTPUT = flags.DEFINE_string(
 
 
 def main() -> int:
+    from cascade_jax.commands.evaluate import as_text, evaluate_folders
+    from cascade_jax.data import folders
+    from cascade_jax.report.tables import without_nan
+
     table = load_labels(_LABELS_OF.value) if _LABELS_OF.value else EMIDEC
     output = Path(_OUTPUT.value) if _OUTPUT.value else None
     if output:

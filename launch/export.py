@@ -18,7 +18,7 @@ from pathlib import Path
 
 from absl import flags
 
-from cascade_jax.commands.export import PLATFORMS, describe_export, export_cascade
+from cascade_jax.bundle import PLATFORMS
 from cascade_jax.data.files import replacing, write_text
 from cascade_jax.data.outputs import recording_outputs, refuse_to_replace
 from launch import command, weights
@@ -40,6 +40,8 @@ _PLATFORMS = flags.DEFINE_multi_enum("platforms", PLATFORMS, PLATFORMS, "On whic
 
 
 def main() -> None:
+    from cascade_jax.commands.export import describe_export, export_cascade
+
     shape = None if _SHAPE.value is None else [int(size) for size in _SHAPE.value]
     path = Path(_OUTPUT.value)
     names = [path.name, path.with_suffix(".json").name]

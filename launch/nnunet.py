@@ -11,10 +11,8 @@ from pathlib import Path
 
 from absl import flags
 
-from cascade_jax.data import folders
 from cascade_jax.data.case import LABEL_NAMES, number_of_cases
 from cascade_jax.data.labels import make_label_table
-from cascade_jax.data.nnunet import export_dataset, import_dataset, not_imported
 from cascade_jax.errors import ConfigError
 from cascade_jax.progress import bar
 from launch import command
@@ -28,6 +26,9 @@ _LABEL = flags.DEFINE_multi_string("label", [], "THEIRS=OURS: what one of the da
 
 
 def main() -> None:
+    from cascade_jax.data import folders
+    from cascade_jax.data.nnunet import export_dataset, import_dataset, not_imported
+
     try:
         make_label_table(_NAMES.value, [("all", _NAMES.value[1:])])
     except ValueError as error:

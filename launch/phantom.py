@@ -7,7 +7,6 @@ from pathlib import Path
 
 from absl import flags
 
-from cascade_jax.phantoms.simulated import write_cohort
 from cascade_jax.progress import bar
 from launch import command
 
@@ -20,6 +19,8 @@ _FIELD_OF_VIEW = flags.DEFINE_float(
 
 
 def main() -> None:
+    from cascade_jax.phantoms.simulated import write_cohort
+
     write_cohort(Path(_OUTPUT.value), _CASES.value, _SEED.value, field_of_view_mm=_FIELD_OF_VIEW.value, progress=bar)
 
 

@@ -15,9 +15,7 @@ from pathlib import Path
 
 from absl import flags
 
-from cascade_jax.data import folders
-from cascade_jax.data.case import CaseError
-from cascade_jax.data.dicom_files import holds_dicom_and_other_images
+from cascade_jax.errors import CaseError
 from cascade_jax.progress import bar
 from launch import command, dicom_series, weights
 
@@ -41,8 +39,11 @@ _SERIES = flags.DEFINE_integer("series", None, "A DICOM series' number; without 
 
 
 def main() -> int:
+    from cascade_jax.commands.predict import predict_cases
+    from cascade_jax.data import folders
+    from cascade_jax.data.dicom_files import holds_dicom_and_other_images
+
     command.configure_jax()
-    from cascade_jax.commands.predict import predict_cases  # not before: --help and a wrong flag need no JAX
 
     source, output = Path(_INPUT.value), Path(_OUTPUT.value)
     load = functools.partial(weights.load, mirror=_MIRROR.value)

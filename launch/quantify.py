@@ -18,10 +18,7 @@ from pathlib import Path
 from absl import flags
 
 from cascade_jax.bundle import load_labels
-from cascade_jax.commands.quantify import check_table, quantify_folder
-from cascade_jax.data import folders
 from cascade_jax.progress import bar
-from cascade_jax.quantify.orientations import read_orientations
 from launch import command
 
 _LABELS = flags.DEFINE_string("labels", None, "The folder of labels.")
@@ -47,6 +44,10 @@ _INSERTIONS = flags.DEFINE_string(
 
 
 def main() -> int:
+    from cascade_jax.commands.quantify import check_table, quantify_folder
+    from cascade_jax.data import folders
+    from cascade_jax.quantify.orientations import read_orientations
+
     if _LABELS_OF.value:
         check_table(load_labels(_LABELS_OF.value), _LABELS_OF.value)
     images = Path(_IMAGES.value) if _IMAGES.value else None

@@ -10,8 +10,6 @@ from pathlib import Path
 
 from absl import flags
 
-from cascade_jax.bundle import read_model
-from cascade_jax.commands.release import release
 from launch import command, weights
 
 weights.define_flags(required=True)
@@ -25,6 +23,9 @@ _LICENCE = flags.DEFINE_string(
 
 
 def main() -> None:
+    from cascade_jax.bundle import read_model
+    from cascade_jax.commands.release import release
+
     output = Path(_OUTPUT.value)
     path = release(weights.chosen(), output, _LICENCE.value)
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")

@@ -15,13 +15,11 @@ from pathlib import Path
 from absl import flags
 
 from cascade_jax.bundle import load_labels
-from cascade_jax.data import folders
 from cascade_jax.data.labels import EMIDEC
 from cascade_jax.data.outputs import refuse_to_replace
 from cascade_jax.errors import ConfigError
 from cascade_jax.extras import missing
 from cascade_jax.progress import bar
-from cascade_jax.quantify.orientations import read_orientations
 from launch import command
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The working folder of a finished training.")
@@ -50,6 +48,8 @@ def main() -> int:
     if install := missing("report"):
         raise ConfigError(f"a report needs {install}")
     from cascade_jax.commands.report import sources_of_run
+    from cascade_jax.data import folders
+    from cascade_jax.quantify.orientations import read_orientations
     from cascade_jax.report.cases import Sources
     from cascade_jax.report.page import write_report
 

@@ -12,10 +12,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from cascade_jax.bundle import read_model
-from cascade_jax.data import folders
-from cascade_jax.data.case import CaseError
-from cascade_jax.errors import ConfigError
+from cascade_jax.errors import CaseError, ConfigError
 from cascade_jax.progress import bar
 from launch import command, weights
 
@@ -30,7 +27,9 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "The working folder: everything 
 
 def main() -> None:
     command.configure_jax(hold_memory=True)
-    from cascade_jax.commands import train  # not before: --help and a wrong flag need no JAX
+    from cascade_jax.bundle import read_model
+    from cascade_jax.commands import train
+    from cascade_jax.data import folders
 
     config = _load_config()
     for name in ("root", "held_out"):

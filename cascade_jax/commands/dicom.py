@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from pydicom.datadict import tag_for_keyword
 
-from cascade_jax.cascade import Cascade
+from cascade_jax.cascade import Cascade, Segmentation
 from cascade_jax.commands.predict import TABLES, insertions_in, write_tables
 from cascade_jax.confidence import Confidence
 from cascade_jax.data import dicom, dicom_stack, emidec
@@ -61,12 +61,9 @@ def predict_series(
     case = dicom.read_series(source, series, name)
     make_writable_folder(output)
     result = cascade.segment_case(case, details=True)
-    labels, confidence = result.labels, result.confidence
+    confidence = result.confidence
     with tempfile.TemporaryDirectory(prefix=".", dir=output) as partial:
-        emidec.write_case(Path(partial), case)
-        emidec.write_labels(Path(partial), labels, case)
-        emidec.write_maps(Path(partial), result.maps, case)
-        left_out, emptied = _write_derived_files(Path(partial) / name, series, case, labels, confidence)
+        left_out, emptied = write_series(Path(partial), series, case, result)
         try:
             (Path(partial) / name).rename(folder)
         except OSError as error:
@@ -79,6 +76,23 @@ def predict_series(
     expected = f"expected Dice of the myocardium {confidence.expected_dice[EMIDEC.main]:.2f}"
     lines.append(f"{folder}: {series.name}, {slices}, {expected}{doubt}")
     return lines, left_out
+
+
+def write_series(
+    root: Path, series: dicom_stack.Series, case: Case, result: Segmentation
+) -> tuple[list[str], list[str]]:
+    """Writes all that `predict_series` says of a case into `root/<case.name>`.
+
+    Returns:
+        A line for each file that could not be made, and the keywords of attributes that were left empty.
+
+    Raises:
+        CaseError: the folder cannot be written to.
+    """
+    emidec.write_case(root, case)
+    emidec.write_labels(root, result.labels, case)
+    emidec.write_maps(root, result.maps, case)
+    return _write_derived_files(root / case.name, series, case, result.labels, result.confidence)
 
 
 def refuse_existing_case(output: Path, name: str) -> None:

@@ -10,11 +10,10 @@ import jax.export
 import jax.numpy as jnp
 
 from cascade_jax import postprocess
+from cascade_jax.bundle import PLATFORMS
 from cascade_jax.cascade import Cascade
 from cascade_jax.models.graph import segment
 from cascade_jax.plan import smallest_shape
-
-PLATFORMS = ("cpu", "cuda", "tpu")
 
 # What `data.preprocess.preprocess` does, for those who have the program alone.
 _PREPROCESSING = (

@@ -54,7 +54,7 @@ def predict_cases(
     said: dict[str, Confidence] = {}
     table = cascade.plan.labels
     files = folders.find_inputs(source, faults=failed)
-    refuse_to_replace(output, [name for file in files for name in _files_of(file.name, images)])
+    refuse_to_replace(output, [name for file in files for name in files_of(file.name, images)])
     refuse_to_replace(output, TABLES)
     make_writable_folder(output)
     read_confidence(output, table)
@@ -63,8 +63,8 @@ def predict_cases(
             case = emidec.read_case(file, table)
             case = with_true_affine(case) if images else case
             result = cascade.segment_case(case, details=figures)
-            with recording_outputs(output, _files_of(case.name, images)):
-                _write_prediction(output, case, result, table, figures=figures, images=images)
+            with recording_outputs(output, files_of(case.name, images)):
+                write_prediction(output, case, result, table, figures=figures, images=images)
             said[case.name] = result.confidence
         except CaseError as error:
             failed[file.name] = str(error)
@@ -81,15 +81,16 @@ def write_tables(output: Path, said: dict[str, Confidence], table: LabelTable) -
             write_confidence(output, read_confidence(output, table) | said, table)
 
 
-def _files_of(name: str, images: bool) -> list[str]:
+def files_of(name: str, images: bool) -> list[str]:
     """What a prediction of a case writes, or removes, in the output."""
     kinds = (folders.CONTOURS, *_MAPS, *((folders.IMAGES,) if images else ()))
     return [str(emidec.path_in(Path(), kind, name)) for kind in kinds] + [f"{name}/{name}.png"]
 
 
-def _write_prediction(
+def write_prediction(
     output: Path, case: Case, result: Segmentation, table: LabelTable, *, figures: bool, images: bool
 ) -> None:
+    """Writes what `predict_cases` says of one case, but for the folder's tables; raises CaseError as that does."""
     if images:
         emidec.write_case(output, dataclasses.replace(case, labels=None))
     emidec.write_labels(output, result.labels, case)

@@ -1,23 +1,18 @@
 """One patient's short-axis stack: the image, its labels where they are known, and the header it came with."""
 
-import dataclasses
+from __future__ import annotations
 
-import nibabel as nib
-import numpy as np
+import dataclasses
+from typing import TYPE_CHECKING
+
+from cascade_jax.errors import CaseError as CaseError
+
+if TYPE_CHECKING:  # so that who asks for a label's name waits for neither
+    import nibabel as nib
+    import numpy as np
 
 BACKGROUND, CAVITY, MYOCARDIUM, INFARCTION, NO_REFLOW = range(5)
 LABEL_NAMES = ("background", "cavity", "myocardium", "infarction", "no_reflow")
-
-
-class CaseError(ValueError):
-    """Something about a file or folder that makes it unusable.
-
-    Its text is one line that names the file and the fault, fit to be shown to a user as it is.
-    """
-
-    def __init__(self, path, fault: str):
-        self.path, self.fault = str(path), fault
-        super().__init__(f"{path}: {fault}")
 
 
 def number_of_cases(count: int) -> str:

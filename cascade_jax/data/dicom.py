@@ -1,12 +1,14 @@
 """A short-axis stack out of DICOM files.
 
-Needs the `dicom` extra. Patients' names, dates and numbers are read by no one here, nor is any free text, which may
-hold them; the segmentation and the report carry those of their source series, as the standard demands.
+Needs the `dicom` extra. Patients' names, dates and numbers are read by no one here; free text, which may hold them, is
+looked through for what a series is (`late_enhancement`) and not repeated. The segmentation and the report carry those
+of their source series, as the standard demands.
 """
 
+import dataclasses
 import io
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import nibabel as nib
@@ -32,17 +34,20 @@ from cascade_jax.data.dicom_slice import (
 )
 from cascade_jax.data.dicom_stack import Series, clusters, same_direction, stacks_of
 from cascade_jax.data.files import replacing
+from cascade_jax.data.late_enhancement import is_called_late, is_called_phase_sensitive
 from cascade_jax.data.orientation import is_oblique
 
 _MR_IMAGES = (MRImageStorage, EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage)
 
 
-def _images(source: Path, skipped: SkippedFiles) -> Iterator[tuple[Path, pydicom.Dataset]]:
+def _images(
+    source: Path, skipped: SkippedFiles, files: Sequence[Path] | None
+) -> Iterator[tuple[Path, pydicom.Dataset]]:
     """The MR images among the files; a report or an earlier segmentation is not one of them.
 
     A file that breaks off before it has said what it is counts as one, for its end to be missed.
     """
-    for path, number, content, has_prefix in dicom_contents(source, skipped):
+    for path, number, content, has_prefix in dicom_contents(source, skipped, files):
         try:
             dataset = pydicom.dcmread(io.BytesIO(content), force=True)
             kind = dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID")
@@ -64,12 +69,16 @@ def _images(source: Path, skipped: SkippedFiles) -> Iterator[tuple[Path, pydicom
             skipped.add(number, "no MR image")
 
 
-def find_series(source) -> tuple[list[Series], SkippedFiles]:
+def find_series(source, only: Sequence[Path] | None = None) -> tuple[list[Series], SkippedFiles]:
     """Every series of MR images in a folder or zip archive, and of each whether it is a stack to segment.
 
     Files may lie in any order and several series together, with or without DICOM's prefix; a file that is there twice
     counts once. Single slices of one direction and description are joined to one stack: a series for every
     breath-hold.
+
+    Args:
+        source: the folder or zip archive.
+        only: the files of a folder that are meant, such as those of one study; None means all.
 
     Returns:
         The series, and the files that are none of theirs.
@@ -81,7 +90,7 @@ def find_series(source) -> tuple[list[Series], SkippedFiles]:
     source, skipped = Path(source), SkippedFiles()
     files: list[list[Slice]] = []
     without_slices: dict[str, Series] = {}
-    for path, dataset in _images(source, skipped):
+    for path, dataset in _images(source, skipped, only):
         fault = "is a localiser" if is_localizer(dataset) else size_fault(dataset)
         if fault is None:
             check_complete(path, dataset)
@@ -142,12 +151,18 @@ def _join_breath_holds(series: Iterable[list[Slice]]) -> list[list[Slice]]:
     return [list(itertools.chain.from_iterable(joined)) for joined in clusters(series, belong_together)]
 
 
-def choose_series(source, number: int | None = None) -> tuple[Series, list[str]]:
+def choose_series(
+    source, number: int | None = None, *, only: Sequence[Path] | None = None, unattended: bool = False
+) -> tuple[Series, list[str]]:
     """The series to segment.
 
     Args:
         source: the folder or zip archive.
-        number: its series number; None takes the oblique stack (as a short axis is one) with the most slices.
+        number: its series number; None takes, of the oblique stacks (as a short axis is one), those whose description
+            suggests late enhancement, of these the one with the most slices, and of equals the phase-sensitive one.
+        only: as for `find_series`.
+        unattended: whether nobody can be asked. Of several stacks that could be meant the last is then taken, which
+            its notes say, and images of several studies are refused.
 
     Returns:
         The series, and lines for the user: for each kind of file and each series that was skipped, why, and what
@@ -156,7 +171,10 @@ def choose_series(source, number: int | None = None) -> tuple[Series, list[str]]
     Raises:
         CaseError: as `find_series`; or no series, or more than one, is such a stack.
     """
-    found, files = find_series(source)
+    found, files = find_series(source, only)
+    studies = {text(one.dataset, "StudyInstanceUID") for series in found for one in series.slices}
+    if unattended and len(studies) > 1:
+        raise CaseError(source, f"holds images of {len(studies)} studies: give each alone")
     considered = [series for series in found if number is None or number in series.numbers]
     if not considered:
         names = ", ".join(dict.fromkeys(series.name for series in found))
@@ -168,20 +186,39 @@ def choose_series(source, number: int | None = None) -> tuple[Series, list[str]]
         hint = "; give the number of the one that is meant" if any(one.fault is None for one in considered) else ""
         also = "".join(f"; {line}" for line in files.lines())
         raise CaseError(source, f"holds no stack to segment: {listed}{hint}{also}")
-    most = max(len(series.slices) for series in stacks)
-    best = [series for series in stacks if len(series.slices) == most]
+    first = max(map(_preference, stacks))
+    best = [series for series in stacks if _preference(series) == first]
+    chosen = best[-1]
     if len(best) > 1:
         listed = ", ".join(f"{series.name} ({len(series.slices)} slices)" for series in best)
-        wanted = "give a number" if number is None else "keep one of them"
-        raise CaseError(source, f"has several stacks that could be meant, {wanted}: {listed}")
-    chosen = best[0]
+        if not unattended:
+            wanted = "give a number" if number is None else "keep one of them"
+            raise CaseError(source, f"has several stacks that could be meant, {wanted}: {listed}")
+        note = f"is the last of several stacks that could be meant: {listed}"
+        chosen = dataclasses.replace(chosen, notes=(*chosen.notes, note))
     skipped = []
     for series, reason in zip(considered, reasons, strict=True):
-        if series is not chosen:
+        if series is not best[-1]:
             name = f"another stack of {series.name}" if series.numbers == chosen.numbers else series.name
-            skipped.append(f"skipped {name}, which {reason or 'has fewer slices'}")
+            skipped.append(f"skipped {name}, which {reason or _less_than(series, chosen)}")
     notes = [f"{chosen.name} {note}" for note in chosen.notes]
     return chosen, [*files.lines(), *dict.fromkeys(skipped), *notes]
+
+
+def _preference(series: Series) -> tuple[bool, int, bool]:
+    """What makes a stack the one that is meant, the greater the more."""
+    description = text(series.slices[0].dataset, "SeriesDescription")
+    return is_called_late(description), len(series.slices), is_called_phase_sensitive(description)
+
+
+def _less_than(series: Series, chosen: Series) -> str:
+    """Why a stack comes after the chosen one, to be read after its name."""
+    (late, count, _), (chosen_late, chosen_count, _) = _preference(series), _preference(chosen)
+    if late < chosen_late:
+        return "is not called late enhancement, as another is"
+    if count < chosen_count:
+        return "has fewer slices"
+    return "is not called phase-sensitive, as another is" if _preference(series) < _preference(chosen) else "is earlier"
 
 
 def _unlike_a_short_axis(series: Series, number: int | None) -> str | None:

@@ -9,7 +9,7 @@ import re
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cascade_jax.data.case import CaseError
@@ -65,7 +65,9 @@ def dicom_start(head: bytes) -> int | None:
     return next((start for start in (0, _MAGIC_AT, after) if _FIRST_ELEMENT.match(head, start)), None)
 
 
-def dicom_contents(source: Path, skipped: SkippedFiles) -> Iterator[tuple[Path, int, bytes, bool]]:
+def dicom_contents(
+    source: Path, skipped: SkippedFiles, files: Sequence[Path] | None = None
+) -> Iterator[tuple[Path, int, bytes, bool]]:
     """Every DICOM file of a folder, at any depth, or of a zip archive; or the one that `source` is.
 
     Files in an archive go by number, in the order of their names, which may be a patient's.
@@ -73,6 +75,7 @@ def dicom_contents(source: Path, skipped: SkippedFiles) -> Iterator[tuple[Path, 
     Args:
         source: the folder or file.
         skipped: takes note of the files that are not DICOM.
+        files: those of a folder that are meant; None means all.
 
     Yields:
         Where it lies, its number, what it holds from its preamble or first element on, and whether it has the prefix.
@@ -82,7 +85,7 @@ def dicom_contents(source: Path, skipped: SkippedFiles) -> Iterator[tuple[Path, 
             cannot be.
     """
     total = 0
-    for path, number, size, read in _files(source, skipped):
+    for path, number, size, read in _files(source, skipped, files):
         if read is None:
             skipped.add(number, "no ordinary file")
             continue
@@ -123,11 +126,11 @@ def holds_dicom_and_other_images(source: Path) -> tuple[bool, bool]:
                         others = True
                     elif not images and not info.is_dir():
                         with archive.open(info) as file:
-                            images = _is_image(file.read(_HEAD))
+                            images = is_image(file.read(_HEAD))
             return images, others
         if source.is_file():
             with source.open("rb") as file:
-                return _is_image(file.read(_HEAD)), False
+                return is_image(file.read(_HEAD)), False
     except Exception:  # zipfile raises many kinds
         return is_archive, False
     for folder, _, names in os.walk(source):
@@ -139,14 +142,16 @@ def holds_dicom_and_other_images(source: Path) -> tuple[bool, bool]:
                     path = os.path.join(folder, name)
                     if stat.S_ISREG(os.stat(path).st_mode):
                         with open(path, "rb") as file:
-                            images = _is_image(file.read(_HEAD))
+                            images = is_image(file.read(_HEAD))
                 except OSError:
                     continue
     return images, others
 
 
-def _is_image(head: bytes) -> bool:
-    """Also of a file without the prefix, if it has one of DICOM's identifiers: other files may begin like one."""
+def is_image(head: bytes) -> bool:
+    """Whether a file that begins like this (1024 bytes or more, where it has them) is an image in DICOM.
+
+    Also of a file without the prefix, if it has one of DICOM's identifiers: other files may begin like one."""
     start = dicom_start(head)
     named = head[_MAGIC_AT : _MAGIC_AT + 4] == _MAGIC or UIDS in head
     return start is not None and named and not _DERIVED.search(head)
@@ -156,7 +161,7 @@ def _gigabytes(size: int) -> str:
     return f"{size / 2**30:.3g} GB"
 
 
-def _files(source: Path, skipped: SkippedFiles):
+def _files(source: Path, skipped: SkippedFiles, files: Sequence[Path] | None = None):
     """Path, number, size, and what reads its first bytes (None where it is no ordinary file), of every file."""
     try:
         mode = os.stat(source).st_mode
@@ -165,7 +170,7 @@ def _files(source: Path, skipped: SkippedFiles):
     except OSError as error:
         raise CaseError(source, f"cannot be read: {error.strerror}") from None
     if stat.S_ISDIR(mode):
-        paths = sorted(_walk(source))
+        paths = sorted(_walk(source) if files is None else files)
         skipped.total = len(paths)
         for number, path in enumerate(paths, 1):
             try:

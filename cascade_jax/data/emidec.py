@@ -153,11 +153,16 @@ def write_labels(root, labels: np.ndarray, case: Case) -> Path:
         CaseError: the folder cannot be written to.
         ValueError: the labels are not on the case's grid.
     """
+    path = path_in(root, CONTOURS, case.name)
+    write_labels_as(path, labels, case)
+    return path
+
+
+def write_labels_as(path: Path, labels: np.ndarray, case: Case) -> None:
+    """As `write_labels`, to a file that ends in .nii.gz."""
     if labels.shape != case.image.shape:
         raise ValueError(f"labels of shape {labels.shape} for an image of shape {case.image.shape}")
-    path = path_in(root, CONTOURS, case.name)
     _write(path, labels, case, np.uint8)
-    return path
 
 
 def write_maps(root, maps: Mapping[str, np.ndarray | None], case: Case) -> None:

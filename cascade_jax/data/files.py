@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cascade_jax.data.case import CaseError
+from cascade_jax.errors import CaseError
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ IMAGES, CONTOURS = "Images", "Contours"
 DOUBT, DISAGREEMENT = "Doubt", "Disagreement"
 _OUR_FOLDERS = (IMAGES, CONTOURS, DOUBT, DISAGREEMENT)
 _OUR_FILES = ("confidence.csv", "expected_dice.csv", "labels.ctbl", "dseg.tsv", "phantom.json")
+LABELS = "_seg"  # what the names of labels end in that lie beside their image, as `cascade-jax segment` puts them
 _CHANNEL = "_0000"
 _MOST_FOLDERS_DEEP = 3  # a cohort's files lie in <case>/Images
 
@@ -101,6 +102,8 @@ def find_contours(root, *, faults: dict[str, str] | None = None) -> dict[str, Pa
     """
     root = Path(root)
     folders, files = _folders_with(root, CONTOURS), _image_files(root, faults)
+    if folders:
+        files = [path for path in files if not lies_beside_its_image(path)]
     if not folders and not files:
         raise CaseError(root, f"holds no contours: expected <case>/{CONTOURS}/<image file> or <case>.nii.gz")
     _refuse_mixture(root, files, list(folders))
@@ -117,12 +120,23 @@ def find_contours(root, *, faults: dict[str, str] | None = None) -> dict[str, Pa
     return contours
 
 
+def lies_beside_its_image(path: Path) -> bool:
+    """Whether a file or folder is named like something beside it, a file of an image, an archive or a folder, and
+    `_seg`: labels, and no image."""
+    stem = formats.stem_of(path) or path.name
+    image = stem[: -len(LABELS)]
+    if not image or not stem.casefold().endswith(LABELS):
+        return False
+    names = (image, f"{image}.zip", *(image + suffix for suffix in formats.SUFFIXES))
+    return any((path.parent / name).exists() for name in names)
+
+
 def find_inputs(path, *, faults: dict[str, str] | None = None) -> list[CaseFiles]:
     """The images to be segmented, sorted by name.
 
     Args:
         path: one file of an image, a folder of them (each a case named like its file, without nnU-Net's `_0000` if
-            all have it), or a cohort in the challenge's layout.
+            all have it; labels that lie beside their image are none), or a cohort in the challenge's layout.
         faults: as for `find_cases`.
 
     Raises:
@@ -137,7 +151,7 @@ def find_inputs(path, *, faults: dict[str, str] | None = None) -> list[CaseFiles
             raise CaseError(path, f"is not an image file: expected a name that ends in {', '.join(formats.SUFFIXES)}")
         _check_name(path, formats.stem_of(path))
         return [CaseFiles(formats.stem_of(path), path, None)]
-    images = _image_files(path, faults)
+    images = [image for image in _image_files(path, faults) if not lies_beside_its_image(image)]
     folders = _folders_with(path, IMAGES)
     _refuse_mixture(path, images, list(folders))
     if folders:
@@ -193,6 +207,8 @@ def list_skipped(root, find: Callable) -> list[str]:
                     lines.append(f"{path}: is a folder in a folder of files")
             elif path.is_symlink() and not path.exists():
                 lines.append(f"{path}: is a link to nothing")
+            elif lies_beside_its_image(path):
+                lines.append(f"{path}: is the labels of an image")
             elif formats.stem_of(path) is not None:
                 lines.append(f"{path}: lies where no such file is looked for")
             elif path.name.lower().endswith((*formats.OTHER_FORMATS, ".img")):

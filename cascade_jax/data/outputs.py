@@ -14,10 +14,20 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from cascade_jax.data.case import CaseError
 from cascade_jax.data.files import file_checksum, make_writable_folder, read_json, reading, write_text
+from cascade_jax.errors import CaseError
 
 _RECORD = ".cascade_jax.json"
+
+
+def was_made_here(path: Path) -> bool:
+    """Whether the folder of a file says that this library has made it, whatever has become of it since."""
+    return path.name in _read_record(path.parent)
+
+
+def has_outputs(folder: Path) -> bool:
+    """Whether this library has written files into the folder."""
+    return (folder / _RECORD).exists()
 
 
 def refuse_full_folder(folder: Path) -> None:

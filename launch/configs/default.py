@@ -4,7 +4,7 @@ import dataclasses
 
 from ml_collections import ConfigDict, config_dict
 
-from cascade_jax.data.augment import Augmentation, PriorCorruption
+from cascade_jax.data.augment_settings import Augmentation, PriorCorruption
 from cascade_jax.data.labels import EMIDEC
 
 
@@ -19,7 +19,7 @@ def stage() -> ConfigDict:
     config.steps_per_dispatch = 10  # steps between two looks of the host; one compiled program on an accelerator
     config.validate_every = 2_500  # steps between validations; a multiple of steps_per_dispatch
     config.checkpoint_every = 2_500  # steps between checkpoints; a multiple of steps_per_dispatch
-    config.augmentation = ConfigDict(dataclasses.asdict(Augmentation()))  # see cascade_jax/data/augment.py
+    config.augmentation = ConfigDict(dataclasses.asdict(Augmentation()))  # see cascade_jax/data/augment_settings.py
     return config
 
 

@@ -10,7 +10,7 @@ import dataclasses
 
 from ml_collections import ConfigDict
 
-from cascade_jax.data.augment import PriorCorruption
+from cascade_jax.data.augment_settings import PriorCorruption
 
 # platform: (batch of slices, steps on slices, batch of volumes, steps on volumes, steps in a dispatch)
 _SCHEDULES = {"cpu": (12, 4000, 2, 1000, 1), "gpu": (48, 40_000, 8, 40_000, 50)}
