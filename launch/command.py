@@ -22,13 +22,16 @@ _LARGEST_CACHE_BYTES = 500_000_000
 _DEFAULT_CONFIG = Path(__file__).parent / "configs" / "default.py"
 
 
-def run(main: Callable[[], int | None], required: tuple[str, ...], *, private: bool = False) -> None:
+def run(
+    main: Callable[[], int | None], required: tuple[str, ...], *, private: bool = False, argument: str | None = None
+) -> None:
     """Runs a command and exits with its status; whatever it raises ends in one line.
 
     Args:
         main: the command; what it returns is the exit status, None is 0.
         required: names of the flags that must be given.
         private: whether what an unexpected error says may quote a patient's data, and is therefore not repeated.
+        argument: name of a flag whose value may stand alone, without "--name=".
     """
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # for names of files that are not UTF-8
@@ -43,6 +46,8 @@ def run(main: Callable[[], int | None], required: tuple[str, ...], *, private: b
             _fail(2, f"{_first_line(error)} (see --help)")
         except Exception as error:  # of a config, which is a program
             _fail(2, _unexpected(error, private))
+        if argument and len(rest) > 1 and not flags.FLAGS[argument].present:
+            setattr(flags.FLAGS, argument, rest.pop(1))
         if len(rest) > 1:
             _fail(2, f"unexpected argument {rest[1]!r} (see --help)")
         return rest

@@ -5,7 +5,19 @@ import runpy
 import sys
 from pathlib import Path
 
-VERBS = ("predict", "evaluate", "quantify", "report", "dicom", "nnunet", "train", "phantom", "export", "release")
+VERBS = (
+    "predict",
+    "evaluate",
+    "quantify",
+    "report",
+    "review",
+    "dicom",
+    "nnunet",
+    "train",
+    "phantom",
+    "export",
+    "release",
+)
 _ALSO = ("benchmark", "benchmarks.worker")
 _HELP = """cascade-jax VERB [--flags]
 
@@ -13,6 +25,7 @@ _HELP = """cascade-jax VERB [--flags]
   evaluate    compare outlines with a reader's, by the EMIDEC challenge's metrics
   quantify    volumes, masses, infarct size, transmurality, AHA segments
   report      one HTML page to look through
+  review      correct outlines in the browser, and measure again
   dicom       outline a DICOM series: NIfTI, DICOM segmentation and report
   nnunet      take a data set over from nnU-Net, or give it one
   train       train both stages on labelled cases: --config=emidec, phantom, pretrain, two_labels or a file

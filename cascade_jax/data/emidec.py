@@ -137,13 +137,14 @@ def write_case(root, case: Case) -> None:
         _write(path_in(root, CONTOURS, case.name), case.labels, case, np.float64)
 
 
-def write_labels(root, labels: np.ndarray, case: Case) -> Path:
+def write_labels(root, labels: np.ndarray, case: Case, kind: str = CONTOURS) -> Path:
     """Writes labels for a case with the case's own header, in which only data type and scaling change.
 
     Args:
         root: the output folder, made where it is missing.
         labels: uint8 (depth, height, width), 0 to 4, in the case's own grid.
         case: the case that the labels are for.
+        kind: CONTOURS, or `folders.CORRECTED` for those that a reader has corrected.
 
     Returns:
         The file written, `<root>/<case.name>/Contours/<case.name>.nii.gz`, which holds uint8. It appears
@@ -155,7 +156,7 @@ def write_labels(root, labels: np.ndarray, case: Case) -> Path:
     """
     if labels.shape != case.image.shape:
         raise ValueError(f"labels of shape {labels.shape} for an image of shape {case.image.shape}")
-    path = path_in(root, CONTOURS, case.name)
+    path = path_in(root, kind, case.name)
     _write(path, labels, case, np.uint8)
     return path
 
@@ -185,7 +186,8 @@ def contour_path(root, name: str) -> Path:
 
 
 def path_in(root, kind: str, name: str) -> Path:
-    """Where what is known of a case of that name lies in a folder: IMAGES, CONTOURS, DOUBT or DISAGREEMENT."""
+    """Where what is known of a case of that name lies in a folder: IMAGES, CONTOURS, DOUBT, DISAGREEMENT or
+    CORRECTED."""
     return Path(root) / name / kind / f"{name}.nii.gz"
 
 

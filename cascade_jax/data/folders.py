@@ -16,7 +16,8 @@ from cascade_jax.data.files import reading
 IMAGES, CONTOURS = "Images", "Contours"
 # Maps of where not to believe the labels: 1 minus the highest mean probability, and the share of folds that disagree.
 DOUBT, DISAGREEMENT = "Doubt", "Disagreement"
-_OUR_FOLDERS = (IMAGES, CONTOURS, DOUBT, DISAGREEMENT)
+CORRECTED = "Corrected"  # labels that a reader has corrected (`data.corrections`)
+_OUR_FOLDERS = (IMAGES, CONTOURS, DOUBT, DISAGREEMENT, CORRECTED)
 _OUR_FILES = ("expected_dice.csv", "labels.ctbl", "dseg.tsv", "phantom.json")
 _CHANNEL = "_0000"
 _MOST_FOLDERS_DEEP = 3  # a cohort's files lie in <case>/Images
@@ -115,6 +116,29 @@ def find_contours(root, *, faults: dict[str, str] | None = None) -> dict[str, Pa
             contours[folder.name] = _only_image_file(subfolder)
     _refuse_duplicates(root, contours.items())
     return contours
+
+
+def find_corrected(root, *, faults: dict[str, str] | None = None) -> dict[str, Path]:
+    """The files `<root>/<case>/Corrected/<any name>.nii.gz` by case name, sorted; none is no error.
+
+    Args:
+        root: a folder of predictions.
+        faults: as for `find_cases`.
+
+    Raises:
+        CaseError: the root cannot be read, or a `Corrected` folder holds several image files.
+    """
+    corrected = {}
+    for folder, subfolder in _folders_with(Path(root), CORRECTED).items():
+        with _collecting(faults, folder.name):
+            if file := labels_in(subfolder):
+                corrected[folder.name] = file
+    return corrected
+
+
+def labels_in(folder: Path) -> Path | None:
+    """The image file of a folder, or None; raises CaseError where there are several."""
+    return _only_image_file(folder) if _image_files(folder) else None
 
 
 def find_inputs(path, *, faults: dict[str, str] | None = None) -> list[CaseFiles]:
