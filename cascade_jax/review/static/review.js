@@ -135,6 +135,9 @@ async function showCase(index) {
   before = drawing.slice();
   [undone, done, saved, penDown] = [[], [], 0, null];
   $("name").textContent = told.name;
+  const { doubtful, expected_dice: [dice] } = cases[index];
+  $("doubt").textContent = dice === null ? "" : `${doubtful ? "doubtful: " : ""}expected Dice ${figure(dice)}`;
+  $("doubt").className = doubtful ? "doubtful" : "quiet";
   document.title = told.name;
   $("previous").disabled = index === 0;
   $("next").disabled = index === cases.length - 1;
@@ -212,8 +215,8 @@ function outline(drawing, inside) {
   for (let y = 0; y <= open.height; y++)
     for (let x = 0; x <= open.width; x++) {
       const here = is(x, y);
-      if (here !== is(x - 1, y) && Boolean(here) !== Boolean(is(x - 1, y))) parts.push(`M${x - 0.5} ${y - 0.5}v1`);
-      if (Boolean(here) !== Boolean(is(x, y - 1))) parts.push(`M${x - 0.5} ${y - 0.5}h1`);
+      if (here !== is(x - 1, y)) parts.push(`M${x - 0.5} ${y - 0.5}v1`);
+      if (here !== is(x, y - 1)) parts.push(`M${x - 0.5} ${y - 0.5}h1`);
     }
   return parts.join("");
 }
@@ -303,7 +306,7 @@ function choose() {
   viewer.setDrawingEnabled(tool !== "hand");
   viewer.setPenValue(value, tool === "fill");
   viewer.opts.penSize = tool === "fill" ? 1 : width;
-  viewer.setDrawOpacity($("show-colours").checked ? 0.3 : 0);
+  viewer.setDrawOpacity($("show-colours").checked ? 0.2 : 0);
   $("stage").classList.toggle("hand", tool === "hand");
   for (const button of document.querySelectorAll("[data-tool]")) button.setAttribute("aria-checked", button.dataset.tool === tool);
   for (const button of document.querySelectorAll("[data-label]")) button.setAttribute?.("aria-checked", Number(button.dataset.label) === value);
@@ -429,6 +432,7 @@ const where = () => {
 
 function measureSoon() {
   clearTimeout(measuring);
+  $("numbers").classList.add("stale");
   measuring = setTimeout(attempt(async () => {
     const number = ++asked, of = open;
     const told = await json(`cases/${open.index}/measure?${where()}`, viewer.drawBitmap.slice());
@@ -445,6 +449,7 @@ function measured(told) {
     return line;
   }));
   bullseye(told.segments);
+  $("numbers").classList.remove("stale");
   if (viewer?.screenSlices.length) overlay();
 }
 
