@@ -11,6 +11,7 @@ from pathlib import Path
 
 from absl import app, flags, logging
 
+from cascade_jax.data import corrections, folders
 from cascade_jax.data.case import CaseError
 from cascade_jax.data.files import make_writable_folder
 from cascade_jax.errors import ConfigError, TrainingError
@@ -149,6 +150,20 @@ def print_skipped(lines: Iterable[str]) -> None:
     """Names on standard error what was not used, a line each."""
     for line in lines:
         print(f"skipped: {line}", file=sys.stderr)
+
+
+def define_corrected() -> flags.FlagHolder:
+    """The flag of commands that take corrected labels where there are any."""
+    return flags.DEFINE_bool(
+        "corrected", True, "Take the labels that a reader has corrected (`cascade-jax review`) where there are any."
+    )
+
+
+def print_corrected(predictions: Path) -> None:
+    """Says on standard error how many cases of a folder are taken as a reader has corrected them, if any."""
+    found = corrections.find_corrections(predictions, faults={})
+    for line in corrections.describe(found, folders.find_contours(predictions, faults={})):
+        print(line, file=sys.stderr)
 
 
 def print_left_out(extra: str, what: str) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from cascade_jax.data import emidec, folders
 from cascade_jax.data.case import Case, CaseError, number_of_cases
-from cascade_jax.data.files import file_checksum, read_json, write_text
+from cascade_jax.data.files import file_checksum, read_json, reading, write_text
 from cascade_jax.data.folders import CORRECTED
 from cascade_jax.data.labels import EMIDEC, LabelTable
 from cascade_jax.data.outputs import recording_outputs
@@ -43,7 +43,9 @@ class Correction:
     inferior_insertion: float | None = None
 
     def __str__(self) -> str:
-        return f"{self.reader}, {self.time}" if self.reader else f"another program ({self.path.name})"
+        if self.reader is None:
+            return f"another program ({self.path.name})"
+        return f"{self.reader}, {self.time[:16].replace('T', ' ')} UTC"
 
 
 def find_corrections(folder: Path, *, faults: dict[str, str] | None = None) -> dict[str, Correction]:
@@ -58,14 +60,23 @@ def find_corrections(folder: Path, *, faults: dict[str, str] | None = None) -> d
             damaged.
     """
     found = {}
-    for name, path in folders.find_corrected(Path(folder), faults=faults).items():
+    with reading(folder):
+        names = sorted(path.name for path in Path(folder).iterdir())
+    for name in names:
         try:
-            found[name] = _read_record(path, name)
+            if correction := find_correction(folder, name):
+                found[name] = correction
         except CaseError as error:
             if faults is None:
                 raise
             faults[name] = str(error)
     return found
+
+
+def find_correction(folder: Path, name: str) -> Correction | None:
+    """The correction of one case, or None; raises CaseError as `find_corrections` does."""
+    path = folders.corrected_file(Path(folder) / name)
+    return _read_record(path, name) if path else None
 
 
 def corrected_labels(folder: Path, name: str, table: LabelTable = EMIDEC) -> tuple[np.ndarray, Correction | None]:
@@ -85,7 +96,7 @@ def corrected_labels(folder: Path, name: str, table: LabelTable = EMIDEC) -> tup
     contours = folders.find_contours(folder)
     if name not in contours:
         raise CaseError(folder, f"holds no labels of case {name}")
-    correction = find_corrections(folder).get(name)
+    correction = find_correction(folder, name)
     path = correction.path if correction else contours[name]
     grid = emidec.read_geometry(contours[name])
     return emidec.read_labels(path, table, like=grid, name=f"the prediction {contours[name].name}")[0], correction
@@ -132,8 +143,8 @@ def save_correction(
                 "prediction_sha256": file_checksum(contour),
                 "labels_sha256": file_checksum(path),
                 "changed_voxels": changed_voxels(labels, prediction),
-                "insertion_degrees": insertion,
-                "inferior_insertion_degrees": inferior_insertion,
+                "insertion_degrees": _rounded(insertion),
+                "inferior_insertion_degrees": _rounded(inferior_insertion),
             }
         )
         write_text(record, json.dumps({"case": case.name, "saves": saves}, indent=1, ensure_ascii=False) + "\n")
@@ -173,11 +184,13 @@ def describe(corrections: Mapping[str, Correction], contours: Mapping[str, Path]
     return lines
 
 
+def _rounded(angle: float | None) -> float | None:
+    return None if angle is None else round(angle, 1)
+
+
 def _refuse_other_programs(path: Path, name: str) -> None:
     """Raises CaseError where what lies in the folder of `path` is not what `save_correction` wrote there."""
-    if not path.parent.is_dir():
-        return
-    found = folders.labels_in(path.parent)
+    found = folders.corrected_file(path.parents[1])
     if found is not None and (found.name != path.name or _read_record(found, name).reader is None):
         raise CaseError(found, "was saved by another program: move it away to correct this case here")
 

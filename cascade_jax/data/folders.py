@@ -118,27 +118,14 @@ def find_contours(root, *, faults: dict[str, str] | None = None) -> dict[str, Pa
     return contours
 
 
-def find_corrected(root, *, faults: dict[str, str] | None = None) -> dict[str, Path]:
-    """The files `<root>/<case>/Corrected/<any name>.nii.gz` by case name, sorted; none is no error.
-
-    Args:
-        root: a folder of predictions.
-        faults: as for `find_cases`.
+def corrected_file(folder: Path) -> Path | None:
+    """The image file in the folder `Corrected` of a case's folder, or None.
 
     Raises:
-        CaseError: the root cannot be read, or a `Corrected` folder holds several image files.
+        CaseError: there are several.
     """
-    corrected = {}
-    for folder, subfolder in _folders_with(Path(root), CORRECTED).items():
-        with _collecting(faults, folder.name):
-            if file := labels_in(subfolder):
-                corrected[folder.name] = file
-    return corrected
-
-
-def labels_in(folder: Path) -> Path | None:
-    """The image file of a folder, or None; raises CaseError where there are several."""
-    return _only_image_file(folder) if _image_files(folder) else None
+    subfolder = _subfolder(folder, CORRECTED)
+    return _only_image_file(subfolder) if subfolder and _image_files(subfolder) else None
 
 
 def find_inputs(path, *, faults: dict[str, str] | None = None) -> list[CaseFiles]:

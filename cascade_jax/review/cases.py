@@ -11,7 +11,7 @@ import numpy as np
 from cascade_jax.confidence import DOUBTFUL
 from cascade_jax.data import emidec, folders, orientation
 from cascade_jax.data.case import LABEL_NAMES, Case, CaseError
-from cascade_jax.data.corrections import Correction, find_corrections, save_correction
+from cascade_jax.data.corrections import Correction, find_correction, save_correction
 from cascade_jax.data.files import file_checksum, reading
 from cascade_jax.data.geometry import Geometry
 from cascade_jax.data.labels import EMIDEC, display_name
@@ -99,8 +99,6 @@ def doubts(predictions: Path) -> dict[str, dict[str, float]]:
 def listed(predictions: Path, cases: Sequence[Found]) -> list[dict]:
     """A row for each case: its doubt, who corrected it, and the figures of its labels as they are now."""
     doubt = doubts(predictions)
-    faults: dict[str, str] = {}
-    corrections = find_corrections(predictions, faults=faults)
     rows = []
     for case in cases:
         expected = doubt.get(case.name, {})
@@ -109,10 +107,10 @@ def listed(predictions: Path, cases: Sequence[Found]) -> list[dict]:
             "expected_dice": [_number(expected.get(target)) for target in EMIDEC.targets],
             "doubtful": expected.get(EMIDEC.main, 1.0) < DOUBTFUL,
             "corrected": None,
-            "fault": faults.get(case.name),
+            "fault": None,
         }
         try:
-            correction = corrections.get(case.name)
+            correction = find_correction(predictions, case.name)
             row["corrected"] = None if correction is None else str(correction)
             labels, spacing = _current_labels(case, correction, predictions)
             row |= {name: _number(value) for name, value in volumes(emidec.to_file_axes(labels), spacing[::-1]).items()}
@@ -186,9 +184,7 @@ def labels_now(predictions: Path, case: Found, opened: Opened) -> tuple[np.ndarr
     Raises:
         CaseError: there are several corrections, or one is not on the image's grid.
     """
-    correction = find_corrections(predictions, faults=(faults := {})).get(case.name)
-    if case.name in faults:
-        raise CaseError(predictions, faults[case.name])
+    correction = find_correction(predictions, case.name)
     if correction is None:
         return opened.prediction, None, file_checksum(case.contour)
     _refuse_outside(correction.path, predictions)
