@@ -135,7 +135,10 @@ class _Handler(BaseHTTPRequestHandler):
             raise _Refused(HTTPStatus.FORBIDDEN, "this page has another address")
         if self.command == "POST" and self.headers.get("Origin") not in self.server.origins:
             raise _Refused(HTTPStatus.FORBIDDEN, "sent from another page")
-        parts = urlsplit(self.path)
+        try:
+            parts = urlsplit(self.path)
+        except ValueError:
+            raise _Refused(HTTPStatus.BAD_REQUEST, "that is no address") from None
         token, slash, name = parts.path.removeprefix("/").partition("/")
         if not hmac.compare_digest(token.encode(), self.server.token.encode()) or not slash:
             raise _Refused(HTTPStatus.FORBIDDEN, "the address lacks its token: open the one that the command printed")

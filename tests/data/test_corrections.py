@@ -1,4 +1,4 @@
-"""Labels that a reader has corrected are found, believed only on the prediction's grid, and never written over others."""
+"""Labels that a reader has corrected are found, believed on the prediction's grid only, and never written over."""
 
 import json
 

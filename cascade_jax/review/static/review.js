@@ -181,7 +181,8 @@ function fit() {
   const [across, down] = [$("stage").clientWidth, $("stage").clientHeight];
   const scale = Math.min(across / whole[0], down / whole[1]);
   zoom.factor = Math.max(1, Math.min(across / shown[0], down / shown[1]) / scale);
-  [zoom.x, zoom.y] = [(left + right) / 2, (top + bottom) / 2];
+  [zoom.x, zoom.y] =
+    zoom.factor === 1 ? [(open.width - 1) / 2, (open.height - 1) / 2] : [(left + right) / 2, (top + bottom) / 2];
   [pointer.x, pointer.y] = [Math.round(zoom.x), Math.round(zoom.y)];
 }
 
@@ -393,8 +394,8 @@ function state() {
 function drawHere() {
   const value = tool === "eraser" ? 0 : label, place = [pointer.x, open.height - 1 - pointer.y, slice];
   viewer.drawPenAxCorSag = 0;
-  if (!penDown.length) viewer.drawPt(...place, value);
-  else viewer.drawPenLine(place, penDown[penDown.length - 1], value);
+  if (penDown.length) viewer.drawPenLine(place, penDown[penDown.length - 1], value);
+  viewer.drawPt(...place, value);
   penDown.push(place);
   viewer.refreshDrawing(true);
 }
@@ -640,6 +641,12 @@ stage.addEventListener("wheel", (event) => {
 }, { capture: true, passive: false });
 for (const kind of ["dblclick", "contextmenu"])
   stage.addEventListener(kind, (event) => (event.stopPropagation(), event.preventDefault()), true);
+// The viewer draws a stroke up to, but not including, its last voxel.
+for (const kind of ["mouseup", "touchend"])
+  stage.addEventListener(kind, () => {
+    const [x, y, z] = viewer?.drawPenLocation ?? [NaN];
+    if (!Number.isNaN(x)) viewer.drawPt(x, y, z, viewer.opts.penValue);
+  }, true);
 // After the viewer, which ends its stroke first.
 for (const kind of ["mouseup", "touchend"]) addEventListener(kind, () => open && !penDown && viewer?.drawBitmap && commit());
 
