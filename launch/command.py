@@ -158,6 +158,22 @@ def print_skipped(lines: Iterable[str]) -> None:
         print(f"skipped: {line}", file=sys.stderr)
 
 
+def define_corrected() -> flags.FlagHolder:
+    """The flag of commands that take corrected labels where there are any."""
+    return flags.DEFINE_bool(
+        "corrected", True, "Take the labels that a reader has corrected (`cascade-jax review`) where there are any."
+    )
+
+
+def print_corrected(predictions: Path) -> None:
+    """Says on standard error how many cases of a folder are taken as a reader has corrected them, if any."""
+    from cascade_jax.data import corrections, folders
+
+    found = corrections.find_corrections(predictions, faults={})
+    for line in corrections.describe(found, folders.find_contours(predictions, faults={})):
+        print(line, file=sys.stderr)
+
+
 def print_left_out(extra: str, what: str) -> None:
     """Says on standard error what will not be made where an extra of this package is missing, and how to get that."""
     if install := missing(extra):

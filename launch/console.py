@@ -14,6 +14,7 @@ VERBS = (
     "evaluate",
     "quantify",
     "report",
+    "review",
     "dicom",
     "nnunet",
     "train",
@@ -30,6 +31,7 @@ _HELP = """cascade-jax VERB [--flags]
   evaluate    compare outlines with a reader's, by the EMIDEC challenge's metrics
   quantify    volumes, masses, infarct size, transmurality, AHA segments
   report      one HTML page to look through
+  review      correct outlines in the browser, and measure again
   dicom       outline a DICOM series: NIfTI, DICOM segmentation and report
   nnunet      take a data set over from nnU-Net, or give it one
   train       train both stages on labelled cases: --config=emidec, phantom, pretrain, two_labels or a file

@@ -2,14 +2,15 @@
 
     cascade-jax quantify --labels=DIR [--images=DIR] --output=OUT [--insertions=FILE.csv] [--labels_of=WORKDIR]
 
-Labels are those of `cascade-jax predict`, or a reader's, in the challenge's layout. OUT/cases.csv has a row for each
-case, slices.csv and segments.csv one for each slice and AHA segment; the columns' names carry their units. With the
-images come the threshold methods (2 to 6 standard deviations, full width at half maximum) with the remote myocardium
-that they start from, and the right ventricle's insertions are looked for in them. Segments whose `segments_from` is "x
-axis" are counted from there because no insertion was found, and are not where their names say. Where a reader knows it
-better, FILE.csv has a row for each case: the columns `case` and `insertion_degrees`, and if need be `base_first` and
-`mirrored` with yes or no; an empty field is unknown. What a heart does not have, or a method cannot tell, is an empty
-field, for the threshold methods with the reason beside it.
+Labels are those of `cascade-jax predict`, or a reader's, in the challenge's layout; where a reader has corrected a case
+(`cascade-jax review`), the corrected ones are measured. OUT/cases.csv has a row for each case, slices.csv and
+segments.csv one for each slice and AHA segment; the columns' names carry their units. With the images come the
+threshold methods (2 to 6 standard deviations, full width at half maximum) with the remote myocardium that they start
+from, and the right ventricle's insertions are looked for in them. Segments whose `segments_from` is "x axis" are
+counted from there because no insertion was found, and are not where their names say. Where a reader knows it better,
+FILE.csv has a row for each case: the columns `case` and `insertion_degrees`, and if need be `base_first` and `mirrored`
+with yes or no; an empty field is unknown. What a heart does not have, or a method cannot tell, is an empty field, for
+the threshold methods with the reason beside it.
 """
 
 import sys
@@ -41,6 +42,7 @@ _INSERTIONS = flags.DEFINE_string(
     "A CSV file with the columns case, insertion_degrees (as for --insertion) and, where they are known, base_first "
     "and mirrored (yes or no).",
 )
+_CORRECTED = command.define_corrected()
 
 
 def main() -> int:
@@ -55,8 +57,16 @@ def main() -> int:
     if images:
         command.print_skipped(folders.list_skipped(images, folders.find_inputs))
     orientations = read_orientations(Path(_INSERTIONS.value)) if _INSERTIONS.value else {}
+    if _CORRECTED.value:
+        command.print_corrected(Path(_LABELS.value))
     failed = quantify_folder(
-        Path(_LABELS.value), images, Path(_OUTPUT.value), _INSERTION.value, bar, orientations=orientations
+        Path(_LABELS.value),
+        images,
+        Path(_OUTPUT.value),
+        _INSERTION.value,
+        bar,
+        orientations=orientations,
+        corrected=_CORRECTED.value,
     )
     for reason in failed.values():
         print(f"failed: {reason}", file=sys.stderr)

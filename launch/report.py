@@ -37,6 +37,7 @@ _INSERTIONS = flags.DEFINE_string(
     "counter-clockwise from the right of a slice as it is looked at) and, where they are known, base_first and "
     "mirrored (yes or no).",
 )
+_CORRECTED = command.define_corrected()
 _OUTPUT = flags.DEFINE_string("output", None, "The HTML file; with --workdir a folder, by default that one.")
 
 
@@ -65,6 +66,9 @@ def main() -> int:
         earlier = {"stage one": _path(_STAGE_ONE)} if _STAGE_ONE.value else {}
         table = load_labels(_LABELS_OF.value) if _LABELS_OF.value else EMIDEC
         sources = Sources(prediction.name, prediction, _path(_IMAGES), _path(_TRUTH), earlier, labels=table)
+        if _CORRECTED.value:
+            command.print_corrected(prediction)
+            sources = dataclasses.replace(sources, corrected=True)
         reports = {Path(_OUTPUT.value): sources}
     for output in reports:
         refuse_to_replace(output.parent, [output.name])

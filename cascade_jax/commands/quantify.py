@@ -9,6 +9,7 @@ import numpy as np
 
 from cascade_jax.data import emidec, folders, orientation
 from cascade_jax.data.case import CaseError, number_of_cases
+from cascade_jax.data.corrections import Correction, find_corrections
 from cascade_jax.data.files import make_writable_folder, replacing
 from cascade_jax.data.labels import EMIDEC, LabelTable, display_name
 from cascade_jax.data.outputs import recording_outputs, refuse_to_replace
@@ -28,6 +29,7 @@ def quantify_folder(
     insertion: float | None,
     progress: Progress,
     orientations: Mapping[str, Orientation] | None = None,
+    corrected: bool = True,
 ) -> dict[str, str]:
     """Measures every case and writes `cases.csv`, `slices.csv` and `segments.csv`.
 
@@ -38,6 +40,8 @@ def quantify_folder(
         insertion: angle of the right ventricle's anterior insertion, degrees, if it is known for all cases.
         progress: wraps the loop with a bar.
         orientations: {case: what is known of it}, which goes before `insertion`.
+        corrected: take the labels that a reader has corrected, and the insertion that the reader put, where there are
+            any (`data.corrections`); an insertion in `orientations` goes before it.
 
     Returns:
         {case: reason} of those that failed; the others are in the tables.
@@ -52,14 +56,22 @@ def quantify_folder(
     refuse_to_replace(output, [f"{title}.csv" for title in TABLES])
     make_writable_folder(output)
     everywhere = Orientation(insertion)
-    known = {
-        name: dataclasses.replace(orientation, insertion=insertion) if orientation.insertion is None else orientation
-        for name, orientation in (orientations or {}).items()
-    }
+    faulty: dict[str, str] = {}
+    corrections = find_corrections(Path(labels), faults=faulty) if corrected else {}
+    failed |= faulty
+    known = {name: orientation for name, orientation in (orientations or {}).items()}
+    for name in known.keys() | corrections.keys():
+        put = corrections[name].insertion if name in corrections else None
+        case = known.get(name, Orientation())
+        angles = (angle for angle in (case.insertion, put, insertion) if angle is not None)
+        known[name] = dataclasses.replace(case, insertion=next(angles, None))
     measured: dict[str, Quantities] = {}
-    for name in progress(sorted(contours), f"measuring {number_of_cases(len(contours))}"):
+    measurable = sorted(contours.keys() - faulty.keys())
+    for name in progress(measurable, f"measuring {number_of_cases(len(measurable))}"):
         try:
-            measured[name] = _quantify_case(name, contours[name], files, images, known.get(name, everywhere))
+            measured[name] = _quantify_case(
+                name, contours[name], files, images, known.get(name, everywhere), corrections.get(name)
+            )
         except CaseError as error:
             failed[name] = str(error)
     rows_of = (
@@ -80,14 +92,16 @@ def _quantify_case(
     files: Mapping[str, folders.CaseFiles],
     images: Path | None,
     known: Orientation,
+    correction: Correction | None,
 ) -> Quantities:
-    geometry, image, reference = emidec.read_geometry(contour), None, ""
+    geometry, image, reference = emidec.read_geometry(contour), None, f"the prediction {contour.name}"
     if images is not None:
         if name not in files:
             raise CaseError(images, f"holds no image of case {name}")
         # Without its own contour, which need not be the one that is measured.
         image = emidec.to_file_axes(emidec.read_case(dataclasses.replace(files[name], contour=None)).image)
         geometry, reference = emidec.read_geometry(files[name].image), f"its image {files[name].image.name}"
+    contour = contour if correction is None else correction.path
     mask, spacing = emidec.read_labels(contour, like=geometry, name=reference)
     if np.isnan(spacing[0]):
         raise CaseError(contour, "is a single slice of unknown thickness, which has no volumes")

@@ -137,13 +137,14 @@ def write_case(root, case: Case) -> None:
         _write(path_in(root, CONTOURS, case.name), case.labels, case, np.float64)
 
 
-def write_labels(root, labels: np.ndarray, case: Case) -> Path:
+def write_labels(root, labels: np.ndarray, case: Case, kind: str = CONTOURS) -> Path:
     """Writes labels for a case with the case's own header, in which only data type and scaling change.
 
     Args:
         root: the output folder, made where it is missing.
         labels: uint8 (depth, height, width), 0 to 4, in the case's own grid.
         case: the case that the labels are for.
+        kind: CONTOURS, or `folders.CORRECTED` for those that a reader has corrected.
 
     Returns:
         The file written, `<root>/<case.name>/Contours/<case.name>.nii.gz`, which holds uint8. It appears
@@ -153,7 +154,7 @@ def write_labels(root, labels: np.ndarray, case: Case) -> Path:
         CaseError: the folder cannot be written to.
         ValueError: the labels are not on the case's grid.
     """
-    path = path_in(root, CONTOURS, case.name)
+    path = path_in(root, kind, case.name)
     write_labels_as(path, labels, case)
     return path
 
@@ -190,7 +191,8 @@ def contour_path(root, name: str) -> Path:
 
 
 def path_in(root, kind: str, name: str) -> Path:
-    """Where what is known of a case of that name lies in a folder: IMAGES, CONTOURS, DOUBT or DISAGREEMENT."""
+    """Where what is known of a case of that name lies in a folder: IMAGES, CONTOURS, DOUBT, DISAGREEMENT or
+    CORRECTED."""
     return Path(root) / name / kind / f"{name}.nii.gz"
 
 

@@ -16,7 +16,8 @@ from cascade_jax.data.files import reading
 IMAGES, CONTOURS = "Images", "Contours"
 # Maps of where not to believe the labels: 1 minus the highest mean probability, and the share of folds that disagree.
 DOUBT, DISAGREEMENT = "Doubt", "Disagreement"
-_OUR_FOLDERS = (IMAGES, CONTOURS, DOUBT, DISAGREEMENT)
+CORRECTED = "Corrected"  # labels that a reader has corrected (`data.corrections`)
+_OUR_FOLDERS = (IMAGES, CONTOURS, DOUBT, DISAGREEMENT, CORRECTED)
 _OUR_FILES = ("confidence.csv", "expected_dice.csv", "labels.ctbl", "dseg.tsv", "phantom.json")
 LABELS = "_seg"  # what the names of labels end in that lie beside their image, as `cascade-jax segment` puts them
 _CHANNEL = "_0000"
@@ -129,6 +130,16 @@ def lies_beside_its_image(path: Path) -> bool:
         return False
     names = (image, f"{image}.zip", *(image + suffix for suffix in formats.SUFFIXES))
     return any((path.parent / name).exists() for name in names)
+
+
+def corrected_file(folder: Path) -> Path | None:
+    """The image file in the folder `Corrected` of a case's folder, or None.
+
+    Raises:
+        CaseError: there are several.
+    """
+    subfolder = _subfolder(folder, CORRECTED)
+    return _only_image_file(subfolder) if subfolder and _image_files(subfolder) else None
 
 
 def find_inputs(path, *, faults: dict[str, str] | None = None) -> list[CaseFiles]:

@@ -9,6 +9,7 @@ import numpy as np
 from cascade_jax.confidence import Confidence, most_doubtful_first
 from cascade_jax.data import emidec, folders, orientation
 from cascade_jax.data.case import CaseError, number_of_cases
+from cascade_jax.data.corrections import Correction, find_corrections
 from cascade_jax.data.labels import EMIDEC, LabelTable
 from cascade_jax.metrics import evaluate_labels
 from cascade_jax.progress import Progress
@@ -35,6 +36,7 @@ class Sources:
         tables: which of the training's tables belong to these cases.
         labels: which labels there are; what only hearts have is left out for others than the challenge's.
         orientations: {case: what is known of how its slices lie}, instead of a search for it.
+        corrected: whether labels that a reader has corrected stand for the prediction where there are any.
     """
 
     title: str
@@ -47,6 +49,7 @@ class Sources:
     tables: tuple[str, ...] = ()
     labels: LabelTable = EMIDEC
     orientations: Mapping[str, Orientation] = dataclasses.field(default_factory=dict)
+    corrected: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,13 +110,18 @@ def read_cases(sources: Sources, progress: Progress) -> tuple[list[ReportCase], 
     images = {file.name: file for file in files}
     said = most_doubtful_first(read_confidence(sources.prediction, sources.labels), sources.labels)
     ranks = {name: rank for rank, name in enumerate(said)}
-    cases = []
-    for name in progress(sorted(contours), f"reading {number_of_cases(len(contours))}"):
+    faulty: dict[str, str] = {}
+    corrections = find_corrections(sources.prediction, faults=faulty) if sources.corrected else {}
+    failed |= faulty
+    cases, readable = [], sorted(contours.keys() - faulty.keys())
+    for name in progress(readable, f"reading {number_of_cases(len(readable))}"):
         try:
             paths = {"prediction": contours[name]} | {
                 layer: found[name] for layer, found in layers.items() if name in found
             }
-            cases.append(_read_case(sources, name, paths, images, said.get(name), ranks.get(name)))
+            cases.append(
+                _read_case(sources, name, paths, images, said.get(name), ranks.get(name), corrections.get(name))
+            )
         except CaseError as error:
             failed[name] = str(error)
     return sorted(cases, key=_worst_first), failed
@@ -132,6 +140,7 @@ def _read_case(
     images: Mapping,
     confidence: Confidence | None,
     rank: int | None,
+    correction: Correction | None,
 ) -> ReportCase:
     table, contour = sources.labels, paths["prediction"]
     # All that is shown lies on the grid of the image, where there is one, else on the prediction's.
@@ -141,6 +150,8 @@ def _read_case(
         reference = images[name].image
     grid, on = emidec.read_geometry(reference), f"{reference.parent.name}/{reference.name}"
     spacing = grid.spacing
+    if correction is not None:
+        paths = {**paths, "prediction": correction.path}
     layers = {layer: emidec.read_labels(path, table, like=grid, name=on)[0] for layer, path in paths.items()}
     prediction = layers["prediction"]
     paths = {kind: emidec.path_in(sources.maps or sources.prediction, kind, name) for kind in slices.HEAT_MAPS}
@@ -156,6 +167,8 @@ def _read_case(
     ]
     if table == EMIDEC and not foreign and not np.isnan(spacing[0]):
         known = sources.orientations.get(name, Orientation())
+        if correction is not None and known.insertion is None:
+            known = dataclasses.replace(known, insertion=correction.insertion)
         measured = measure(final, spacing, image, known, orientation.right_handed(grid))
     metrics = {}
     if "truth" in layers:
@@ -167,6 +180,8 @@ def _read_case(
     # Earlier steps' regions do not widen the pictures: they are what the later ones removed.
     shown = slices.window(list(final.values()), spacing)
     warnings = foreign + stack_warnings(prediction, spacing, table) + hidden_warnings(final, shown, spacing)
+    if correction is not None:
+        warnings.append(f"corrected by {correction}: what is called the prediction here is that correction")
     if np.isnan(spacing[0]):
         warnings.append("a single slice of unknown thickness, which has no volumes")
     if sources.images is not None and image is None:
