@@ -1,11 +1,12 @@
 """Small hearts with predictions to be reviewed."""
 
 import numpy as np
-from cascade_jax.report.expected_dice import write_expected_dice
 
+from cascade_jax.confidence import Confidence, volumes_ml
 from cascade_jax.data import emidec
 from cascade_jax.data.case import Case
 from cascade_jax.data.labels import EMIDEC
+from cascade_jax.report.confidence import write_confidence
 
 SPACING = (10.0, 1.458, 1.406)
 SHAPE = (5, 52, 44)  # no two lengths alike
@@ -32,8 +33,9 @@ def write_predictions(root, names=("good", "bad")):
         case = Case(name, image, None, SPACING)
         emidec.write_case(root / "scans", case)
         emidec.write_labels(root / "out", labels, case)
-    expected = {
-        name: dict(zip(EMIDEC.targets, (0.9 - 0.2 * i, 0.5, np.nan), strict=True)) for i, name in enumerate(names)
-    }
-    write_expected_dice(root / "out", expected, EMIDEC)
+    said = {}
+    for i, name in enumerate(names):
+        expected = dict(zip(EMIDEC.targets, (0.9 - 0.2 * i, 0.5, np.nan), strict=True))
+        said[name] = Confidence(expected, volumes_ml(labels, SPACING, EMIDEC), doubtful="it is dark" if i else None)
+    write_confidence(root / "out", said, EMIDEC)
     return labels

@@ -145,7 +145,7 @@ def test_the_most_doubtful_case_comes_first_with_its_numbers(served):
     assert [row["name"] for row in told["cases"]] == ["bad", "good"]
     first = told["cases"][0]
     assert first["expected_dice"] == [0.7, 0.5, None]
-    assert first["doubtful"]
+    assert first["doubtful"] == "it is dark"
     infarct = np.count_nonzero(served.labels == 3) * 10.0 * 1.458 * 1.406 / 1000
     assert first["infarct_g"] == pytest.approx(1.05 * infarct, rel=1e-3)
 
