@@ -88,7 +88,7 @@ def as_text(comparison: Comparison, start: str, trained: str) -> str:
 
 
 def write_comparison(run: CrossValidation, comparison: Comparison) -> None:
-    """Writes `comparison.json` into the working folder: {case: {"before", "after": {target: Dice}}}, and the verdict."""
+    """Writes `comparison.json` into the working folder: each case's Dice before and after, and the verdict."""
 
     def by_target(values: np.ndarray) -> dict[str, float]:
         return dict(zip(comparison.table.targets, map(float, values), strict=True))

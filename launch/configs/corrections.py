@@ -4,8 +4,8 @@
     cascade-jax review segmented
     cascade-jax train --config=corrections --workdir=runs/corrected --config.data.root=segmented
 
-Every case is judged by networks that were trained without it, beside the weights at the start; the run ends with whether
-the new ones, WORKDIR/all, are better. Nothing is replaced.
+Every case is judged by networks that were trained without it, beside the weights at the start; the run ends with
+whether the new ones, WORKDIR/all, are better. Nothing is replaced.
 """
 
 from ml_collections import ConfigDict

@@ -13,7 +13,8 @@ def compared(gains):
 
 
 def test_a_gain_beyond_its_standard_error_is_better_and_says_which_weights_to_use():
-    comparison = compared([0.1, 0.08, 0.12, 0.1, -0.01])
+    gains = [0.1, 0.08, 0.12, 0.1, -0.01]
+    comparison = compared(gains)
     assert comparison.better
     gain, error = comparison.gain
     assert gain == pytest.approx(0.078) and error == pytest.approx(
