@@ -1,7 +1,9 @@
 """A whole run, from a config and an empty folder to the paper's tables and figures."""
 
 import contextlib
+import dataclasses
 import json
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -13,7 +15,8 @@ from cascade_jax import checkpoint
 from cascade_jax.bundle import PRETRAINED, name_of
 from cascade_jax.cascade import STAGES, Cascade, load
 from cascade_jax.data import emidec, folders, store
-from cascade_jax.data.case import CaseError
+from cascade_jax.data.case import CaseError, number_of_cases
+from cascade_jax.data.corrections import find_corrections
 from cascade_jax.data.files import file_checksum, make_writable_folder, read_json, read_text, write_text
 from cascade_jax.data.labels import LabelTable
 from cascade_jax.data.preprocess import Example
@@ -23,8 +26,9 @@ from cascade_jax.phantoms import simulated
 from cascade_jax.plan import Plan, with_networks_of
 from cascade_jax.progress import Progress
 from cascade_jax.report import tables
+from cascade_jax.training.comparison import as_text, compare_with_start, write_comparison
 from cascade_jax.training.config import check_config, check_stages, labels_of
-from cascade_jax.training.crossval import CrossValidation
+from cascade_jax.training.crossval import ALL_FOLDER, CrossValidation
 from cascade_jax.training.environment import record_start
 from cascade_jax.training.preparation import PlanError, file_checksums, prepare
 from cascade_jax.training.pretraining import Pretraining
@@ -34,9 +38,14 @@ from cascade_jax.training.results import draw_cases, evaluate_held_out, write_re
 # and what is drawn.
 _NOT_RECORDED = ("folds", "stages", "parallel", "figures", "figure_cases", "all_cases")
 # Where the files lie may differ too, as long as the same stands in them: `check_same_inputs`.
-_PATHS = ("root", "held_out", "splits")
+_PATHS = ("root", "images", "held_out", "splits")
 _MOST_NAMED = 5
-_BEFORE_CONFIG = ("prepared", "folds.json", "inputs.json")  # what a start leaves that was stopped before its record
+_BEFORE_CONFIG = (
+    "data",
+    "prepared",
+    "folds.json",
+    "inputs.json",
+)  # what a start leaves that was stopped before its record
 
 
 @contextlib.contextmanager
@@ -90,6 +99,8 @@ def check_same_config(workdir: Path, config: ConfigDict) -> None:
         old["init_from"] = "phantom"
     places, new_places = old.get("data"), new.get("data")
     if isinstance(places, dict) and isinstance(new_places, dict):
+        if "root" in places:
+            places.update({"corrected": False, "images": ""} | places)  # of before there were such settings
         places |= {name: new_places[name] for name in _PATHS if places.get(name) and new_places.get(name)}
     if different := _differences(old, new):
         raise CaseError(workdir, f"was made with another config; these settings differ: {', '.join(different)}")
@@ -166,6 +177,8 @@ def _differences(old, new, prefix: str = "") -> list[str]:
 
 def _cohorts(config: ConfigDict, workdir: Path) -> tuple[Path, Path | None]:
     """Where the cohort lies, and that of the held-out cases if there is one."""
+    if config.data.corrected:
+        return workdir / "data" / "training", Path(config.data.held_out) if config.data.held_out else None
     if config.data.root:
         return Path(config.data.root), Path(config.data.held_out) if config.data.held_out else None
     return workdir / "data" / "training", workdir / "data" / "held_out" if config.data.phantom.held_out_cases else None
@@ -183,6 +196,28 @@ def _make_phantoms(config: ConfigDict, workdir: Path, progress: Progress) -> Non
             simulated.write_cohort(
                 root, cases, seed, field_of_view_mm=settings.field_of_view_mm or None, progress=progress
             )
+
+
+def _gather_corrections(config: ConfigDict, workdir: Path, labels: LabelTable, progress: Progress) -> None:
+    """Makes the cohort of the cases that a reader has corrected, in the working folder."""
+    predictions = Path(config.data.root)
+    images = Path(config.data.images) if config.data.images else predictions
+    corrected = find_corrections(predictions)
+    files = {file.name: file for file in folders.find_inputs(images)}
+    if len(corrected) < config.num_folds:
+        raise CaseError(
+            predictions,
+            f"has {number_of_cases(len(corrected))} that a reader has corrected; {config.num_folds} are needed, so "
+            "that each can be judged by networks that were trained without it",
+        )
+    root, _ = _cohorts(config, workdir)
+    for name in progress(sorted(corrected), f"reading {number_of_cases(len(corrected))} of {predictions}"):
+        if name not in files:
+            raise CaseError(images, f"holds no image of case {name} (`predict --images` writes them)")
+        case = emidec.read_case(dataclasses.replace(files[name], contour=corrected[name].path), labels)
+        emidec.write_case(root, case)
+    for gone in {path.name for path in root.iterdir()} - corrected.keys():
+        shutil.rmtree(root / gone)
 
 
 def _prepare(
@@ -249,6 +284,8 @@ def _cross_validate(config: ConfigDict, workdir: Path, progress: Progress) -> st
     labels = labels_of(config)
     with claim(workdir):
         check_same_config(workdir, config)
+        if config.data.corrected:
+            _gather_corrections(config, workdir, labels, progress)
         folds, stages = sorted(config.folds), sorted(config.stages)
         request = {"folds": folds, "stages": stages} | ({"all_cases": True} if config.all_cases else {})
         if (message := _finished(config, workdir, request)) is not None:
@@ -290,6 +327,10 @@ def _cross_validate(config: ConfigDict, workdir: Path, progress: Progress) -> st
         text = tables.write(workdir, results, sizes, judgement)
         if config.all_cases:
             text += f"\nTrained on every case: {write_single_cascade(crossval)}\n"
+        if config.data.corrected and initial is not None:
+            comparison = compare_with_start(crossval)
+            write_comparison(crossval, comparison)
+            text += f"\n{as_text(comparison, config.init_from, str(workdir / ALL_FOLDER))}"
         if held_out is not None:
             request["held_out"] = file_checksums(folders.find_cases(held_out))
         if not _draws(config):

@@ -8,22 +8,21 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from launch import command
+from launch import command, weights
 
-_WEIGHTS = flags.DEFINE_string("weights", "pretrained", "A cascade in the box, or the folder of a trained one.")
+weights.define_flags()
 _COHORT = flags.DEFINE_string("cohort", None, "Labelled scans in the challenge's layout.")
 _CASES = flags.DEFINE_integer("cases", 0, "So many cases, from the first to the last; 0: all.", lower_bound=0)
 
 
 def main() -> None:
     command.configure_jax()
-    from cascade_jax import load
     from cascade_jax.data import emidec, folders
     from cascade_jax.progress import bar
     from cascade_jax.report.text_tables import in_markdown
     from cascade_jax.training.robustness import compare, table_of
 
-    cascade = load(_WEIGHTS.value)
+    cascade = weights.load()
     files = folders.find_cases(Path(_COHORT.value), labelled=True)
     if _CASES.value:
         chosen = np.unique(np.linspace(0, len(files) - 1, _CASES.value).astype(int))

@@ -65,6 +65,12 @@ def get_config() -> ConfigDict:
 
     config.data = ConfigDict()
     config.data.root = ""  # folder of the labelled cohort in the challenge's layout; "" makes a phantom cohort
+    # Whether data.root is a folder of predictions, of which those cases are learnt from that a reader has corrected
+    # (`cascade-jax review`, or a file that another program saved in <case>/Corrected).
+    config.data.corrected = False
+    config.data.images = (
+        ""  # folder of those cases' images; "" takes the ones that `predict --images` wrote beside them
+    )
     config.data.held_out = ""  # folder of labelled cases for the five folds' vote (Table 3); "" leaves that out
     config.data.splits = ""  # nnU-Net's splits_final.json, to have its folds; "" deals the cases at random
     config.data.phantom = ConfigDict()
