@@ -33,8 +33,9 @@ def random_case(seed):
     targets = {}
     for target, members in EMIDEC.targets.items():
         ml = float(np.isin(labels, members).sum() * voxel)
-        soft = ml * random.uniform(0.2, 1.5) + random.exponential(0.2)
-        one = target_account(random.random(), ml, random.random(), soft_ml=soft, raw_ml=ml * random.uniform(1, 2))
+        removed = random.exponential(20.0) * (random.random() < 0.3)  # by postprocessing
+        soft = ml * random.uniform(0.2, 1.5) + removed
+        one = target_account(random.random(), ml, random.random(), soft_ml=soft, raw_ml=ml + removed)
         targets[target] = one
     return account(**targets), labels
 
