@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from cascade_jax import losses, metrics, models, plan, postprocess, quantify
     from cascade_jax.cascade import Cascade, Segmentation, load
-    from cascade_jax.data.case import LABEL_NAMES, CaseError
+    from cascade_jax.data.case import LABEL_NAMES
+    from cascade_jax.errors import CaseError
     from cascade_jax.models import UNet, segment
 
 __version__ = "0.1.0"
@@ -40,7 +41,7 @@ __all__ = [
 _ATTRIBUTES = {
     "LABEL_NAMES": "cascade_jax.data.case",
     "Cascade": "cascade_jax.cascade",
-    "CaseError": "cascade_jax.data.case",
+    "CaseError": "cascade_jax.errors",
     "Segmentation": "cascade_jax.cascade",
     "UNet": "cascade_jax.models",
     "load": "cascade_jax.cascade",

@@ -47,8 +47,8 @@ def run(
         try:
             with reader_may_leave(0):
                 rest = flags.FLAGS(arguments)
-        except SystemExit:  # absl's --help ends with 1
-            sys.exit(0)
+        except SystemExit as end:  # absl's --help ends with 1
+            sys.exit(0 if end.code == 1 else end.code)
         except (AttributeError, KeyError) as error:  # what ml_collections raises for a key that a config lacks
             _fail(2, f"{_unknown_setting(error, arguments)} (see {_DEFAULT_CONFIG})")
         except (flags.Error, TypeError, ValueError, OSError) as error:

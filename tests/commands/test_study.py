@@ -177,7 +177,7 @@ def test_the_command_makes_a_study(trained, tmp_path):
     workdir, _ = trained
     for files in folders.find_cases(workdir / "data" / "training")[:2]:
         write_classic(
-            tmp_path / "patients" / files.name, emidec.read_case(files), StudyInstanceUID=f"1.{files.name[-3:]}"
+            tmp_path / "patients" / files.name, emidec.read_case(files), StudyInstanceUID=f"1.{int(files.name[-3:])}"
         )
     (tmp_path / "patients" / "bad.nii.gz").write_text("hello")
     for done in (3, 1):
