@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 VERBS = ("predict", "evaluate", "quantify", "report", "dicom", "nnunet", "train", "phantom", "export", "release")
-_ALSO = ("benchmark", "benchmarks.worker")
+_ALSO = ("benchmark", "benchmarks.worker", "septum")
 _HELP = """cascade-jax VERB [--flags]
 
   predict     outline hearts in images or a DICOM series
