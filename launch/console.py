@@ -22,7 +22,7 @@ VERBS = (
     "export",
     "release",
 )
-_ALSO = ("benchmark", "benchmarks.worker")
+_ALSO = ("benchmark", "benchmarks.worker", "septum")
 _HELP = """cascade-jax VERB [--flags]
 
   segment     outline and measure a scan, or several

@@ -51,11 +51,12 @@ class Phantom:
     slice_distance: jax.Array
 
 
-def _blend(image: jax.Array, membership: jax.Array, level: jax.Array) -> jax.Array:
+def blend(image: jax.Array, membership: jax.Array, level: jax.Array) -> jax.Array:
+    """The image with a level where the membership is 1, in the image's shape."""
     return image + membership * (level - image)
 
 
-def _background(key: jax.Array, stack: Stack) -> jax.Array:
+def draw_background(key: jax.Array, stack: Stack) -> jax.Array:
     """A random partition of the body into tissues, with structure at several scales, and the air around it."""
     draws = Draws(key, 24)
 
@@ -81,14 +82,14 @@ def _background(key: jax.Array, stack: Stack) -> jax.Array:
     for index in range(_VESSELS):
         distance = jnp.hypot(stack.height[:, None] - places[0, index], stack.width - places[1, index])
         for size, level in ((sizes[index] + walls[index], dark[index]), (sizes[index], bright[index])):
-            image = _blend(image, jax.nn.sigmoid((size - distance) / 0.5) * exists[index], level)
+            image = blend(image, jax.nn.sigmoid((size - distance) / 0.5) * exists[index], level)
 
     half = draws.uniform(90.0, 220.0, (2,))
     body = (stack.height[:, None] / half[0]) ** 2 + (stack.width / half[1]) ** 2 < 1
     return jnp.where(body | ~draws.bernoulli(0.5), jnp.maximum(image, 0.0), 0.0)
 
 
-def _signal(key: jax.Array, heart: RandomHeart, background: jax.Array, stack: Stack) -> tuple[jax.Array, jax.Array]:
+def draw_signal(key: jax.Array, heart: RandomHeart, background: jax.Array, stack: Stack) -> tuple[jax.Array, jax.Array]:
     """What the heart and its surroundings look like before the scanner has its say, and by how much blood is brighter
     than myocardium."""
     draws = Draws(key, 24)
@@ -119,14 +120,14 @@ def _signal(key: jax.Array, heart: RandomHeart, background: jax.Array, stack: St
 
     image = background
     for organ, wall, inside, around in zip(heart.organs, heart.organ_walls, *levels, strict=True):
-        image = _blend(_blend(image, wall, around), organ, inside)
-    image = _blend(image, heart.fat, fat)
-    image = _blend(image, heart.right_wall, myocardium + 0.05 * jax.random.normal(draws.key()))
-    image = _blend(image, heart.right_ventricle, right_blood)
-    image = _blend(image, heart.atrium_wall, myocardium)
-    image = _blend(image, heart.atrium, blood)
-    wall = _blend(_blend(myocardium, heart.infarct, scar), heart.no_reflow * heart.infarct, obstruction)
-    inside = _blend(_blend(cavity, heart.rim, slow), heart.trabeculae, myocardium)
+        image = blend(blend(image, wall, around), organ, inside)
+    image = blend(image, heart.fat, fat)
+    image = blend(image, heart.right_wall, myocardium + 0.05 * jax.random.normal(draws.key()))
+    image = blend(image, heart.right_ventricle, right_blood)
+    image = blend(image, heart.atrium_wall, myocardium)
+    image = blend(image, heart.atrium, blood)
+    wall = blend(blend(myocardium, heart.infarct, scar), heart.no_reflow * heart.infarct, obstruction)
+    inside = blend(blend(cavity, heart.rim, slow), heart.trabeculae, myocardium)
     total = heart.cavity + heart.wall
     image = image * (1 - total) + heart.wall * wall + heart.cavity * inside
 
@@ -135,13 +136,13 @@ def _signal(key: jax.Array, heart: RandomHeart, background: jax.Array, stack: St
     return jnp.where(draws.bernoulli(0.15), jnp.abs(image - null), image), contrast
 
 
-def _blurred(image: jax.Array, deviation: jax.Array) -> jax.Array:
+def blurred(image: jax.Array, deviation: jax.Array) -> jax.Array:
     """Blurs every slice by a Gaussian of that many pixels."""
     height, width = (blurring_matrix(size, deviation) for size in image.shape[1:])
     return jnp.einsum("ij,djk,lk->dil", height, image, width)
 
 
-def _scan(key: jax.Array, image: jax.Array, contrast: jax.Array, stack: Stack, pixel: float) -> jax.Array:
+def scan(key: jax.Array, image: jax.Array, contrast: jax.Array, stack: Stack, pixel: float) -> jax.Array:
     """Coil shading, uneven slices, resolution, ghosts, and noise that no contrast drowns in."""
     draws = Draws(key, 20)
     shading = draws.uniform(0.0, 0.5) * smooth_fields(draws.key(), stack, draws.uniform(60.0, 200.0))[0]
@@ -150,7 +151,7 @@ def _scan(key: jax.Array, image: jax.Array, contrast: jax.Array, stack: Stack, p
 
     # Acquired at 1 to 2.2 mm: the Gaussian whose width at half height that is, then the networks' grid.
     deviation = draws.uniform(1.0, 2.4) / 2.355 / pixel
-    image = _blurred(image, deviation)
+    image = blurred(image, deviation)
 
     for axis, size in ((1, stack.height.size), (2, stack.width.size)):
         amplitude = draws.uniform(0.0, 0.12) * draws.bernoulli(0.1)
@@ -161,7 +162,7 @@ def _scan(key: jax.Array, image: jax.Array, contrast: jax.Array, stack: Stack, p
     noise = contrast * jnp.exp(draws.uniform(jnp.log(0.02), jnp.log(0.4)))
     real, imaginary = noise * jax.random.normal(draws.key(), (2, *image.shape))
     grain = draws.uniform(0.01, 0.7)  # how far neighbouring noise is alike, pixels
-    real = _blurred(real, grain)
+    real = blurred(real, grain)
     louder = jnp.where(noisy, draws.uniform(1.3, 3.0), 1.0)
     real, imaginary = louder * real * noise / jnp.std(real), louder * imaginary
     rician = jnp.hypot(image + real, imaginary)
@@ -205,8 +206,8 @@ def draw_phantom(key: jax.Array, shape: Sequence[int], pixel: float) -> Phantom:
     centre = reach * draws.uniform(-1.0, 1.0, (2,))
 
     heart = draw_heart(draws.key(), stack, length, centre)
-    image, contrast = _signal(draws.key(), heart, _background(draws.key(), stack), stack)
-    image = _scan(draws.key(), image, contrast, stack, pixel)
+    image, contrast = draw_signal(draws.key(), heart, draw_background(draws.key(), stack), stack)
+    image = scan(draws.key(), image, contrast, stack, pixel)
 
     # Some files have zeros in their corners too.
     turned = jnp.abs(stack.height[:, None]) / (pixel * plane[0]) + jnp.abs(stack.width) / (pixel * plane[1])

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from cascade_jax.data.case import CAVITY, INFARCTION, LABEL_NAMES, MYOCARDIUM, NO_REFLOW
-from cascade_jax.quantify import aha, thresholds
+from cascade_jax.quantify import aha, septum, thresholds
 from cascade_jax.quantify.wall import SPOKES, Spokes, endocardial_lengths, spoke_angles, spokes
 
 MYOCARDIUM_DENSITY_G_PER_ML = 1.05
@@ -149,7 +149,7 @@ def quantify(
         spacing: mm along (x, y, slice).
         image: same shape: for the threshold methods, and to find the right ventricle.
         insertion: angle of the right ventricle's anterior insertion, degrees; None looks for both insertions in the
-            image (`aha.find_insertions`). Where that fails, segments are counted from the stack's x axis, and their
+            image (`septum.find_insertions`). Where that fails, segments are counted from the stack's x axis, and their
             names say nothing of where they lie. `segments_from` of the case and of each segment says what they are
             counted from ("given", "right ventricle", "x axis", or "none" where there are no segments), and
             `right_ventricle` of the case whether it was "found", "not found" or "not looked for".
@@ -185,7 +185,7 @@ def quantify(
     ring = aha.rings(labels, base_first=base_first)
     found, sought = None, insertion is None and image is not None
     if sought:
-        found = aha.find_insertions(np.asarray(image), labels, spacing, ring, measured)
+        found = septum.find_insertions(np.asarray(image), labels, spacing, ring, measured)
     source = "given" if insertion is not None else "x axis" if found is None else "right ventricle"
     if found is not None:
         insertion = found.anterior

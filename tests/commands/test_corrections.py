@@ -1,4 +1,4 @@
-"""Learning from corrected outlines: judged on cases left out, beside the weights at the start, and nothing is replaced."""
+"""Learning from corrected outlines: judged on cases left out, beside the weights at the start."""
 
 import json
 import shutil

@@ -1,41 +1,11 @@
-"""Segments of the American Heart Association, and the right ventricle's insertions that they are counted from."""
-
-from pathlib import Path
+"""Segments of the American Heart Association, and what they are counted from."""
 
 import numpy as np
 import pytest
 
-from cascade_jax.data import emidec, folders
-from cascade_jax.phantoms import anatomy, simulated
 from cascade_jax.quantify import aha
 from cascade_jax.quantify.quantities import quantify
-from cascade_jax.quantify.wall import spokes
 from tests.quantify.hearts import INNER, OUTER, SPACING, grid, ring
-
-REAL = Path(__file__).parents[3] / "shared" / "data" / "emidec"
-
-
-def with_septum(image, labels, start, stop, slices=slice(None), level=205.0, depth=18.0):
-    """The image with blood outside the myocardium from one angle to another, counter-clockwise, in some slices."""
-    radius, angle = grid(labels.shape)
-    beside = (radius >= OUTER) & (radius < OUTER + depth) & ((angle - start) % 360 < (stop - start) % 360)
-    image = image.copy()
-    image[:, :, slices][beside[:, :, slices]] = level
-    return image
-
-
-def plain_image(labels, surroundings=0.0):
-    noise = np.random.default_rng(0).normal(0, 5, labels.shape)
-    return np.where(labels == 1, 200.0, np.where(labels == 2, 40.0, surroundings)) + noise
-
-
-def find_insertions(image, labels, spacing=SPACING):
-    return aha.find_insertions(image, labels, spacing, aha.rings(labels), spokes(labels, spacing))
-
-
-def apart(angle, other):
-    """Degrees between two angles."""
-    return abs((angle - other + 180) % 360 - 180)
 
 
 def test_segments_are_numbered_counter_clockwise_from_the_anterior_insertion():
@@ -90,128 +60,6 @@ def test_a_slice_without_cavity_amid_the_stack_is_of_its_neighbours_ring():
     assert aha.rings(labels[:, :, ::-1], base_first=False) == expected[::-1]
     labels[:, :, 3] = 0
     assert aha.rings(labels, base_first=True)[3:5] == [None, "middle"]
-
-
-@pytest.mark.parametrize("septum", [120.0, 300.0, 10.0])
-def test_the_right_ventricles_insertion_is_found_in_the_image(septum):
-    labels = ring(0)
-    radius, angle = grid()
-    image = np.where(labels == 1, 200.0, np.where(labels == 2, 40.0, 90.0))
-    image[(radius >= OUTER) & (radius < OUTER + 18) & ((angle - septum) % 360 < 110)] = 205.0
-    image += np.random.default_rng(0).normal(0, 5, image.shape)
-    found = aha.find_insertions(image, labels, SPACING, aha.rings(labels), spokes(labels, SPACING))
-    assert abs((found.anterior - septum + 180) % 360 - 180) < 6
-    assert quantify(labels, SPACING, image).case["segments_from"] == "right ventricle"
-
-
-def test_both_insertions_are_found_and_say_so_in_the_tables():
-    labels = ring(0)
-    figures = quantify(labels, SPACING, with_septum(plain_image(labels), labels, 120, 240))
-    assert apart(figures.case["insertion_degrees"], 120) < 6
-    assert apart(figures.case["inferior_insertion_degrees"], 240) < 6
-    assert (figures.case["segments_from"], figures.case["right_ventricle"]) == ("right ventricle", "found")
-    assert {row["segments_from"] for row in figures.segments} == {"right ventricle"}
-
-
-def test_insertions_turn_and_mirror_with_the_heart():
-    case = simulated.simulate_case(0, 3, field_of_view_mm=115)
-    image, labels, spacing = emidec.to_file_axes(case.image), emidec.to_file_axes(case.labels), case.spacing[::-1]
-    found = find_insertions(image, labels, spacing)
-    turned = find_insertions(np.rot90(image), np.rot90(labels), spacing)
-    assert apart(turned.anterior, found.anterior - 90) < 3
-    assert apart(turned.inferior, found.inferior - 90) < 3
-    mirrored = find_insertions(image[::-1], labels[::-1], spacing)
-    # Counter-clockwise, the septum of a mirrored slice begins at the inferior insertion.
-    assert apart(mirrored.anterior, 180 - found.inferior) < 5
-    assert apart(mirrored.inferior, 180 - found.anterior) < 5
-
-
-@pytest.mark.parametrize("index", range(6))
-def test_the_phantoms_insertions_are_found(index):
-    random = np.random.default_rng([4, index])
-    infarct = anatomy.draw_infarct(random) if simulated.is_pathological(4, index) else None
-    heart = anatomy.Heart(random, infarct)
-    # Where the right ventricle's blood, an ellipse, crosses the left one's outline, a circle.
-    size, height, _ = heart._right
-    around = np.linspace(0, np.pi, 1801)
-    inside = np.hypot((np.cos(around) - 0.75) / size, np.sin(around) / (0.85 * height)) < 1
-    half, middle = np.rad2deg(around[inside].max()), -np.rad2deg(heart._septum)
-    case = simulated.simulate_case(4, index, field_of_view_mm=115)
-    found = find_insertions(emidec.to_file_axes(case.image), emidec.to_file_axes(case.labels), case.spacing[::-1])
-    assert apart(found.anterior, middle - half) < 22
-    assert apart(found.inferior, middle + half) < 22
-
-
-def test_slices_that_do_not_agree_give_no_insertion():
-    labels = ring(0)
-    image = plain_image(labels)
-    for index in range(4):  # base and middle
-        image = with_septum(image, labels, 90 * index, 90 * index + 100, slice(index, index + 1))
-    assert find_insertions(image, labels) is None
-    assert find_insertions(with_septum(plain_image(labels), labels, 120, 240, slice(0, 1)), labels) is None
-
-
-def test_an_organ_that_bulges_towards_the_heart_is_no_right_ventricle():
-    labels = ring(0)
-    radius, angle = grid()
-    x, y = radius * np.cos(np.deg2rad(angle)), radius * np.sin(np.deg2rad(angle))
-    organ = np.where(np.hypot(x - 40, y + 50) < 33, 190.0, 0.0)
-    image = np.where(organ * (labels == 0) > 0, organ, plain_image(labels))
-    assert find_insertions(image, labels) is None
-    # Beside the right ventricle it does not mislead.
-    found = find_insertions(with_septum(image, labels, 120, 240), labels)
-    assert apart(found.anterior, 120) < 6
-    assert apart(found.inferior, 240) < 6
-
-
-@pytest.mark.parametrize(("start", "stop"), [(120, 150), (120, 310)])
-def test_a_septum_too_short_or_too_long_is_none(start, stop):
-    labels = ring(0)
-    assert find_insertions(with_septum(plain_image(labels), labels, start, stop), labels) is None
-
-
-def test_two_that_look_alike_are_not_told_apart():
-    labels = ring(0)
-    image = with_septum(with_septum(plain_image(labels), labels, 120, 240), labels, 300, 30)
-    assert find_insertions(image, labels) is None
-
-
-@pytest.mark.parametrize("level", [20.0, 900.0])
-def test_lung_and_fat_along_the_wall_are_not_blood(level):
-    labels = ring(0)
-    assert find_insertions(with_septum(plain_image(labels), labels, 120, 240, level=level), labels) is None
-
-
-@pytest.mark.skipif(not REAL.exists(), reason="the real cases are not beside the project")
-def test_of_the_real_cases_none_is_found_on_the_wrong_side():
-    found = {}
-    for files in folders.find_cases(REAL, labelled=True):
-        case = emidec.read_case(files)
-        insertions = find_insertions(
-            emidec.to_file_axes(case.image), emidec.to_file_axes(case.labels), case.spacing[::-1]
-        )
-        if insertions is not None:
-            found[case.name] = insertions
-    assert len(found) >= 59, "of 70"
-    # The right ventricle lies on the left of these pictures, in some at the upper left.
-    for anterior, inferior in found.values():
-        assert 90 < (anterior + (inferior - anterior) % 360 / 2) % 360 < 240
-        assert 30 < anterior < 190
-        assert 140 < inferior < 290
-
-
-@pytest.mark.skipif(not REAL.exists(), reason="the real cases are not beside the project")
-@pytest.mark.parametrize("name", ["Case_N016", "Case_P066"])
-def test_a_real_case_turned_or_mirrored_has_its_insertions_turned_or_mirrored(name):
-    case = emidec.read_case(next(file for file in folders.find_cases(REAL) if file.name == name))
-    image, labels, spacing = emidec.to_file_axes(case.image), emidec.to_file_axes(case.labels), case.spacing[::-1]
-    found = find_insertions(image, labels, spacing)
-    turned = find_insertions(np.rot90(image), np.rot90(labels), spacing)
-    assert apart(turned.anterior, found.anterior - 90) < 5
-    assert apart(turned.inferior, found.inferior - 90) < 5
-    mirrored = find_insertions(image[:, ::-1], labels[:, ::-1], spacing)
-    assert apart(mirrored.anterior, -found.inferior) < 5
-    assert apart(mirrored.inferior, -found.anterior) < 5
 
 
 def test_without_a_right_ventricle_segments_start_at_the_x_axis_and_it_is_said():
