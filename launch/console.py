@@ -5,12 +5,25 @@ import runpy
 import sys
 from pathlib import Path
 
-VERBS = ("predict", "evaluate", "quantify", "report", "dicom", "nnunet", "train", "phantom", "export", "release")
+VERBS = (
+    "predict",
+    "evaluate",
+    "agreement",
+    "quantify",
+    "report",
+    "dicom",
+    "nnunet",
+    "train",
+    "phantom",
+    "export",
+    "release",
+)
 _ALSO = ("benchmark", "benchmarks.worker")
 _HELP = """cascade-jax VERB [--flags]
 
   predict     outline hearts in images or a DICOM series
   evaluate    compare outlines with a reader's, by the EMIDEC challenge's metrics
+  agreement   compare several readers' outlines with each other
   quantify    volumes, masses, infarct size, transmurality, AHA segments
   report      one HTML page to look through
   dicom       outline a DICOM series: NIfTI, DICOM segmentation and report
