@@ -10,7 +10,7 @@ import numpy as np
 from pydicom.datadict import tag_for_keyword
 
 from cascade_jax.cascade import Cascade
-from cascade_jax.commands.predict import TABLES, insertions_in, write_tables
+from cascade_jax.commands.predict import TABLES, insertions_in, measure_case, write_tables
 from cascade_jax.confidence import DOUBTFUL
 from cascade_jax.data import dicom, dicom_stack, emidec
 from cascade_jax.data.case import Case, CaseError
@@ -20,7 +20,6 @@ from cascade_jax.data.files import make_writable_folder
 from cascade_jax.data.labels import EMIDEC
 from cascade_jax.data.outputs import refuse_to_replace
 from cascade_jax.extras import missing
-from cascade_jax.quantify.quantities import quantify
 from cascade_jax.report.expected_dice import read_expected_dice
 from cascade_jax.report.figures import LABEL_COLOURS, draw_case
 
@@ -130,8 +129,9 @@ def _write_derived_files(
         )
 
     def report():
-        measured = quantify(emidec.to_file_axes(labels), case.spacing[::-1]).case
-        return structured_report(series, made.get("DICOM segmentation"), labels, case.spacing, measured)
+        measured = measure_case(case, labels)
+        segmented = made.get("DICOM segmentation")
+        return structured_report(series, segmented, labels, case.spacing, measured.case, measured.segments)
 
     if not missing("report"):
         write("picture", ".png", lambda: None, draw)
