@@ -12,6 +12,7 @@ VERBS = (
     "study",
     "predict",
     "evaluate",
+    "agreement",
     "quantify",
     "report",
     "review",
@@ -29,6 +30,7 @@ _HELP = """cascade-jax VERB [--flags]
   study       a table of many patients' infarcts, from their DICOM or NIfTI files
   predict     outline hearts in images or a DICOM series
   evaluate    compare outlines with a reader's, by the EMIDEC challenge's metrics
+  agreement   compare several readers' outlines with each other
   quantify    volumes, masses, infarct size, transmurality, AHA segments
   report      one HTML page to look through
   review      correct outlines in the browser, and measure again

@@ -14,7 +14,7 @@ import cascade_jax
     "modules",
     [
         "cascade_jax.metrics, cascade_jax.quantify",
-        *(f"launch.{verb}" for verb in ("predict", "train", "dicom", "quantify", "evaluate", "nnunet")),
+        *(f"launch.{verb}" for verb in ("predict", "train", "dicom", "quantify", "evaluate", "agreement", "nnunet")),
     ],
 )
 def test_masks_are_measured_and_commands_answer_without_what_trains_networks(modules):

@@ -46,6 +46,28 @@ def test_dice_and_hausdorff_are_medpys(pair):
         assert math.isnan(result["myocardium"]["hausdorff_emidec_mm"])
 
 
+@settings(max_examples=60, deadline=None)
+@given(pairs())
+def test_the_mean_surface_distance_is_medpys(pair):
+    first, second = (np.isin(array, (2, 3, 4)) for array in pair)
+    distance = metrics.mean_surface_distance(first, second, SPACING)
+    if first.any() and second.any():
+        assert distance == pytest.approx(binary.assd(first, second, SPACING), rel=1e-12)
+        assert distance <= metrics.hausdorff(first, second, SPACING)
+    else:
+        assert math.isnan(distance)
+
+
+def test_a_plate_that_is_moved_lies_its_move_away_in_the_axis_of_its_move():
+    plate = np.zeros((7, 7, 7), bool)
+    plate[2, 1:6, 1:6] = True
+    for axis, size in enumerate((1.5, 1.25, 10.0)):
+        first = np.moveaxis(plate, 0, axis)
+        moved = np.roll(first, 2, axis=axis)
+        assert metrics.mean_surface_distance(first, moved, (1.5, 1.25, 10.0)) == pytest.approx(2 * size)
+        assert metrics.hausdorff(first, moved, (1.5, 1.25, 10.0)) == pytest.approx(2 * size)
+
+
 @settings(max_examples=40, deadline=None)
 @given(pairs())
 def test_volumes_are_the_challenges_formulas(pair):

@@ -10,7 +10,7 @@ import numpy as np
 from pydicom.datadict import tag_for_keyword
 
 from cascade_jax.cascade import Cascade, Segmentation
-from cascade_jax.commands.predict import TABLES, insertions_in, write_tables
+from cascade_jax.commands.predict import TABLES, insertions_in, measure_case, write_tables
 from cascade_jax.confidence import Confidence
 from cascade_jax.data import dicom, dicom_stack, emidec
 from cascade_jax.data.case import Case, CaseError
@@ -20,7 +20,7 @@ from cascade_jax.data.files import make_writable_folder
 from cascade_jax.data.labels import EMIDEC
 from cascade_jax.data.outputs import refuse_to_replace
 from cascade_jax.extras import missing
-from cascade_jax.quantify.quantities import MYOCARDIUM_DENSITY_G_PER_ML, quantify
+from cascade_jax.quantify.quantities import MYOCARDIUM_DENSITY_G_PER_ML
 from cascade_jax.report.confidence import read_confidence
 from cascade_jax.report.figures import LABEL_COLOURS, draw_case
 
@@ -143,9 +143,11 @@ def _write_derived_files(
         )
 
     def report():
-        figures = quantify(emidec.to_file_axes(labels), case.spacing[::-1]).case | _stated(confidence)
+        measured = measure_case(case, labels)
+        figures = measured.case | _stated(confidence)
         segmented = made.get("DICOM segmentation")
-        return structured_report(series, segmented, labels, case.spacing, figures, confidence.doubtful)
+        segments, doubt = measured.segments, confidence.doubtful
+        return structured_report(series, segmented, labels, case.spacing, figures, segments, doubt)
 
     if not missing("report"):
         write("picture", ".png", lambda: None, draw)

@@ -15,7 +15,7 @@ from cascade_jax.data.orientation import with_true_affine
 from cascade_jax.data.outputs import locked, recording_outputs, refuse_to_replace
 from cascade_jax.extras import missing
 from cascade_jax.progress import Progress
-from cascade_jax.quantify.quantities import quantify
+from cascade_jax.quantify.quantities import Quantities, quantify
 from cascade_jax.report.confidence import CONFIDENCE_TABLE, read_confidence, write_confidence
 from cascade_jax.report.figures import COLOUR_TABLES, draw_case, write_colour_tables
 from cascade_jax.report.insertions import known_insertions
@@ -112,6 +112,11 @@ def insertions_in(case: Case, labels: np.ndarray, table: LabelTable) -> dict[str
     """Where a case's picture marks the right ventricle's insertions; None where nothing is known of such a thing."""
     if table != EMIDEC or np.isnan(case.spacing[0]):
         return None
+    return known_insertions(measure_case(case, labels).case)
+
+
+def measure_case(case: Case, labels: np.ndarray) -> Quantities:
+    """The quantities of the challenge's labels (depth, height, width), with the right ventricle sought in the image."""
     right_handed = orientation.right_handed(orientation.geometry_of_case(case))
     arrays = (emidec.to_file_axes(array) for array in (labels, case.image))
-    return known_insertions(quantify(next(arrays), case.spacing[::-1], next(arrays), right_handed=right_handed).case)
+    return quantify(next(arrays), case.spacing[::-1], next(arrays), right_handed=right_handed)

@@ -1,8 +1,7 @@
 """From folders of labels to tables of quantities, one row a case, a slice or a segment."""
 
-import csv
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ import numpy as np
 from cascade_jax.data import emidec, folders, orientation
 from cascade_jax.data.case import CaseError, number_of_cases
 from cascade_jax.data.corrections import Correction, find_corrections
-from cascade_jax.data.files import make_writable_folder, replacing
+from cascade_jax.data.files import make_writable_folder, write_csv
 from cascade_jax.data.labels import EMIDEC, LabelTable, display_name
 from cascade_jax.data.outputs import recording_outputs, refuse_to_replace
 from cascade_jax.progress import Progress
@@ -82,7 +81,7 @@ def quantify_folder(
     tables = dict(zip(TABLES, rows_of, strict=True))
     with recording_outputs(output, [f"{title}.csv" for title in TABLES]):
         for title, rows in tables.items():
-            _write_table(output / f"{title}.csv", rows)
+            write_csv(output / f"{title}.csv", rows)
     return failed
 
 
@@ -131,20 +130,3 @@ def check_table(table: LabelTable, source) -> None:
     if table != EMIDEC:
         has, needed = (", ".join(map(display_name, names)) for names in (table.names, EMIDEC.names))
         raise CaseError(source, f"has the labels {has}; only {needed} can be measured")
-
-
-def _write_table(path: Path, rows: Sequence[Mapping]) -> None:
-    """Writes rows of the same columns as CSV; NaN and None become empty fields."""
-    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(list(rows[0]) if rows else ["case"])
-        for row in rows:
-            writer.writerow([_field(value) for value in row.values()])
-
-
-def _field(value) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return "" if np.isnan(value) else f"{value:.4g}"
-    return str(value)

@@ -1,6 +1,11 @@
-"""What the labels say in numbers, as a DICOM structured report (TID 1500, Measurement Report), by highdicom."""
+"""What the labels say in numbers, as a DICOM structured report (TID 1500, Measurement Report), by highdicom.
 
-from collections.abc import Mapping, Sequence
+What is measured, where, and how has the standard's codes; `PRIVATE_SCHEME` has those for which there are none in
+DICOM's lists (as pydicom and highdicom have them). docs/formats.md lists both.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import highdicom
 import numpy as np
@@ -9,6 +14,7 @@ from highdicom.seg import Segmentation
 from pydicom.sr.codedict import Code, codes
 
 from cascade_jax import __version__
+from cascade_jax.data.case import CAVITY, INFARCTION, MYOCARDIUM, NO_REFLOW
 from cascade_jax.data.dicom_segmentation import (
     INFARCT,
     PRIVATE_SCHEME,
@@ -20,30 +26,89 @@ from cascade_jax.data.dicom_segmentation import (
 from cascade_jax.data.dicom_stack import Series
 
 _ML, _G, _CM2, _PERCENT = (*(Code(unit, "UCUM", unit) for unit in ("ml", "g", "cm2")), codes.UCUM.Percent)
-_WHOLE = (  # of several labels: what it is, and the quantities that are its volume and its mass
-    (codes.SCT.LeftVentricleMyocardium, "myocardium_ml", "myocardium_g"),
-    (INFARCT, "infarct_ml", "infarct_g"),
+_VOLUME, _MASS = codes.SCT.Volume, codes.SCT.MassQuantity
+_RATIO = codes.UCUM.Ratio
+
+
+def _private(value: str, meaning: str) -> Code:
+    return Code(value, PRIVATE_SCHEME, meaning)
+
+
+_MYOCARDIUM_SHARE = _private("share_of_myocardium", "Share of the myocardium")
+_TRANSMURALITY = _private("transmurality", "Transmurality of the infarct")
+_ENDOCARDIUM = _private("infarct_endocardium_area", "Endocardium that the infarct touches")
+_ENDOCARDIUM_SHARE = _private("infarct_endocardium_share", "Infarct, share of the endocardium")
+
+
+class _Figure(NamedTuple):
+    """A quantity of `quantify`: its name there, what it is, its unit, and how it was derived from several values."""
+
+    key: str
+    name: Code
+    unit: Code
+    derivation: Code | None = None
+
+
+_TRANSMURALITIES = (
+    _Figure("transmurality_mean_percent", _TRANSMURALITY, _PERCENT, codes.SCT.Mean),
+    _Figure("transmurality_max_percent", _TRANSMURALITY, _PERCENT, codes.SCT.Maximum),
 )
-_MEASURED = {  # of a case by `quantify`, and what the cascade says of itself: its code, what it is and its unit
-    "cavity_ml": ("cavity_volume", "Volume of the left ventricular cavity", _ML),
-    "myocardium_g": ("myocardium_mass", "Mass of the left ventricular myocardium", _G),
-    "infarct_g": ("infarct_mass", "Mass of the infarct, no-reflow included", _G),
-    "infarct_percent": ("infarct_share", "Infarct, share of the myocardium", _PERCENT),
-    "no_reflow_g": ("no_reflow_mass", "Mass of no-reflow", _G),
-    "no_reflow_percent": ("no_reflow_share", "No-reflow, share of the myocardium", _PERCENT),
-    "transmurality_max_percent": ("transmurality_max", "Transmurality of the infarct, maximum", _PERCENT),
-    "transmurality_mean_percent": (
-        "transmurality_mean",
-        "Transmurality of the infarct, mean where there is one",
-        _PERCENT,
+_STATED = (  # by the cascade of its own result
+    _Figure("myocardium_dice", _private("expected_dice_myocardium", "Expected Dice of the myocardium"), _RATIO),
+    _Figure("infarct_dice", _private("expected_dice_infarct", "Expected Dice of the infarct"), _RATIO),
+    _Figure("infarct_low_g", _private("infarct_mass_low", "Mass of the infarct, 90 % interval, lower end"), _G),
+    _Figure("infarct_high_g", _private("infarct_mass_high", "Mass of the infarct, 90 % interval, upper end"), _G),
+    _Figure("infarct_probability", _private("infarct_probability", "Probability of an infarct"), _RATIO),
+)
+_OF_LABELS = {  # what is said of a label's segment besides its volume
+    CAVITY: (),
+    MYOCARDIUM: (),
+    INFARCTION: (),
+    NO_REFLOW: (_Figure("no_reflow_g", _MASS, _G), _Figure("no_reflow_percent", _MYOCARDIUM_SHARE, _PERCENT)),
+}
+_WHOLE = (  # of several labels: what it is, where, and what is said of it
+    (
+        codes.SCT.LeftVentricleMyocardium,
+        codes.SCT.LeftVentricle,
+        (_Figure("myocardium_ml", _VOLUME, _ML), _Figure("myocardium_g", _MASS, _G)),
     ),
-    "infarct_endocardium_cm2": ("infarct_endocardium_area", "Endocardium that the infarct touches", _CM2),
-    "infarct_endocardium_percent": ("infarct_endocardium_share", "Infarct, share of the endocardium", _PERCENT),
-    "myocardium_dice": ("expected_dice_myocardium", "Expected Dice of the myocardium's outline", codes.UCUM.Ratio),
-    "infarct_dice": ("expected_dice_infarct", "Expected Dice of the infarct's outline", codes.UCUM.Ratio),
-    "infarct_low_g": ("infarct_mass_low", "Mass of the infarct, lower end of the 90 % interval", _G),
-    "infarct_high_g": ("infarct_mass_high", "Mass of the infarct, upper end of the 90 % interval", _G),
-    "infarct_probability": ("infarct_probability", "Probability of an infarct", codes.UCUM.Ratio),
+    (
+        INFARCT,
+        codes.SCT.LeftVentricleMyocardium,
+        (
+            _Figure("infarct_ml", _VOLUME, _ML),
+            _Figure("infarct_g", _MASS, _G),
+            _Figure("infarct_percent", _MYOCARDIUM_SHARE, _PERCENT),
+            *_TRANSMURALITIES,
+            _Figure("infarct_endocardium_cm2", _ENDOCARDIUM, _CM2),
+            _Figure("infarct_endocardium_percent", _ENDOCARDIUM_SHARE, _PERCENT),
+        ),
+    ),
+)
+_OF_SEGMENTS = (  # the infarct in an AHA segment
+    _Figure("infarct_ml", _VOLUME, _ML),
+    _Figure("infarct_g", _MASS, _G),
+    _Figure("infarct_percent", _MYOCARDIUM_SHARE, _PERCENT),
+    *_TRANSMURALITIES,
+)
+AHA_SEGMENTS = {  # DICOM's list CID 3717, Left Ventricle Myocardial Wall 17 Segment Model
+    1: codes.SCT.LeftVentricleBasalAnteriorSegment,
+    2: codes.SCT.LeftVentricleBasalAnteroseptalSegment,
+    3: codes.SCT.LeftVentricleBasalInferoseptalSegment,
+    4: codes.SCT.LeftVentricleBasalInferiorSegment,
+    5: codes.SCT.LeftVentricleBasalInferolateralSegment,
+    6: codes.SCT.LeftVentricleBasalAnterolateralSegment,
+    7: codes.SCT.LeftVentricleMidAnteriorSegment,
+    8: codes.SCT.LeftVentricleMidAnteroseptalSegment,
+    9: codes.SCT.LeftVentricleMidInferoseptalSegment,
+    10: codes.SCT.LeftVentricleMidInferiorSegment,
+    11: codes.SCT.LeftVentricleMidInferolateralSegment,
+    12: codes.SCT.LeftVentricleMidAnterolateralSegment,
+    13: codes.SCT.LeftVentricleApicalAnteriorSegment,
+    14: codes.SCT.LeftVentricleApicalSeptalSegment,
+    15: codes.SCT.LeftVentricleApicalInferiorSegment,
+    16: codes.SCT.LeftVentricleApicalLateralSegment,
+    17: codes.SCT.ApexOfLeftVentricle,
 }
 
 
@@ -52,56 +117,66 @@ def structured_report(
     segmentation: Segmentation | None,
     labels: np.ndarray,
     spacing: Sequence[float],
-    quantities: Mapping[str, float],
+    quantities: Mapping,
+    segments: Sequence[Mapping] = (),
     doubt: str | None = None,
 ) -> sr.Comprehensive3DSR:
-    """The report: the volume of every segment, volume and mass of the whole myocardium and of the whole infarct, whose
-    parts the segments are, and the quantities of the whole ventricle.
+    """The report: the volume of every label, volume and mass of the whole myocardium, and of the whole infarct volume,
+    mass, share and extent, also by AHA segment where it is known where these lie.
 
     Args:
         series: the source.
-        segmentation: of the source, which the segments' volumes refer to; None leaves those out.
+        segmentation: of the source, whose segments the labels' volumes refer to; None refers to the images.
         labels: uint8 (depth, height, width), what the segmentation holds.
         spacing: mm along the same axes.
         quantities: of the labels, the case's as `quantify.quantify` gives them, and what the cascade says of itself
             where it does; what is NaN is left out.
-        doubt: why the case needs a look, a comment on the ventricle; None if it does not.
+        segments: of the same, the AHA segments'. Those that are counted from the x axis are left out: they are not
+            where their names say.
+        doubt: why the case needs a look, a comment; None if it does not.
 
     Raises:
         AttributeFault: as `dicom_segmentation.source_images`.
     """
     sources, _ = source_images(series)
-    groups = []
-    for label, (category, kind) in SEGMENT_CODES.items() if segmentation is not None else ():
-        if voxels := np.count_nonzero(labels == label):
-            groups.append(
-                sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
-                    tracking_identifier=_tracking(kind.meaning),
-                    referenced_segment=sr.ReferencedSegment.from_segmentation(segmentation, segment_number=label),
-                    finding_category=category,
-                    finding_type=kind,
-                    measurements=[_measurement(codes.SCT.Volume, voxels * np.prod(spacing) / 1000, _ML)],
-                )
-            )
 
-    def of_images(kind: Code, measurements: list[sr.Measurement]) -> sr.MeasurementsAndQualitativeEvaluations:
+    def of_images(
+        kind: Code, measurements: list[sr.Measurement], site: Code | None = None, category: Code | None = None
+    ) -> sr.MeasurementsAndQualitativeEvaluations:
         return sr.MeasurementsAndQualitativeEvaluations(
-            tracking_identifier=_tracking(kind.meaning),
+            tracking_identifier=_tracking(kind, site),
+            finding_category=category,
             finding_type=kind,
+            finding_sites=[sr.FindingSite(site)] if site else None,
             measurements=measurements,
             source_images=[sr.SourceImageForMeasurementGroup.from_source_image(source) for source in sources],
         )
 
-    for kind, volume, mass in _WHOLE:
-        if quantities[volume]:
-            figures = ((codes.SCT.Volume, quantities[volume], _ML), (codes.SCT.MassQuantity, quantities[mass], _G))
-            groups.append(of_images(kind, [_measurement(*figure) for figure in figures]))
-    ventricle = [
-        _measurement(Code(code, PRIVATE_SCHEME, meaning), quantities[key], unit)
-        for key, (code, meaning, unit) in _MEASURED.items()
-        if not np.isnan(quantities.get(key, np.nan))
-    ]
-    groups.append(of_images(codes.SCT.LeftVentricle, ventricle))
+    groups = []
+    for label, (category, kind) in SEGMENT_CODES.items():
+        voxels = np.count_nonzero(labels == label)
+        measurements = [_measurement(_VOLUME, voxels * np.prod(spacing) / 1000, _ML)]
+        measurements += _measurements(_OF_LABELS[label], quantities)
+        if segmentation is None or not voxels:
+            groups.append(of_images(kind, measurements, category=category))
+            continue
+        groups.append(
+            sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
+                tracking_identifier=_tracking(kind),
+                referenced_segment=sr.ReferencedSegment.from_segmentation(segmentation, segment_number=label),
+                finding_category=category,
+                finding_type=kind,
+                measurements=measurements,
+            )
+        )
+    for kind, site, figures in _WHOLE:
+        groups.append(of_images(kind, list(_measurements(figures, quantities)), site))
+    if quantities["segments_from"] != "x axis":
+        for row in segments:
+            measurements = list(_measurements(_OF_SEGMENTS, row))
+            groups.append(of_images(INFARCT, measurements, AHA_SEGMENTS[row["segment"]]))
+    if stated := list(_measurements(_STATED, quantities)):
+        groups.append(of_images(codes.SCT.LeftVentricle, stated))
     if doubt is not None:
         comment = sr.TextContentItem(codes.DCM.Comment, f"Doubtful: {doubt}", sr.RelationshipTypeValues.CONTAINS)
         groups[-1][0].ContentSequence.append(comment)
@@ -134,8 +209,14 @@ def structured_report(
     return report
 
 
-def _measurement(name: Code, value: float, unit: Code) -> sr.Measurement:
-    return sr.Measurement(name=name, value=_written(value), unit=unit)
+def _measurements(figures: Sequence[_Figure], values: Mapping) -> Iterator[sr.Measurement]:
+    for key, name, unit, derivation in figures:
+        if not np.isnan(values.get(key, np.nan)):
+            yield _measurement(name, values[key], unit, derivation)
+
+
+def _measurement(name: Code, value: float, unit: Code, derivation: Code | None = None) -> sr.Measurement:
+    return sr.Measurement(name=name, value=_written(value), unit=unit, derivation=derivation)
 
 
 def _written(value: float) -> float:
@@ -143,5 +224,6 @@ def _written(value: float) -> float:
     return round(float(value), 1 if abs(value) >= 1 else 2)
 
 
-def _tracking(name: str) -> sr.TrackingIdentifier:
-    return sr.TrackingIdentifier(uid=highdicom.UID(), identifier=name)
+def _tracking(kind: Code, site: Code | None = None) -> sr.TrackingIdentifier:
+    identifier = f"{kind.meaning}, {site.meaning}" if site else kind.meaning
+    return sr.TrackingIdentifier(uid=highdicom.UID(), identifier=identifier)

@@ -1,11 +1,13 @@
 """Files that are complete or not there."""
 
 import contextlib
+import csv
 import hashlib
 import json
+import math
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +68,27 @@ def write_text(path: Path, text: str) -> None:
     """
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def write_csv(path: Path, rows: Sequence[Mapping]) -> None:
+    """Writes rows of the same columns as CSV, numbers with four digits; NaN and None become empty fields.
+
+    Raises:
+        CaseError: the file cannot be written.
+    """
+    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(list(rows[0]) if rows else ["case"])
+        for row in rows:
+            writer.writerow([_field(value) for value in row.values()])
+
+
+def _field(value) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.4g}"
+    return str(value)
 
 
 def read_text(path: Path) -> str:

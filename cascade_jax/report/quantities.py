@@ -81,8 +81,34 @@ def measure(
         orientation: what is known of how the slices lie; what it leaves open is found.
         right_handed: as `quantify` takes it.
     """
+    leading = "truth" if "truth" in layers else "prediction"
+    quantities = measure_alike(layers, leading, spacing, image, orientation, right_handed)
+    text = _frame(quantities[leading].case, leading, orientation.base_first is not None, image is not None)
+    return Measured(quantities, text, leading)
+
+
+def measure_alike(
+    layers: Mapping[str, np.ndarray],
+    leading: str,
+    spacing: Sequence[float],
+    image: np.ndarray | None,
+    orientation: Orientation,
+    right_handed: bool | None,
+) -> dict[str, Quantities]:
+    """Measures several outlines of one heart with the same insertion of the right ventricle and the same base.
+
+    Args:
+        layers: {whose: labels (depth, height, width)}.
+        leading: the layer with whose outline insertion and base are found.
+        spacing: mm along the same axes.
+        image: same shape, or None.
+        orientation: what is known of how the slices lie; what it leaves open is found.
+        right_handed: as `quantify` takes it.
+
+    Returns:
+        {whose: its quantities}, in the layers' order.
+    """
     arrays = {layer: emidec.to_file_axes(labels) for layer, labels in layers.items()}
-    leading = "truth" if "truth" in arrays else "prediction"
     base_first = orientation.base_first
     frame = {
         "base_first": aha.base_comes_first(arrays[leading]) if base_first is None else base_first,
@@ -97,18 +123,16 @@ def measure(
     for layer in arrays.keys() - {leading}:
         quantities[layer] = quantify(arrays[layer], size, shown, insertion=insertion, **frame)
         quantities[layer].case.update(counted)
-    text = _frame(quantities[leading].case, leading, frame["base_first"], base_first is not None, image is not None)
-    return Measured({layer: quantities[layer] for layer in arrays}, text, leading)
+    return {layer: quantities[layer] for layer in arrays}
 
 
-def _frame(figures: Mapping, leading: str, base_first: bool, base_is_given: bool, with_image: bool) -> str:
+def _frame(figures: Mapping, leading: str, base_is_given: bool, with_image: bool) -> str:
     """In words, where segments are counted from.
 
     Args:
         figures: of the case.
         leading: the layer that it was found with.
-        base_first: whether the first slice is the base.
-        base_is_given: and not found.
+        base_is_given: whether the end that is the base was given, and not found.
         with_image: whether there was an image to look for the right ventricle in.
     """
     source, angle = figures["segments_from"], figures["insertion_degrees"]
@@ -127,7 +151,7 @@ def _frame(figures: Mapping, leading: str, base_first: bool, base_is_given: bool
         reason = f"was found with the {leading}'s outline" if with_image else "could be looked for without an image"
         text = f"No right ventricle {reason}: segments are counted from the stack's x axis{alike}."
         text += " They are not where their names say."
-    end = "first" if base_first else "last"
+    end = "first" if figures["base_first"] == "yes" else "last"
     how = "as given" if base_is_given else f"the {leading}'s larger end"
     mirrored = {
         "yes": " The slices are shown mirrored; the segments allow for it.",

@@ -43,6 +43,12 @@ def interval_text(interval: Sequence[float | None], form: Callable[[float], str]
     return "-" if "-" in ends else " to ".join(ends)
 
 
+def estimate_text(value: float | None, interval: Sequence[float | None], form: Callable[[float], str] = plain) -> str:
+    """A number with its interval in brackets; without where that is undefined."""
+    text, ends = number(value, form), interval_text(interval, form)
+    return text if ends == "-" else f"{text} ({ends})"
+
+
 def in_markdown(table: Table) -> str:
     """A table as Markdown."""
     lines = [f"**{table.title}**", "", f"| {' | '.join(table.header)} |".replace("|  |", "| |")]

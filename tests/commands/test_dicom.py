@@ -66,7 +66,7 @@ def test_what_a_library_says_of_a_value_is_not_repeated(case, tmp_path, monkeypa
     def fail(*_, **__):
         raise ValueError(f"StudyID of {PATIENT[0]} is too long")
 
-    monkeypatch.setattr("cascade_jax.commands.dicom.quantify", fail)
+    monkeypatch.setattr("cascade_jax.commands.dicom.measure_case", fail)
     monkeypatch.setattr("cascade_jax.commands.dicom.draw_case", fail)
     write_classic(tmp_path / "in", case)
     assert dicom_series.segment_series(lambda: Reader(case.labels), tmp_path / "in", tmp_path / "out", "one", None) == 1
@@ -147,8 +147,9 @@ def test_a_stack_without_a_heart_has_results_too(case, tmp_path, count):
     assert "doubtful" in lines[-1]
     assert not left_out
     report = highdicom.sr.srread(tmp_path / "out" / "no" / "no.sr.dcm")
-    (ventricle,) = report.content.get_image_measurement_groups()
-    assert {one.name.value: one.value for one in ventricle.get_measurements()}["cavity_volume"] == 0
+    found = figures(report)
+    assert len(found) == 6, "what there is none of is said to be none, and no segment is made up"
+    assert {values["Volume"] for values in found.values()} == {0}
 
 
 def test_the_table_of_confidence_keeps_the_other_cases(case, tmp_path):

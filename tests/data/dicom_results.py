@@ -7,6 +7,7 @@ import numpy as np
 from cascade_jax.cascade import Segmentation
 from cascade_jax.confidence import Confidence
 from cascade_jax.data import emidec
+from cascade_jax.data.dicom_report import AHA_SEGMENTS
 from cascade_jax.data.labels import EMIDEC
 from cascade_jax.quantify.quantities import quantify
 
@@ -36,9 +37,21 @@ class Reader:
 
 
 def figures(report):
-    """{what: {measurement: value}} of every group of a report; a name of two groups would be a mistake."""
+    """{what, or the AHA segment's code: {measurement: value}} of every group of a report; a name of two groups would be
+    a mistake. Where a measurement has a derivation, its name has it too."""
     content = report.content
     groups = [*content.get_volumetric_roi_measurement_groups(), *content.get_image_measurement_groups()]
-    found = {group.finding_type.meaning: group.get_measurements() for group in groups}
+    found = {_name(group): {_measured(one): one.value for one in group.get_measurements()} for group in groups}
     assert len(found) == len(groups)
-    return {kind: {one.name.meaning: one.value for one in measurements} for kind, measurements in found.items()}
+    return found
+
+
+def _name(group):
+    segments = {code.value for code in AHA_SEGMENTS.values()}
+    sites = [site.value.value for site in group.finding_sites if site.value.value in segments]
+    return sites[0] if sites else group.finding_type.meaning
+
+
+def _measured(measurement):
+    derivation = measurement.derivation
+    return measurement.name.meaning + (f", {derivation.meaning}" if derivation is not None else "")

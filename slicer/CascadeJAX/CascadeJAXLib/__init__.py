@@ -1,0 +1,1 @@
+"""What the panel does that needs no 3D Slicer."""
