@@ -43,7 +43,7 @@ class Correction:
     inferior_insertion: float | None = None
 
     def __str__(self) -> str:
-        if self.reader is None:
+        if self.reader is None or self.time is None:
             return f"another program ({self.path.name})"
         return f"{self.reader}, {self.time[:16].replace('T', ' ')} UTC"
 

@@ -156,8 +156,7 @@ def described(opened: Opened, labels: np.ndarray, correction: Correction | None,
     """
     figures = opened.measured.case
     found = Insertions(figures["insertion_degrees"], figures["inferior_insertion_degrees"])
-    dragged = correction is not None and (correction.insertion, correction.inferior_insertion) != (None, None)
-    if dragged:
+    if correction is not None and (correction.insertion, correction.inferior_insertion) != (None, None):
         found = Insertions(correction.insertion, correction.inferior_insertion, True)
     return {
         "name": opened.case.name,
