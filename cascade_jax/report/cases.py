@@ -6,16 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
-from cascade_jax.confidence import DOUBTFUL
 from cascade_jax.data import emidec, folders, orientation
 from cascade_jax.data.case import CaseError, number_of_cases
-from cascade_jax.data.labels import EMIDEC, LabelTable, display_name
+from cascade_jax.data.labels import EMIDEC, LabelTable
 from cascade_jax.metrics import evaluate_labels
 from cascade_jax.progress import Progress
 from cascade_jax.quantify.orientations import Orientation
 from cascade_jax.quantify.plausibility import implausibility
 from cascade_jax.report import slices
-from cascade_jax.report.expected_dice import read_expected_dice
+from cascade_jax.report.account import Account, read_accounts
 from cascade_jax.report.quantities import Measured, measure
 from cascade_jax.report.warnings import hidden_warnings, stack_warnings
 
@@ -35,6 +34,7 @@ class Sources:
         tables: which of the training's tables belong to these cases.
         labels: which labels there are; what only hearts have is left out for others than the challenge's.
         orientations: {case: what is known of how its slices lie}, instead of a search for it.
+        weights: which networks drew the predicted outlines; empty where it is not known.
     """
 
     title: str
@@ -47,6 +47,7 @@ class Sources:
     tables: tuple[str, ...] = ()
     labels: LabelTable = EMIDEC
     orientations: Mapping[str, Orientation] = dataclasses.field(default_factory=dict)
+    weights: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,8 +63,9 @@ class ReportCase:
         maps: {kind: map, 0 to 1} of those there are: `folders.DOUBT`, `folders.DISAGREEMENT`.
         measured: of prediction and truth; None for other labels than the challenge's, and what cannot be a heart by it.
         metrics: {layer: {target: {metric: value}}} against the truth; empty without one.
-        expected_dice: the main target's, by the cascade's own account, or None.
-        warnings: sentences.
+        sides: of the body, {"left", "right", "top", "bottom" of the picture: letters}, or None where unknown.
+        account: what the cascade says of its own result.
+        warnings: sentences, the reason for doubt first.
     """
 
     name: str
@@ -74,7 +76,8 @@ class ReportCase:
     maps: dict[str, np.ndarray]
     measured: Measured | None
     metrics: dict[str, dict]
-    expected_dice: float | None
+    sides: dict[str, str] | None
+    account: Account
     warnings: list[str]
 
     @property
@@ -84,9 +87,15 @@ class ReportCase:
             return None
         return float(np.mean([values["dice"] for values in self.metrics["prediction"].values()]))
 
+    @property
+    def ends(self) -> tuple[str, str]:
+        """What the first and the last slice are, "base" and "apex" or the reverse; empty where it is unknown."""
+        base_first = self.measured.layers[self.measured.leading].case["base_first"] if self.measured else "unknown"
+        return {"yes": ("base", "apex"), "no": ("apex", "base")}.get(base_first, ("", ""))
+
 
 def read_cases(sources: Sources, progress: Progress) -> tuple[list[ReportCase], dict[str, str]]:
-    """The cases, worst first: by mean Dice, then those without truth by expected Dice, then by name.
+    """The cases, worst first: by mean Dice, then those without truth by the cascade's doubt, then by name.
 
     Returns:
         The cases, and {case: reason} of those that could not be read.
@@ -103,28 +112,27 @@ def read_cases(sources: Sources, progress: Progress) -> tuple[list[ReportCase], 
             failed.setdefault(name, f"{sources.prediction}: holds no labels of this case")
     files = [] if sources.images is None else folders.find_inputs(sources.images, faults=failed)
     images = {file.name: file for file in files}
-    expected = read_expected_dice(sources.prediction, sources.labels)
+    accounts = read_accounts(sources.prediction, sources.labels)
     cases = []
     for name in progress(sorted(contours), f"reading {number_of_cases(len(contours))}"):
         try:
             paths = {"prediction": contours[name]} | {
                 layer: found[name] for layer, found in layers.items() if name in found
             }
-            cases.append(_read_case(sources, name, paths, images, expected.get(name, {})))
+            cases.append(_read_case(sources, name, paths, images, accounts.get(name, Account())))
         except CaseError as error:
             failed[name] = str(error)
     return sorted(cases, key=_worst_first), failed
 
 
 def _worst_first(case: ReportCase) -> tuple:
-    # Dice is at most 1: what is not known comes after what is.
-    known = [2.0 if dice is None else dice for dice in (case.mean_dice, case.expected_dice)]
-    return *known, case.name
+    # Dice is at most 1, and doubt at least 0: what is not known comes after what is.
+    dice = 2.0 if case.mean_dice is None else case.mean_dice
+    doubt = -1.0 if case.account.doubt is None else case.account.doubt
+    return dice, -doubt, case.name
 
 
-def _read_case(
-    sources: Sources, name: str, paths: Mapping[str, Path], images: Mapping, expected: Mapping
-) -> ReportCase:
+def _read_case(sources: Sources, name: str, paths: Mapping[str, Path], images: Mapping, account: Account) -> ReportCase:
     table, contour = sources.labels, paths["prediction"]
     # All that is shown lies on the grid of the image, where there is one, else on the prediction's.
     image, reference = None, contour
@@ -165,8 +173,7 @@ def _read_case(
         warnings.append("no image of this case was found")
     if sources.truth is not None and "truth" not in layers:
         warnings.append("no true labels of this case were found")
-    dice = expected.get(table.main)
-    if dice is not None and dice < DOUBTFUL:
-        warnings.insert(0, f"doubtful: the cascade expects a Dice of {dice:.2f} for the {display_name(table.main)}")
+    warnings = [account.reason] * bool(account.reason) + warnings
     image = np.zeros(prediction.shape, np.float32) if image is None else image
-    return ReportCase(name, spacing, image, layers, shown, maps, measured, metrics, dice, warnings)
+    sides = orientation.sides_of_picture(grid)
+    return ReportCase(name, spacing, image, layers, shown, maps, measured, metrics, sides, account, warnings)
