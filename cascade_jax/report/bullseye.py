@@ -34,20 +34,22 @@ class Territory(NamedTuple):
         title: in full.
         segments: their numbers.
         start: where its sector of the outer ring begins, degrees; it is 120 wide.
-        colour: of its arc (Okabe and Ito).
+        named_at: where its name stands, degrees, beside the insertions and the walls' names.
+        colour: of its arc, to be seen on paper and on a dark screen.
     """
 
     name: str
     title: str
     segments: tuple[int, ...]
     start: float
+    named_at: float
     colour: str
 
 
 TERRITORIES = (
-    Territory("LAD", "left anterior descending artery (LAD)", (1, 2, 7, 8, 13, 14, 17), 60.0, "#0072b2"),
-    Territory("RCA", "right coronary artery (RCA)", (3, 4, 9, 10, 15), 180.0, "#009e73"),
-    Territory("LCX", "left circumflex artery (LCX)", (5, 6, 11, 12, 16), 300.0, "#cc79a7"),
+    Territory("LAD", "left anterior descending artery (LAD)", (1, 2, 7, 8, 13, 14, 17), 60.0, 168.0, "#3f8fd0"),
+    Territory("RCA", "right coronary artery (RCA)", (3, 4, 9, 10, 15), 180.0, 192.0, "#0ea87d"),
+    Territory("LCX", "left circumflex artery (LCX)", (5, 6, 11, 12, 16), 300.0, 0.0, "#cc79a7"),
 )
 # Where territories meet inside: straight lines (angle, from, to) and arcs (radius, from angle, to angle).
 BORDERS = (
@@ -185,10 +187,10 @@ def _sector(number: int, percent: float | None, segments: Sequence[Mapping], sma
 
 def _territory(territory: Territory) -> str:
     arc = _arc(4.2, territory.start + 2, territory.start + 118)
-    x, y = on_circle(5.0, territory.start + 60)
-    name = _words(x * 1.08, -y * 1.02, 0.5, territory.name, "artery")
-    title = html.escape(territory.title)
-    return f'<g><title>{title}</title><path class="territory" stroke="{territory.colour}" d="{arc}"/>{name}</g>'
+    x, y = on_circle(4.9, territory.named_at)
+    name = _words(x, -y, 0.5, territory.name, "artery")
+    title, colour = html.escape(territory.title), territory.colour
+    return f'<g><title>{title}</title><path class="territory" style="stroke: {colour}" d="{arc}"/>{name}</g>'
 
 
 def _borders() -> str:

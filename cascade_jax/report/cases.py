@@ -88,6 +88,11 @@ class ReportCase:
         return float(np.mean([values["dice"] for values in self.metrics["prediction"].values()]))
 
     @property
+    def doubt(self) -> float | None:
+        """The cascade's doubt of its own result, 0 to 1, None where it says none."""
+        return self.account.doubt
+
+    @property
     def ends(self) -> tuple[str, str]:
         """What the first and the last slice are, "base" and "apex" or the reverse; empty where it is unknown."""
         base_first = self.measured.layers[self.measured.leading].case["base_first"] if self.measured else "unknown"

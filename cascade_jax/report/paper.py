@@ -28,7 +28,8 @@ _SLICES_HIGH, _SLICE_GAP = 92.0, 1.0
 _BULLSEYE = 44.0
 _LINE = 3.5
 _TEXT, _SMALL, _HEAD = 7.5, 6.5, 15.0
-_CHARACTERS = 148  # of small type in a line
+_ROW, _NOTE = 3.3, 2.7
+_CHARACTERS, _CHARACTERS_OF_NOTES = 148, 172  # in a line
 _SOFT, _WARNING, _RULE = "#4a5058", "#8a3b00", "#c4c9cf"
 _MOST_WARNINGS = 4
 _MILLIMETRES_OF_SCALE = 20
@@ -121,6 +122,7 @@ class _Sheet:
             self._write(_MARGIN, self.y, line, _TEXT, color=_WARNING)
             self.y += _LINE
         self.y += 1.5
+        self.room = _SLICES_HIGH - _LINE * len(lines)
 
     def _slices(self) -> None:
         case = self.case
@@ -128,7 +130,7 @@ class _Sheet:
         high, wide = (size.stop - size.start for size in (rows, columns))
         high, wide = high * case.spacing[1], wide * case.spacing[2]
         count = len(case.image)
-        across, width = _tiles(count, high / wide)
+        across, width = _tiles(count, high / wide, self.room)
         height = width * high / wide
         limits = slices.grey_limits(case.image[:, rows, columns])[1]
         around = slices.outlines_of(self.sources.labels)
@@ -165,22 +167,20 @@ class _Sheet:
             axes.text(*at, letter, color="white", fontsize=5.5, ha="center", va="center", clip_on=True)
 
     def _legend(self) -> None:
-        axes = self._axes(_MARGIN, self.y, _INNER, 5)
-        axes.set(xlim=(0, _INNER), ylim=(0, 5))
-        axes.set_axis_off()
-        x = 0.0
         for layer in ("prediction", "truth"):
             if layer not in self.case.layers:
                 continue
-            axes.text(x, 2.5, layer + ":", fontsize=_SMALL, va="center", weight="bold")
-            x += 18 if layer == "prediction" else 11
-            for outline in slices.outlines_of(self.sources.labels):
-                axes.add_patch(Rectangle((x, 0.8), 8, 3.4, facecolor="#23272c"))
-                _draw(axes, [np.array([(x + 0.5, 2.5), (x + 7.5, 2.5)])], outline, layer)
-                axes.text(x + 8.8, 2.5, outline.title, fontsize=_SMALL, va="center")
-                x += 11.5 + 1.35 * len(outline.title)
-            x += 1
-        self.y += 6
+            axes = self._axes(_MARGIN, self.y, _INNER, 4)
+            axes.set(xlim=(0, _INNER), ylim=(0, 4))
+            axes.set_axis_off()
+            axes.text(0, 2, layer, fontsize=_SMALL, va="center", weight="bold")
+            for index, outline in enumerate(slices.outlines_of(self.sources.labels)):
+                x = 16 + 30 * index
+                axes.add_patch(Rectangle((x, 0.5), 8, 3, facecolor="#23272c"))
+                _draw(axes, [np.array([(x + 0.5, 2), (x + 7.5, 2)])], outline, layer)
+                axes.text(x + 9, 2, outline.title, fontsize=_SMALL, va="center")
+            self.y += 4
+        self.y += 1
         words = []
         if not self.case.sides:
             words.append("Sides of the body: unknown, the file does not say how its slices lie.")
@@ -196,26 +196,26 @@ class _Sheet:
         marks, from_x_axis = quantities.bullseye_marks(measured), quantities.counted_from_x_axis(measured)
         step = _INNER / 4
         for index, (layer, measure) in enumerate(shown):
-            axes = self._axes(_MARGIN + index * step, self.y + 4, _BULLSEYE, _BULLSEYE)
+            axes = self._axes(_MARGIN + index * step, self.y + 5, _BULLSEYE, _BULLSEYE)
             draw_bullseye(axes, measured.layers[layer].segments, measure, marks, from_x_axis)
-            title = (
-                f"{layer}: {bullseye.MEASURES[measure]}" if "truth" in measured.layers else bullseye.MEASURES[measure]
-            )
-            self._write(_MARGIN + index * step + _BULLSEYE / 2, self.y, title, _SMALL, ha="center", weight="bold")
-        self.y += _BULLSEYE + 5
+            middle = _MARGIN + index * step + _BULLSEYE / 2
+            self._write(middle, self.y, bullseye.MEASURES[measure], _SMALL, ha="center", weight="bold")
+            if "truth" in measured.layers:
+                self._write(middle, self.y + 2.7, layer, _SMALL, ha="center", color=_SOFT)
+        self.y += _BULLSEYE + 5.5
         scale = self._axes(_MARGIN, self.y, 40, 2)
         for step in range(20):
             scale.add_patch(Rectangle((step, 0), 1.05, 1, color=bullseye.colour_of(5 * step + 2.5), linewidth=0))
         scale.set(xlim=(0, 20), ylim=(0, 1))
         scale.set_axis_off()
-        note = quantities.bullseye_note(measured)
+        notes = ["0 to 100 %. Small: the segment's number.", f"{quantities.bullseye_note(measured)}."]
         if not from_x_axis:
             arteries = "; ".join(f"{one.name} {_listed(one.segments)}" for one in bullseye.TERRITORIES)
-            note += f". Coronary territories: {arteries}"
-        self._write(
-            _MARGIN + 42, self.y - 0.5, f"0 to 100 %. Small: the segment's number. {note}.", _SMALL, color=_SOFT
-        )
-        self.y += 5
+            notes.append(f"Coronary territories, as they usually are: {arteries}.")
+        for line in textwrap.wrap(" ".join(notes), _CHARACTERS - 40):
+            self._write(_MARGIN + 42, self.y - 0.5, line, _SMALL, color=_SOFT)
+            self.y += 3
+        self.y += 2
 
     def _tables(self) -> None:
         measured, account = self.case.measured, self.case.account
@@ -225,58 +225,55 @@ class _Sheet:
         head = ["", *layers, *([quantities.interval_title(account)] if interval else []), ""]
         body = [[row.title, *row.values, *([row.beside] if interval else []), row.unit] for row in rows]
         left = 92.0
-        below = self._table(_MARGIN, self.y, left, head, body)
+        self._table(_MARGIN, self.y, left, head, body)
         right, width = _MARGIN + left + 6, _INNER - left - 6
         rows = quantities.threshold_rows(measured.layers.values())
         at = self.y
         if rows:
             body = [[row.title, *row.values, row.unit] for row in rows]
             at = self._table(right, at, width, ["infarct by threshold", *layers, ""], body) + 1.5
-        kept = [1, 2, 3, 5]  # of OF_A_SLICE
-        names = [quantities.OF_A_SLICE[index][0].replace("\u00ad", "") for index in kept]
+        kept = {2: "infarct, g", 3: "%", 4: "no-reflow, g", 5: "max. transmurality, %"}
         body = [
             [str(number), *(values[index] for index in kept)]
             for number, values in quantities.slice_rows([measured.layers["prediction"]])
         ]
-        at = self._table(
-            right,
-            at,
-            width,
-            ["slice", *[name.replace("transmurality, maximum", "transm. max.") for name in names]],
-            body,
-        )
-        self.y = max(below, at) + 2
+        self._table(right, at, width, ["slice", *kept.values()], body)
 
     def _table(self, x: float, y: float, width: float, head: Sequence[str], body: Sequence[Sequence[str]]) -> float:
-        """Draws a table and returns where it ends. The first column takes what the others leave."""
-        cells = [13.0 if title else 7.0 for title in head[1:]]
-        cells = [
-            max(cell, 1.25 * max(len(row[index + 1]) for row in [head, *body])) for index, cell in enumerate(cells)
-        ]
+        """Draws a table and returns where it ends. The first column takes what the others leave; where there is little
+        room above the notes, lines and type are smaller."""
+        line = min(_ROW, (self._notes_from() - y) / (len(body) + 1))
+        size = _SMALL * line / _ROW
+        widest = [max(len(row[index]) for row in [head, *body]) for index in range(1, len(head))]
+        cells = [max(6.5, 3 + 1.28 * count) for count in widest]
         ends = [x + width - sum(cells[index + 1 :]) for index in range(len(cells))]
         for number, row in enumerate([head, *body]):
             style = {"weight": "bold"} if number == 0 else {}
-            self._write(x, y, row[0], _SMALL, **style)
+            self._write(x, y, row[0], size, **style)
             for text, end in zip(row[1:], ends, strict=True):
-                self._write(end, y, text, _SMALL, ha="right", **style)
-            y += 3.3
+                self._write(end, y, text, size, ha="right", **style)
+            y += line
             self._rule(x, y - 0.35, width)
         return y
 
-    def _foot(self) -> None:
+    def _notes(self) -> list[str]:
+        """The lines at the foot of the page."""
         notes = []
         if measured := self.case.measured:
             notes.append(measured.frame)
             if quantities.threshold_rows(measured.layers.values()):
-                notes += [
-                    quantities.THRESHOLDS_ASSUME,
-                    *quantities.threshold_notes({"prediction": measured.layers["prediction"]}),
-                ]
+                notes.append(quantities.THRESHOLDS_ASSUME)
+                notes += quantities.threshold_notes({"prediction": measured.layers["prediction"]})
         notes.append("; ".join(f"{title}: {text}" for title, text in provenance(self.sources)) + ".")
-        for note in notes:
-            for line in textwrap.wrap(note, _CHARACTERS):
-                self._write(_MARGIN, self.y, line, 6, color=_SOFT)
-                self.y += 2.8
+        return [line for note in notes for line in textwrap.wrap(note, _CHARACTERS_OF_NOTES)]
+
+    def _notes_from(self) -> float:
+        """Where the notes begin."""
+        return _HEIGHT - 10 - _NOTE * len(self._notes())
+
+    def _foot(self) -> None:
+        for index, line in enumerate(self._notes()):
+            self._write(_MARGIN, self._notes_from() + _NOTE * index, line, 6, color=_SOFT)
         self._write(_WIDTH / 2, _HEIGHT - 8, RESEARCH_ONLY, _TEXT, ha="center", weight="bold", color=_WARNING)
 
 
@@ -284,11 +281,11 @@ def _listed(numbers: Sequence[int]) -> str:
     return ", ".join(map(str, numbers))
 
 
-def _tiles(count: int, aspect: float) -> tuple[int, float]:
-    """How many pictures of that height by width stand in a row, and how wide each is, mm, so that all find room."""
+def _tiles(count: int, aspect: float, room: float) -> tuple[int, float]:
+    """How many pictures of that height by width stand in a row, and how wide each is, so that all find room (mm)."""
     for across in range(4, 13):
         width = (_INNER - (across - 1) * _SLICE_GAP) / across
-        if -(-count // across) * (width * aspect + _SLICE_GAP) <= _SLICES_HIGH:
+        if -(-count // across) * (width * aspect + _SLICE_GAP) <= room:
             return across, width
     return across, width
 
@@ -345,14 +342,14 @@ def draw_bullseye(axes, segments: Sequence[dict], measure: str, marks: dict[str,
         )
         x, y = place.middle
         text = "-" if percent is None else f"{percent:.0f}"
-        axes.text(x, y - 0.15, text, fontsize=6.5, ha="center", va="center", color=ink)
-        axes.text(x, y + 0.32, str(number), fontsize=3.6, ha="center", va="center", color=ink)
+        axes.text(x, y - 0.17, text, fontsize=6.5, ha="center", va="center", color=ink)
+        axes.text(x, y + 0.32, str(number), fontsize=4.4, ha="center", va="center", color=ink)
     if not from_x_axis:
         for territory in bullseye.TERRITORIES:
             start, end = territory.start + 2, territory.start + 118
             axes.add_patch(Arc((0, 0), 8.4, 8.4, theta1=start, theta2=end, ec=territory.colour, lw=1.6))
-            x, y = bullseye.on_circle(4.75, territory.start + (45 if territory.name == "LAD" else 60))
-            axes.text(x, y, territory.name, fontsize=5.5, ha="center", va="center")
+            x, y = bullseye.on_circle(4.8, territory.named_at)
+            axes.text(x, y, territory.name, fontsize=5, ha="center", va="center")
         for angle, *radii in bullseye.BORDERS:
             axes.plot(*np.transpose([bullseye.on_circle(radius, angle) for radius in radii]), color="black", lw=1.2)
         for radius, start, end in bullseye.BORDER_ARCS:

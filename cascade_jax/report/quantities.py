@@ -237,7 +237,7 @@ def interval_title(account: Account) -> str:
 
 _KEY_FIGURES = (
     ("infarct", "infarct_g", "g"),
-    ("of the myocardium", "infarct_percent", "%"),
+    ("infarct, of the myocardium", "infarct_percent", "%"),
     ("maximum transmurality", "transmurality_max_percent", "%"),
     ("no-reflow", "no_reflow_g", "g"),
 )
