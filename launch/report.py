@@ -1,5 +1,5 @@
-"""Makes one HTML page about a run, or about any predictions: every case to look through, tables and charts; and one page
-of PDF a patient.
+"""Makes one HTML page about a run, or about any predictions: every case to look through, tables and charts; and one
+page of PDF a patient.
 
     cascade-jax report --workdir=DIR [--output=DIR] [--pdf=DIR]
     cascade-jax report --prediction=DIR [--images=DIR] [--truth=DIR] [--stage_one=DIR] --output=report.html [--pdf=DIR]

@@ -23,7 +23,7 @@ X_AXIS = "counted from the x axis"
 DARK_INK, LIGHT_INK, RIM = "#14171b", "#ffffff", "#6b6b6b"
 # Pale yellow to dark red, ColorBrewer's YlOrRd: darker is more, in black and white too.
 _COLOURS = ("#ffffcc", "#ffeda0", "#fed976", "#feb24c", "#fd8d3c", "#fc4e2a", "#e31a1c", "#bd0026", "#800026")
-_LIGHT_INK_FROM = 65.0  # percent
+_LIGHT_INK_FROM = 71.0  # percent: on either side the contrast is above 4 to 1
 
 
 class Territory(NamedTuple):
@@ -131,7 +131,7 @@ def as_svg(
         title: for those who cannot see it.
         marks: {letter: degrees on the plot} of what is marked on its edge.
         from_x_axis: whether segments do not lie where their names say, which is then written across.
-        small: without numbers, names, territories and scale.
+        small: without numbers, names, territories and scale, and without what a segment says when it is pointed at.
     """
     values = values_of(segments, measure)
     parts = [_sector(number, values.get(number), segments, small) for number in SEGMENT_NAMES]
@@ -174,9 +174,10 @@ def _sector(number: int, percent: float | None, segments: Sequence[Mapping], sma
     x, y = place.middle
     value = "-" if percent is None else f"{percent:.0f}"
     ink = "" if percent is None else ink_on(percent)
-    words = _words(x, -y + (0.0 if small else 0.16), 0.62 if small else 0.5, value, ink=ink)
-    if not small:
-        words += _words(x, -y - 0.27, 0.3, str(number), "number", ink)
+    words = _words(x, -y if small else -y + 0.16, 0.62 if small else 0.5, value, ink=ink)
+    if small:
+        return shape + words
+    words += _words(x, -y - 0.27, 0.3, str(number), "number", ink)
     row = next((row for row in segments if row["segment"] == number), None)
     said = ["not reached by the stack"]
     if row is not None:
