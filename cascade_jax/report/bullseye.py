@@ -139,14 +139,14 @@ def as_svg(
         parts += [_territory(territory) for territory in TERRITORIES] + [_borders()]
         parts += [_wall(index, name) for index, name in enumerate(WALLS)]
     for letter, angle in (marks or {}).items():
-        (x, y), (end_x, end_y), (at_x, at_y) = (on_circle(radius, angle) for radius in (3.6, 4.45, 4.75))
+        (x, y), (end_x, end_y), (at_x, at_y) = (on_circle(radius, angle) for radius in (4.0, 4.45, 4.75))
         parts.append(f'<path class="mark" d="M{x:.2f} {-y:.2f}L{end_x:.2f} {-end_y:.2f}"/>')
         parts.append(_words(at_x, -at_y, 0.5, letter, "mark-letter"))
     if from_x_axis:
-        parts.append(_across())
+        parts.append(f'<g transform="rotate(-20)">{_words(0, 0, 0.7 if small else 0.8, X_AXIS, "across")}</g>')
     if not small:
         parts.append(_scale())
-    box = "-4.9 -4.9 9.8 9.8" if small else "-7.6 -5.5 15.2 12"
+    box = "-4.9 -4.9 9.8 9.8" if small else "-7.6 -5.6 15.2 12.5"
     name = html.escape(title)
     return f'<svg class="bullseye" viewBox="{box}" role="img" aria-label="{name}">{"".join(parts)}</svg>'
 
@@ -203,19 +203,16 @@ def _borders() -> str:
 
 
 def _wall(index: int, name: str) -> str:
-    x, y = on_circle(4.75, 90 + 60 * index)
+    # Those above and below stand beyond the insertions' letters.
+    x, y = on_circle(5.2 if index in (0, 3) else 4.75, 90 + 60 * index)
     side = "" if abs(x) < 1 else "to-the-left" if x < 0 else "to-the-right"
     return _words(x * 0.97, -y, 0.46, name, f"wall {side}".strip())
 
 
-def _across() -> str:
-    return f'<g transform="rotate(-20)">{_words(0, 0, 0.8, X_AXIS, "across")}</g>'
-
-
 def _scale() -> str:
     swatches = "".join(
-        f'<rect x="{-4 + 0.4 * step:.1f}" y="5.4" width=".42" height=".4" fill="{colour_of(5 * step + 2.5)}"/>'
+        f'<rect x="{-4 + 0.4 * step:.1f}" y="5.8" width=".42" height=".4" fill="{colour_of(5 * step + 2.5)}"/>'
         for step in range(20)
     )
-    ends = "".join(_words(-4 + 8 * percent / 100, 6.15, 0.42, f"{percent} %") for percent in (0, 25, 50, 75, 100))
+    ends = "".join(_words(-4 + 8 * percent / 100, 6.55, 0.42, f"{percent} %") for percent in (0, 25, 50, 75, 100))
     return f'<g class="scale">{swatches}{ends}</g>'

@@ -92,9 +92,9 @@ def _measured_view(case: ReportCase, measured: quantities.Measured) -> dict:
         "territories": quantities.territory_rows(measured),
         "thresholds": thresholds,
         "bullseyes": _bullseyes(case.name, measured),
-        "bullseye_note": quantities.bullseye_note(measured) + ".",
+        "bullseye_note": quantities.bullseye_note(measured),
         "insertions": bool(measured.insertions),
-        "counted": "" if measured.insertions else quantities.bullseye_note(measured),
+        "counted": bullseye.X_AXIS if quantities.counted_from_x_axis(measured) else "",
         "frame": measured.frame,
         "notes": [quantities.THRESHOLDS_ASSUME] * bool(thresholds) + quantities.threshold_notes(measured.layers),
     }

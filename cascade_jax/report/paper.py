@@ -33,6 +33,8 @@ _CHARACTERS, _CHARACTERS_OF_NOTES = 148, 172  # in a line
 _SOFT, _WARNING, _RULE = "#4a5058", "#8a3b00", "#c4c9cf"
 _MOST_WARNINGS = 4
 _MILLIMETRES_OF_SCALE = 20
+# White on a dark ground, to be read on blood and fat too. (An edge around the letters would make drawings of them.)
+_ON_PICTURE = {"color": "white", "fontsize": 6, "bbox": {"fc": "#00000070", "ec": "none", "pad": 0.6}}
 _STYLE = {"pdf.fonttype": 42, "font.sans-serif": ["DejaVu Sans"], "font.family": "sans-serif"}
 
 
@@ -164,7 +166,7 @@ class _Sheet:
         for letter, x, y, end_x, end_y in marks:
             axes.plot((x, end_x), (y, end_y), color="white", linewidth=0.9)
             at = end_x + 0.7 * (end_x - x), end_y + 0.7 * (end_y - y)
-            axes.text(*at, letter, color="white", fontsize=5.5, ha="center", va="center", clip_on=True)
+            axes.text(*at, letter, ha="center", va="center", clip_on=True, **_ON_PICTURE)
 
     def _legend(self) -> None:
         for layer in ("prediction", "truth"):
@@ -208,7 +210,7 @@ class _Sheet:
             scale.add_patch(Rectangle((step, 0), 1.05, 1, color=bullseye.colour_of(5 * step + 2.5), linewidth=0))
         scale.set(xlim=(0, 20), ylim=(0, 1))
         scale.set_axis_off()
-        notes = ["0 to 100 %. Small: the segment's number.", f"{quantities.bullseye_note(measured)}."]
+        notes = ["0 to 100 %. Small: the segment's number.", quantities.bullseye_note(measured)]
         if not from_x_axis:
             arteries = "; ".join(f"{one.name} {_listed(one.segments)}" for one in bullseye.TERRITORIES)
             notes.append(f"Coronary territories, as they usually are: {arteries}.")
@@ -308,16 +310,14 @@ def _draw(axes, lines: Sequence[np.ndarray], outline: slices.Outline, layer: str
 
 
 def _letter(axes, x: float, y: float, text: str, **style) -> None:
-    axes.text(x, y, text, transform=axes.transAxes, color="white", fontsize=6, **style)
+    axes.text(x, y, text, transform=axes.transAxes, **_ON_PICTURE, **style)
 
 
 def _scale_bar(axes, wide: float, high: float) -> None:
     end, y = wide - 0.04 * wide, high - 0.05 * high
     axes.plot((end - _MILLIMETRES_OF_SCALE, end), (y, y), color="white", linewidth=1.5, solid_capstyle="butt")
     middle = end - _MILLIMETRES_OF_SCALE / 2
-    axes.text(
-        middle, y - 0.02 * high, f"{_MILLIMETRES_OF_SCALE} mm", color="white", fontsize=5.5, ha="center", va="bottom"
-    )
+    axes.text(middle, y - 0.02 * high, f"{_MILLIMETRES_OF_SCALE} mm", ha="center", va="bottom", **_ON_PICTURE)
 
 
 def draw_bullseye(axes, segments: Sequence[dict], measure: str, marks: dict[str, float], from_x_axis: bool) -> None:
@@ -360,7 +360,7 @@ def draw_bullseye(axes, segments: Sequence[dict], measure: str, marks: dict[str,
             0, 0, bullseye.X_AXIS, fontsize=8, bbox={"fc": "white", "ec": "none", "alpha": 0.75, "pad": 1}, **style
         )
     for letter, angle in marks.items():
-        axes.plot(*np.transpose([bullseye.on_circle(radius, angle) for radius in (3.6, 4.4)]), color="black", lw=1)
+        axes.plot(*np.transpose([bullseye.on_circle(radius, angle) for radius in (4.0, 4.4)]), color="black", lw=1)
         axes.text(*bullseye.on_circle(4.75, angle), letter, fontsize=6, ha="center", va="center")
     axes.set(xlim=(-5.1, 5.1), ylim=(-5.1, 5.1), aspect="equal")
     axes.set_axis_off()

@@ -185,13 +185,13 @@ def counted_from_x_axis(measured: Measured) -> bool:
 
 
 def bullseye_note(measured: Measured) -> str:
-    """What stands below the bullseyes: what the marks on them are, or that there are none."""
+    """A sentence below the bullseyes: what the marks on them are, or that there are none."""
     case = measured.layers[measured.leading].case
     return {
-        "right ventricle": "A, I: anterior and inferior insertion of the right ventricle",
-        "given": "A: anterior insertion of the right ventricle, as given",
-        "x axis": f"right ventricle {case['right_ventricle']}: counted from the x axis",
-    }.get(case["segments_from"], "no segments")
+        "right ventricle": "A, I: anterior and inferior insertion of the right ventricle.",
+        "given": "A: anterior insertion of the right ventricle, as given.",
+        "x axis": f"Right ventricle {case['right_ventricle']}: counted from the x axis.",
+    }.get(case["segments_from"], "No segments.")
 
 
 def threshold_notes(layers: Mapping[str, Quantities]) -> list[str]:
@@ -217,9 +217,11 @@ def threshold_notes(layers: Mapping[str, Quantities]) -> list[str]:
 
 
 def text_of(value: float | None) -> str:
-    """A number with as many digits as it deserves; "-" for what is not known."""
+    """A number with as many digits as it deserves; "-" for what is not known, "0" for nothing at all."""
     if value is None or np.isnan(value):
         return "-"
+    if value == 0:
+        return "0"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
@@ -237,7 +239,7 @@ def interval_title(account: Account) -> str:
 
 _KEY_FIGURES = (
     ("infarct", "infarct_g", "g"),
-    ("infarct, of the myocardium", "infarct_percent", "%"),
+    ("share of myocardium", "infarct_percent", "%"),
     ("maximum transmurality", "transmurality_max_percent", "%"),
     ("no-reflow", "no_reflow_g", "g"),
 )
