@@ -1,9 +1,11 @@
-"""Makes one HTML page about a run, or about any predictions: tables, charts, and every case to look through.
+"""Makes one HTML page about a run, or about any predictions: every case to look through, tables and charts; and one
+page of PDF a patient.
 
-    cascade-jax report --workdir=DIR [--output=DIR]
-    cascade-jax report --prediction=DIR [--images=DIR] [--truth=DIR] [--stage_one=DIR] --output=report.html
+    cascade-jax report --workdir=DIR [--output=DIR] [--pdf=DIR]
+    cascade-jax report --prediction=DIR [--images=DIR] [--truth=DIR] [--stage_one=DIR] --output=report.html [--pdf=DIR]
 
-The page needs no network and no other file. Where the right ventricle meets the left is looked for in the image;
+The page needs no network and no other file. --pdf=DIR writes DIR/<case>.pdf, A4; without --output it is written alone.
+Where the right ventricle meets the left is looked for in the image;
 --insertions=FILE.csv, with the columns case and insertion_degrees as for `cascade-jax quantify`, says it instead. Wants
 `pip install 'cascade_jax[report]'`.
 """
@@ -39,6 +41,7 @@ _INSERTIONS = flags.DEFINE_string(
 )
 _CORRECTED = command.define_corrected()
 _OUTPUT = flags.DEFINE_string("output", None, "The HTML file; with --workdir a folder, by default that one.")
+_PDF = flags.DEFINE_string("pdf", None, "The folder for one page of PDF a patient.")
 
 
 def _path(flag) -> Path | None:
@@ -56,22 +59,32 @@ def main() -> int:
 
     if (_WORKDIR.value is None) == (_PREDICTION.value is None):
         raise ConfigError("give either --workdir or --prediction (see --help)")
+    pages: dict[Path | None, Sources] = {}
     if _WORKDIR.value:
         folder = _path(_OUTPUT) or Path(_WORKDIR.value)
-        reports = {folder / name: sources for name, sources in sources_of_run(Path(_WORKDIR.value)).items()}
+        pages |= {folder / name: sources for name, sources in sources_of_run(Path(_WORKDIR.value)).items()}
     else:
-        if not _OUTPUT.value:
-            raise ConfigError("--output is needed: the HTML file (see --help)")
+        if not _OUTPUT.value and not _PDF.value:
+            raise ConfigError("--output is needed, the HTML file, or --pdf, the folder of PDF files (see --help)")
         prediction = Path(_PREDICTION.value)
         earlier = {"stage one": _path(_STAGE_ONE)} if _STAGE_ONE.value else {}
         table = load_labels(_LABELS_OF.value) if _LABELS_OF.value else EMIDEC
-        sources = Sources(prediction.name, prediction, _path(_IMAGES), _path(_TRUTH), earlier, labels=table)
+        sources = Sources(
+            prediction.name,
+            prediction,
+            _path(_IMAGES),
+            _path(_TRUTH),
+            earlier,
+            labels=table,
+            corrected=_CORRECTED.value,
+            weights=_LABELS_OF.value or "",
+        )
         if _CORRECTED.value:
             command.print_corrected(prediction)
-            sources = dataclasses.replace(sources, corrected=True)
-        reports = {Path(_OUTPUT.value): sources}
-    for output in reports:
-        refuse_to_replace(output.parent, [output.name])
+        pages[_path(_OUTPUT)] = sources
+    for output in pages:
+        if output is not None:
+            refuse_to_replace(output.parent, [output.name])
     for folder, find in (
         (_PREDICTION.value, folders.find_contours),
         (_IMAGES.value, folders.find_inputs),
@@ -82,9 +95,15 @@ def main() -> int:
             command.print_skipped(folders.list_skipped(folder, find))
     orientations = read_orientations(Path(_INSERTIONS.value)) if _INSERTIONS.value else {}
     failed = {}
-    for output, sources in reports.items():
-        failed |= write_report(dataclasses.replace(sources, orientations=orientations), output, bar)
-        print(f"{output}: {output.stat().st_size / 1e6:.1f} MB")
+    for output, sources in pages.items():
+        papers = _path(_PDF)
+        if papers is not None and len(pages) > 1:  # cases of the one may be called like cases of the other
+            papers /= output.stem
+        failed |= write_report(dataclasses.replace(sources, orientations=orientations), output, bar, papers=papers)
+        if output is not None:
+            print(f"{output}: {output.stat().st_size / 1e6:.1f} MB")
+        if papers is not None:
+            print(f"{papers}: one page of PDF a patient")
     for reason in failed.values():
         print(f"failed: {reason}", file=sys.stderr)
     return 1 if failed else 0

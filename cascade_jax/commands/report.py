@@ -38,6 +38,7 @@ def sources_of_run(workdir: Path) -> dict[str, Sources]:
             workdir,
             ("table1", "table2"),
             labels=table,
+            weights=f"{workdir.name}, each case by the fold that has not seen it",
         )
     }
     if (predictions / "held_out").exists():
@@ -51,6 +52,7 @@ def sources_of_run(workdir: Path) -> dict[str, Sources]:
             workdir=workdir,
             tables=("table3",),
             labels=table,
+            weights=f"{workdir.name}, the folds' vote",
         )
     return sources
 

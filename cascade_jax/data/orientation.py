@@ -9,6 +9,8 @@ from cascade_jax.data.case import Case
 from cascade_jax.data.geometry import Geometry, geometry_of_array, geometry_of_header, true_affine
 
 _OBLIQUE = 0.966  # cosine of 15 degrees
+_POSITIVE, _NEGATIVE = "RAH", "LPF"  # along the patient's axes (RAS)
+_SECOND_LETTER = 0.5  # cosine of 60 degrees
 
 
 def is_oblique(normal: np.ndarray) -> bool:
@@ -31,12 +33,39 @@ def right_handed(geometry: Geometry) -> bool | None:
         None where the file does not say so credibly, or says that the slices are not oblique, which a program put in
         that knew nothing better.
     """
+    axes = _directions(geometry)
+    return None if axes is None else bool(np.linalg.det(axes) > 0)
+
+
+def sides_of_picture(geometry: Geometry) -> dict[str, str] | None:
+    """Which sides of the body the edges of a slice's picture are towards, x to the right and y downwards.
+
+    Returns:
+        {"left", "right", "top", "bottom": letters} as DICOM has them: R and L right and left, A and P anterior and
+        posterior, H and F head and feet; the nearest direction first and a second one where it is not far behind, as on
+        an oblique slice. None where the file does not say so credibly, as `right_handed`.
+    """
+    axes = _directions(geometry)
+    if axes is None:
+        return None
+    x, y = axes[:, 0], axes[:, 1]
+    return {"left": _letters(-x), "right": _letters(x), "top": _letters(-y), "bottom": _letters(y)}
+
+
+def _directions(geometry: Geometry) -> np.ndarray | None:
+    """Unit directions of (x, y, slice) in the patient's axes (RAS), float (3, 3) in columns; None as `right_handed`."""
     if geometry.affine is None:
         return None
     axes = geometry.affine[:3, list(geometry.axes)]
-    if not is_oblique(axes[:, 2] / np.linalg.norm(axes[:, 2])):
-        return None
-    return bool(np.linalg.det(axes) > 0)
+    axes = axes / np.linalg.norm(axes, axis=0)
+    return axes if is_oblique(axes[:, 2]) else None
+
+
+def _letters(direction: np.ndarray) -> str:
+    """The one or two letters of a unit direction in the patient's axes (RAS)."""
+    order = np.argsort(-np.abs(direction), kind="stable")[:2]
+    letters = [(_POSITIVE if direction[axis] > 0 else _NEGATIVE)[axis] for axis in order]
+    return letters[0] + (letters[1] if abs(direction[order[1]]) > _SECOND_LETTER else "")
 
 
 def with_true_affine(case: Case) -> Case:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from cascade_jax.confidence import Confidence, most_doubtful_first
 from cascade_jax.data import emidec, folders, orientation
 from cascade_jax.data.case import CaseError, number_of_cases
 from cascade_jax.data.corrections import Correction, find_corrections
@@ -16,7 +15,7 @@ from cascade_jax.progress import Progress
 from cascade_jax.quantify.orientations import Orientation
 from cascade_jax.quantify.plausibility import implausibility
 from cascade_jax.report import slices
-from cascade_jax.report.confidence import read_confidence
+from cascade_jax.report.account import Account, read_accounts
 from cascade_jax.report.quantities import Measured, measure
 from cascade_jax.report.warnings import hidden_warnings, stack_warnings
 
@@ -37,6 +36,7 @@ class Sources:
         labels: which labels there are; what only hearts have is left out for others than the challenge's.
         orientations: {case: what is known of how its slices lie}, instead of a search for it.
         corrected: whether labels that a reader has corrected stand for the prediction where there are any.
+        weights: which networks drew the predicted outlines; empty where it is not known.
     """
 
     title: str
@@ -50,6 +50,7 @@ class Sources:
     labels: LabelTable = EMIDEC
     orientations: Mapping[str, Orientation] = dataclasses.field(default_factory=dict)
     corrected: bool = False
+    weights: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,9 +66,9 @@ class ReportCase:
         maps: {kind: map, 0 to 1} of those there are: `folders.DOUBT`, `folders.DISAGREEMENT`.
         measured: of prediction and truth; None for other labels than the challenge's, and what cannot be a heart by it.
         metrics: {layer: {target: {metric: value}}} against the truth; empty without one.
-        confidence: what the cascade said of the prediction, or None.
-        doubt_rank: its place among the cases that a cascade has said something of, the most doubtful first; or None.
-        warnings: sentences.
+        sides: of the body, {"left", "right", "top", "bottom" of the picture: letters}, or None where unknown.
+        account: what the cascade says of its own result.
+        warnings: sentences, the reason for doubt first.
     """
 
     name: str
@@ -78,8 +79,8 @@ class ReportCase:
     maps: dict[str, np.ndarray]
     measured: Measured | None
     metrics: dict[str, dict]
-    confidence: Confidence | None
-    doubt_rank: int | None
+    sides: dict[str, str] | None
+    account: Account
     warnings: list[str]
 
     @property
@@ -88,6 +89,17 @@ class ReportCase:
         if not self.metrics:
             return None
         return float(np.mean([values["dice"] for values in self.metrics["prediction"].values()]))
+
+    @property
+    def doubt(self) -> float | None:
+        """The cascade's doubt of its own result, 0 to 1, None where it says none."""
+        return self.account.doubt
+
+    @property
+    def ends(self) -> tuple[str, str]:
+        """What the first and the last slice are, "base" and "apex" or the reverse; empty where it is unknown."""
+        base_first = self.measured.layers[self.measured.leading].case["base_first"] if self.measured else "unknown"
+        return {"yes": ("base", "apex"), "no": ("apex", "base")}.get(base_first, ("", ""))
 
 
 def read_cases(sources: Sources, progress: Progress) -> tuple[list[ReportCase], dict[str, str]]:
@@ -108,8 +120,7 @@ def read_cases(sources: Sources, progress: Progress) -> tuple[list[ReportCase], 
             failed.setdefault(name, f"{sources.prediction}: holds no labels of this case")
     files = [] if sources.images is None else folders.find_inputs(sources.images, faults=failed)
     images = {file.name: file for file in files}
-    said = most_doubtful_first(read_confidence(sources.prediction, sources.labels), sources.labels)
-    ranks = {name: rank for rank, name in enumerate(said)}
+    accounts = read_accounts(sources.prediction, sources.labels)
     faulty: dict[str, str] = {}
     corrections = find_corrections(sources.prediction, faults=faulty) if sources.corrected else {}
     failed |= faulty
@@ -119,9 +130,8 @@ def read_cases(sources: Sources, progress: Progress) -> tuple[list[ReportCase], 
             paths = {"prediction": contours[name]} | {
                 layer: found[name] for layer, found in layers.items() if name in found
             }
-            cases.append(
-                _read_case(sources, name, paths, images, said.get(name), ranks.get(name), corrections.get(name))
-            )
+            account, correction = accounts.get(name, Account()), corrections.get(name)
+            cases.append(_read_case(sources, name, paths, images, account, correction))
         except CaseError as error:
             failed[name] = str(error)
     return sorted(cases, key=_worst_first), failed
@@ -129,7 +139,7 @@ def read_cases(sources: Sources, progress: Progress) -> tuple[list[ReportCase], 
 
 def _worst_first(case: ReportCase) -> tuple:
     # What is not known comes after what is.
-    known = [np.inf if value is None else value for value in (case.mean_dice, case.doubt_rank)]
+    known = [np.inf if value is None else value for value in (case.mean_dice, case.account.rank)]
     return *known, case.name
 
 
@@ -138,8 +148,7 @@ def _read_case(
     name: str,
     paths: Mapping[str, Path],
     images: Mapping,
-    confidence: Confidence | None,
-    rank: int | None,
+    account: Account,
     correction: Correction | None,
 ) -> ReportCase:
     table, contour = sources.labels, paths["prediction"]
@@ -188,7 +197,7 @@ def _read_case(
         warnings.append("no image of this case was found")
     if sources.truth is not None and "truth" not in layers:
         warnings.append("no true labels of this case were found")
-    if confidence is not None and confidence.doubtful:
-        warnings.insert(0, f"doubtful: {confidence.doubtful}")
+    warnings = [account.reason] * bool(account.reason) + warnings
     image = np.zeros(prediction.shape, np.float32) if image is None else image
-    return ReportCase(name, spacing, image, layers, shown, maps, measured, metrics, confidence, rank, warnings)
+    sides = orientation.sides_of_picture(grid)
+    return ReportCase(name, spacing, image, layers, shown, maps, measured, metrics, sides, account, warnings)

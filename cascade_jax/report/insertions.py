@@ -46,3 +46,20 @@ def insertion_marks(
                 here.append((letter, *ends))
         marks.append(here)
     return marks
+
+
+def marks_in_picture(
+    labels: np.ndarray,
+    spacing: tuple[float, float, float],
+    insertions: Mapping[str, float],
+    shown: tuple[slice, slice],
+) -> list[list[tuple]]:
+    """What `insertion_marks` gives, in mm from the corner of pictures that show these rows and columns."""
+    down, across = (part.start * size for part, size in zip(shown, spacing[1:], strict=True))
+    return [
+        [
+            (letter, *(round(value, 1) for value in (x - across, y - down, end_x - across, end_y - down)))
+            for letter, x, y, end_x, end_y in marks
+        ]
+        for marks in insertion_marks(labels, spacing, insertions)
+    ]

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -9,24 +10,43 @@ from cascade_jax.data import emidec
 from cascade_jax.quantify import aha
 from cascade_jax.quantify.orientations import Orientation
 from cascade_jax.quantify.quantities import DEVIATIONS, Quantities, quantify
+from cascade_jax.report.account import Account
+from cascade_jax.report.bullseye import TERRITORIES
 from cascade_jax.report.insertions import known_insertions
 
 _OF_THE_CASE = (
-    ("cavity", "cavity_ml", "ml"),
-    ("myocardium", "myocardium_g", "g"),
-    ("wall thickness, mean", "wall_thickness_mm", "mm"),
     ("infarct", "infarct_g", "g"),
+    ("infarct", "infarct_ml", "ml"),
     ("infarct, share of the myocardium", "infarct_percent", "%"),
     ("no-reflow", "no_reflow_g", "g"),
     ("no-reflow, share of the myocardium", "no_reflow_percent", "%"),
-    ("transmurality, mean where there is infarct", "transmurality_mean_percent", "%"),
     ("transmurality, maximum", "transmurality_max_percent", "%"),
-    ("endocardium", "endocardium_cm2", "cm²"),
+    ("transmurality, mean where there is infarct", "transmurality_mean_percent", "%"),
     ("endocardium over infarct", "infarct_endocardium_cm2", "cm²"),
     ("endocardium over infarct, share", "infarct_endocardium_percent", "%"),
-    ("infarct as outlined", "infarct_ml", "ml"),
-    *((f"infarct by threshold, remote myocardium + {count} SD", f"infarct_{count}sd_ml", "ml") for count in DEVIATIONS),
-    ("infarct by threshold, full width at half maximum", "infarct_fwhm_ml", "ml"),
+    ("myocardium", "myocardium_g", "g"),
+    ("cavity", "cavity_ml", "ml"),
+    ("wall thickness, mean", "wall_thickness_mm", "mm"),
+    ("endocardium", "endocardium_cm2", "cm²"),
+)
+_DEVIATIONS_ASSUME = {
+    2: "brighter than normal noise; the lowest in use, counts noise and partial volume",
+    3: "as above, less noise",
+    4: "as above, less noise",
+    5: "the usual one (Bondarenko 2005); leaves dark no-reflow out",
+    6: "as above; leaves grey border zones out",
+}
+_BY_THRESHOLD = (
+    *(
+        (f"remote myocardium + {count} SD", f"infarct_{count}sd_ml", "ml", _DEVIATIONS_ASSUME[count])
+        for count in DEVIATIONS
+    ),
+    (
+        "full width at half maximum",
+        "infarct_fwhm_ml",
+        "ml",
+        "that there is an infarct, with a bright core three voxels wide; it does not tell whether there is one",
+    ),
 )
 # Of all layers, those of the one with whose outline they were found.
 _COUNTED_FROM = ("segments_from", "right_ventricle", "insertion_degrees", "inferior_insertion_degrees")
@@ -39,6 +59,22 @@ OF_A_SEGMENT = (
     ("trans\u00admurality, mean %", "transmurality_mean_percent"),
     ("maxi\u00admum %", "transmurality_max_percent"),
     ("endo\u00adcardium over infarct, %", "infarct_endocardium_percent"),
+)
+
+
+OF_A_SLICE = (
+    ("ring", "ring"),
+    ("myocardium, g", "myocardium_g"),
+    ("infarct, g", "infarct_g"),
+    ("infarct, %", "infarct_percent"),
+    ("no-reflow, g", "no_reflow_g"),
+    ("trans\u00admurality, maximum %", "transmurality_max_percent"),
+    ("endo\u00adcardium over infarct, %", "infarct_endocardium_percent"),
+)
+THRESHOLDS_ASSUME = (
+    "All threshold methods take the outline of the myocardium at its word: blood or fat within it is as bright as "
+    "infarct and counts as such. They take the darkest 60-degree sector through the whole stack for remote, normal "
+    "myocardium."
 )
 
 
@@ -167,14 +203,19 @@ def bullseye_marks(measured: Measured) -> dict[str, float]:
     return {letter: 120 + (angle - angles["A"]) * (-1 if mirrored else 1) % 360 for letter, angle in angles.items()}
 
 
+def counted_from_x_axis(measured: Measured) -> bool:
+    """Whether the segments do not lie where their names say, since no insertion is known."""
+    return measured.layers[measured.leading].case["segments_from"] == "x axis"
+
+
 def bullseye_note(measured: Measured) -> str:
-    """What stands below the bullseyes: what the marks on them are, or that there are none."""
+    """A sentence below the bullseyes: what the marks on them are, or that there are none."""
     case = measured.layers[measured.leading].case
     return {
-        "right ventricle": "A, I: anterior and inferior insertion of the right ventricle",
-        "given": "A: anterior insertion of the right ventricle, as given",
-        "x axis": f"right ventricle {case['right_ventricle']}: counted from the x axis",
-    }.get(case["segments_from"], "no segments")
+        "right ventricle": "A, I: anterior and inferior insertion of the right ventricle.",
+        "given": "A: anterior insertion of the right ventricle, as given.",
+        "x axis": f"Right ventricle {case['right_ventricle']}: counted from the x axis.",
+    }.get(case["segments_from"], "No segments.")
 
 
 def threshold_notes(layers: Mapping[str, Quantities]) -> list[str]:
@@ -199,18 +240,74 @@ def threshold_notes(layers: Mapping[str, Quantities]) -> list[str]:
     return notes
 
 
-def _text(value: float | None) -> str:
+def text_of(value: float | None) -> str:
+    """A number with as many digits as it deserves; "-" for what is not known, "0" for nothing at all."""
     if value is None or np.isnan(value):
         return "-"
-    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+    if value == 0:
+        return "0"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
-def case_rows(quantities: Iterable[Quantities]) -> list[tuple[str, str, list[str]]]:
-    """Title, unit and a column for each of the quantities; what none of them has is left out."""
+def interval_text(account: Account, quantity: str) -> str:
+    """The interval of a quantity by its column's name, "3.1 to 9.5"; empty where the cascade says none."""
+    interval = account.interval_of(quantity)
+    return "" if interval is None else " to ".join(map(text_of, interval))
+
+
+INTERVAL = "90 % interval"  # the title of what `Account.interval_of` gives
+
+_KEY_FIGURES = (
+    ("infarct", "infarct_g", "g"),
+    ("share of myocardium", "infarct_percent", "%"),
+    ("maximum transmurality", "transmurality_max_percent", "%"),
+    ("no-reflow", "no_reflow_g", "g"),
+)
+
+
+def key_figures(measured: Measured | None, account: Account) -> list[tuple[str, str, str]]:
+    """What a case comes down to: title, the prediction's figure with its unit, and beside it interval and truth."""
+    figures = []
+    if measured:
+        for title, key, unit in _KEY_FIGURES:
+            beside = []
+            if interval := interval_text(account, key):
+                beside.append(f"{INTERVAL}: {interval}")
+            if "truth" in measured.layers:
+                beside.append(f"truth {text_of(measured.layers['truth'].case[key])}")
+            text = f"{text_of(measured.layers['prediction'].case[key])} {unit}"
+            figures.append((title, text, ", ".join(beside)))
+    if account.infarct_probability is not None:
+        figures.append(("probability of an infarct", f"{100 * account.infarct_probability:.0f} %", ""))
+    if account.doubt is not None:
+        figures.append(("doubt, 0 to 1", text_of(account.doubt), "look at it" if account.reason else ""))
+    return figures
+
+
+class Row(NamedTuple):
+    """A row of a table: its title, unit, a text for each layer, and what it says beside them."""
+
+    title: str
+    unit: str
+    values: list[str]
+    beside: str
+
+
+def case_rows(quantities: Iterable[Quantities], account: Account) -> list[Row]:
+    """The quantities of the whole heart, beside them the prediction's interval."""
     columns = [measured.case for measured in quantities]
     return [
-        (title, unit, [_text(column.get(key)) for column in columns])
+        Row(title, unit, [text_of(column.get(key)) for column in columns], interval_text(account, key))
         for title, key, unit in _OF_THE_CASE
+    ]
+
+
+def threshold_rows(quantities: Iterable[Quantities]) -> list[Row]:
+    """The infarct by threshold methods, beside it what each method assumes; none without an image."""
+    columns = [measured.case for measured in quantities]
+    return [
+        Row(title, unit, [text_of(column.get(key)) for column in columns], assumes)
+        for title, key, unit, assumes in _BY_THRESHOLD
         if any(key in column for column in columns)
     ]
 
@@ -222,7 +319,42 @@ def segment_rows(quantities: Iterable[Quantities]) -> list[tuple[str, list[str]]
     return [
         (
             f"{number} {aha.SEGMENT_NAMES[number]}",
-            [_text(column.get(number, {}).get(key)) for column in columns for _, key in OF_A_SEGMENT],
+            [text_of(column.get(number, {}).get(key)) for column in columns for _, key in OF_A_SEGMENT],
         )
         for number in reached
     ]
+
+
+def slice_rows(quantities: Iterable[Quantities]) -> list[tuple[int, list[str]]]:
+    """Number of each slice with myocardium, and for each of the quantities `OF_A_SLICE` in turn."""
+    columns = [{row["slice"]: row for row in measured.slices} for measured in quantities]
+    there = sorted({number for column in columns for number in column})
+    return [
+        (
+            number,
+            [
+                (column.get(number, {}).get(key) or "-") if key == "ring" else text_of(column.get(number, {}).get(key))
+                for column in columns
+                for _, key in OF_A_SLICE
+            ],
+        )
+        for number in there
+    ]
+
+
+def territory_rows(measured: Measured) -> list[tuple[str, list[str]]]:
+    """Infarct of each coronary territory: name, and for each layer infarct in g and as a share of its myocardium.
+
+    Empty where segments are counted from the x axis: a territory that is not where it should be says nothing.
+    """
+    if counted_from_x_axis(measured) or not any(quantities.segments for quantities in measured.layers.values()):
+        return []
+    rows = []
+    for territory in TERRITORIES:
+        values = []
+        for quantities in measured.layers.values():
+            segments = [row for row in quantities.segments if row["segment"] in territory.segments]
+            infarct, myocardium = (sum(row[key] for row in segments) for key in ("infarct_g", "myocardium_g"))
+            values += [text_of(infarct), text_of(100 * infarct / myocardium if myocardium else None)]
+        rows.append((territory.title, values))
+    return rows

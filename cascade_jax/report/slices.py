@@ -132,18 +132,24 @@ def grey_images(image: np.ndarray, front: int) -> GreyStack:
         image: float (depth, height, width).
         front: the slice of the thumbnail.
     """
+    held, shown = grey_limits(image)
+    # These are for looking at: at this quality the eye finds no fault, and they take a third of what PNG does.
+    images = [_uri(picture, "JPEG", quality=90) for picture in _pictures(_grey(image, held))]
+    small = Image.fromarray(_grey(image[front], shown))
+    small.thumbnail((_THUMBNAIL_PIXELS, _THUMBNAIL_PIXELS))
+    return GreyStack(images, held, shown, _uri(small, "JPEG", quality=80))
+
+
+def grey_limits(image: np.ndarray) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Intensities of black and white: of what a picture holds, and of what is shown at first."""
     tissue = image[~outside_field_of_view(image)]
     held, shown = (
         tuple(float(level) for level in np.percentile(tissue, levels)) if tissue.size else (0.0, 1.0)
         for levels in (_HELD, _SHOWN)
     )
-    # These are for looking at: at this quality the eye finds no fault, and they take a third of what PNG does.
     if held[0] == held[1]:  # so that window and level have a range
         held = shown = (held[0], held[0] + 1.0)
-    images = [_uri(picture, "JPEG", quality=90) for picture in _pictures(_grey(image, held))]
-    small = Image.fromarray(_grey(image[front], shown))
-    small.thumbnail((_THUMBNAIL_PIXELS, _THUMBNAIL_PIXELS))
-    return GreyStack(images, held, shown, _uri(small, "JPEG", quality=80))
+    return held, shown
 
 
 def _grey(image: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
@@ -193,21 +199,30 @@ def _corners(line: np.ndarray) -> np.ndarray:
     return line[:-1][turns]
 
 
-def outlines(plane: np.ndarray, spacing: tuple[float, float], around: Sequence[Outline]) -> list[str]:
-    """SVG path data, in mm, of each outline; empty where the slice has none of its labels.
+def outline_lines(plane: np.ndarray, spacing: tuple[float, float], outline: Outline) -> list[np.ndarray]:
+    """The closed lines of an outline, each float (corner, 2): x and y in mm from the corner of the plane.
 
     Args:
         plane: labels (height, width).
         spacing: mm along (height, width).
-        around: what is outlined.
+        outline: what is outlined.
     """
-    paths = []
-    for outline in around:
-        mask = np.pad(np.isin(plane, outline.inside), 1).astype(np.float32)
-        parts = []
-        for line in contourpy.contour_generator(z=mask).lines(0.5):
-            # A voxel's centre lies half a voxel from its corner, and one voxel was put around.
-            points = (_corners(line) - 0.5) * (spacing[1], spacing[0])
-            parts.append("M" + "L".join(f"{round(x, 1):g} {round(y, 1):g}" for x, y in points) + "Z")
-        paths.append("".join(parts))
-    return paths
+    mask = np.pad(np.isin(plane, outline.inside), 1).astype(np.float32)
+    # A voxel's centre lies half a voxel from its corner, and one voxel was put around.
+    return [
+        (_corners(line) - 0.5) * (spacing[1], spacing[0]) for line in contourpy.contour_generator(z=mask).lines(0.5)
+    ]
+
+
+def outlines(plane: np.ndarray, spacing: tuple[float, float], around: Sequence[Outline]) -> list[str]:
+    """SVG path data, in mm, of each outline; empty where the slice has none of its labels.
+
+    Arguments are those of `outline_lines`.
+    """
+    return [
+        "".join(
+            "M" + "L".join(f"{round(x, 1):g} {round(y, 1):g}" for x, y in points) + "Z"
+            for points in outline_lines(plane, spacing, outline)
+        )
+        for outline in around
+    ]

@@ -28,6 +28,28 @@ def test_predictions_alone_make_a_page_too(report, tmp_path):
     assert "--output is needed" in result.stderr
 
 
+def test_one_page_of_pdf_a_patient_with_or_without_the_page(report, tmp_path):
+    root, names = report[0].parent, report[1]
+    command = [
+        sys.executable,
+        "-m",
+        "launch.report",
+        f"--prediction={root / 'prediction'}",
+        f"--pdf={tmp_path / 'pdf'}",
+    ]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert sorted(path.name for path in (tmp_path / "pdf").glob("*.*")) == sorted(
+        [".cascade_jax.json", *(f"{name}.pdf" for name in names)]
+    )
+    (tmp_path / "pdf" / f"{names[0]}.pdf").write_text("a letter")
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert len([line for line in result.stderr.splitlines() if line.startswith("error")]) == 1
+    assert f"{names[0]}.pdf" in result.stderr
+    assert (tmp_path / "pdf" / f"{names[0]}.pdf").read_text() == "a letter"
+
+
 def test_insertions_are_taken_from_a_table(report, tmp_path):
     root, names = report[0].parent, report[1]
     command = [

@@ -2,22 +2,42 @@
 
 import re
 
-from cascade_jax.report.charts import COLOURS, bland_altman, bullseyes, learning_curves
+from cascade_jax.report.charts import COLOURS, Point, bland_altman, box_plots, learning_curves
+
+CASES = [Point("A & B", "#case-0"), Point("C", "#case-1"), Point("D", "#case-2")]
 
 
 def test_one_case_has_a_bias_and_no_limits_of_agreement():
-    svg = bland_altman({"infarct, ml": ([3.0], [2.0])})
+    svg = bland_altman({"infarct, ml": ([3.0], [2.0])}, {"infarct, ml": CASES[:1]})
     assert "bias 1" in svg
     assert "SD" not in svg
 
 
-def test_charts_say_the_bias_and_every_segment():
-    svg = bland_altman({"infarct, ml": ([3.0, 5.0, 8.0], [2.0, 4.0, 7.0])})
-    assert "bias 1" in svg
-    svg = bullseyes({"prediction": {1: 37.0, 17: 92.0}, "truth": {1: 0.0}}, "bullseyes of a case")
-    assert ">37<" in svg
-    assert ">92<" in svg
-    assert svg.count(">-<") == 15 + 16
+def test_a_point_names_its_case_and_leads_to_it():
+    svg = bland_altman({"infarct, ml": ([3.0, 5.0, 8.0], [2.0, 4.0, 7.5])}, {"infarct, ml": CASES})
+    assert "bias 0.83" in svg
+    links = re.findall(r'<a href="([^"]+)"><title>([^<]+)</title><use ', svg)
+    assert links == [
+        ("#case-0", "A &amp; B: 3 predicted, 2 true"),
+        ("#case-1", "C: 5 predicted, 4 true"),
+        ("#case-2", "D: 8 predicted, 7.5 true"),
+    ]
+
+
+def test_a_case_without_a_value_has_no_point_and_the_others_keep_their_names():
+    svg = box_plots({"myocardium HSD mm": {"prediction": [4.0, float("nan"), 6.0]}}, CASES)
+    links = re.findall(r'<a href="([^"]+)"><title>([^<]+)</title><use ', svg)
+    assert links == [
+        ("#case-0", "A &amp; B, prediction: myocardium HSD mm 4"),
+        ("#case-2", "D, prediction: myocardium HSD mm 6"),
+    ]
+    assert box_plots({"myocardium HSD mm": {"prediction": [float("nan")] * 3}}, CASES).count("<a ") == 0
+
+
+def test_lines_and_letters_take_the_colour_of_the_page():
+    svg = box_plots({"Dice": {"prediction": [4.0, 5.0, 6.0]}}, CASES)
+    assert "currentColor" in svg
+    assert set(re.findall("#[0-9a-f]{6}", svg)) == {COLOURS[0].lower()}, "no black, and no white behind"
 
 
 def test_learning_curves_have_a_colour_for_each_fold_and_a_line_for_each_stage():

@@ -1,0 +1,64 @@
+"""What a cascade says of its own result on a case: the one place where a report learns it."""
+
+import dataclasses
+import math
+from pathlib import Path
+
+import numpy as np
+
+from cascade_jax.confidence import Confidence, most_doubtful_first
+from cascade_jax.data.labels import LabelTable
+from cascade_jax.quantify.quantities import MYOCARDIUM_DENSITY_G_PER_ML
+from cascade_jax.report.confidence import read_confidence
+
+
+@dataclasses.dataclass(frozen=True)
+class Account:
+    """What a cascade says of its own result; what it does not say is None or empty.
+
+    Attributes:
+        confidence: all of it.
+        rank: its place among the cases of which something is said, the most doubtful first.
+    """
+
+    confidence: Confidence | None = None
+    rank: int | None = None
+
+    @property
+    def doubt(self) -> float | None:
+        """1 minus the mean Dice that is expected, over the targets where all have one, else of the first."""
+        if self.confidence is None:
+            return None
+        expected = list(self.confidence.expected_dice.values())
+        mean = float(np.mean(expected)) if self.confidence.probability else expected[0]
+        return None if math.isnan(mean) else 1 - mean
+
+    @property
+    def reason(self) -> str:
+        """Why a reader should look, in a sentence; empty if there is none."""
+        doubtful = self.confidence and self.confidence.doubtful
+        return f"doubtful: {doubtful}" if doubtful else ""
+
+    @property
+    def infarct_probability(self) -> float | None:
+        """That there is an infarct, 0 to 1."""
+        return self.confidence.probability.get("infarction") if self.confidence else None
+
+    def interval_of(self, quantity: str) -> tuple[float, float] | None:
+        """The interval of a quantity by its column's name, such as `infarct_g`; None where none is known."""
+        interval = self.confidence.interval_ml.get("infarction") if self.confidence else None
+        if interval is None:
+            return None
+        lower, upper = interval
+        density = {"infarct_ml": 1.0, "infarct_g": MYOCARDIUM_DENSITY_G_PER_ML}.get(quantity)
+        return None if density is None else (lower * density, upper * density)
+
+
+def read_accounts(folder: Path, table: LabelTable) -> dict[str, Account]:
+    """What a cascade wrote beside the labels in a folder, {case: account}; nothing if no cascade did.
+
+    Raises:
+        CaseError: a table there is of other labels, or none.
+    """
+    said = most_doubtful_first(read_confidence(folder, table), table)
+    return {name: Account(confidence, rank) for rank, (name, confidence) in enumerate(said.items())}
