@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cascade_jax.report.expected_dice import write_expected_dice
 
+from cascade_jax.confidence import Confidence
 from cascade_jax.data import emidec
 from cascade_jax.data.case import Case
 from cascade_jax.data.labels import EMIDEC
+from cascade_jax.report.confidence import write_confidence
 from cascade_jax.report.figures import write_colour_tables
 
 ROOT = Path(__file__).parents[1]
@@ -67,12 +68,14 @@ def test_the_reason_of_a_failure_is_what_the_command_named():
 def test_the_expected_dice_is_that_of_the_volume(tmp_path):
     assert outside.confidence(tmp_path) == ""
     (tmp_path / "out").mkdir()
-    expected = {"volume": {"myocardium": 0.914, "infarction": 0.5, "no_reflow": float("nan")}}
-    write_expected_dice(tmp_path / "out", expected, EMIDEC)
+    volumes = dict.fromkeys(EMIDEC.targets, 1.0)
+    expected = {"myocardium": 0.914, "infarction": 0.5, "no_reflow": float("nan")}
+    write_confidence(tmp_path / "out", {"volume": Confidence(expected, volumes)}, EMIDEC)
     assert outside.confidence(tmp_path) == "Expected Dice of the myocardium: 0.91."
-    expected["volume"]["myocardium"] = 0.3
-    write_expected_dice(tmp_path / "out", expected, EMIDEC)
-    assert outside.confidence(tmp_path) == "Expected Dice of the myocardium: 0.30. Doubtful: look at it."
+    doubtful = Confidence(expected | {"myocardium": 0.3}, volumes, doubtful="it is dark")
+    write_confidence(tmp_path / "out", {"volume": doubtful}, EMIDEC)
+    said = outside.confidence(tmp_path)
+    assert said == "Expected Dice of the myocardium: 0.30. Doubtful, look at it: it is dark."
 
 
 def test_the_panel_is_python():

@@ -16,7 +16,7 @@ from cascade_jax.errors import ConfigError
 from cascade_jax.progress import Progress
 from cascade_jax.quantify.orientations import Orientation
 from cascade_jax.quantify.plausibility import implausibility
-from cascade_jax.report.expected_dice import read_expected_dice
+from cascade_jax.report.confidence import read_confidence
 from cascade_jax.report.readers import compare_readers, make_tables, reader_statistics, rows_of
 from cascade_jax.report.tables import without_nan
 from cascade_jax.report.text_tables import in_markdown
@@ -76,7 +76,7 @@ def compare_folders(
     failed: dict[str, str] = {}
     contours = {reader: folders.find_contours(folder, faults=failed) for reader, folder in readers.items()}
     for folder in readers.values():
-        read_expected_dice(folder, EMIDEC)  # which says by its columns if a cascade wrote labels of another table
+        read_confidence(folder, EMIDEC)  # which says by its columns if a cascade wrote labels of another table
     files = {} if images is None else {file.name: file for file in folders.find_inputs(images, faults=failed)}
     names = sorted(set().union(*contours.values()) - failed.keys())
     without = {name: [reader for reader, has in contours.items() if name not in has] for name in names}

@@ -174,7 +174,7 @@ def test_all_gives_what_predict_gives_for_an_image_and_a_series(heart, tmp_path)
     for _ in range(2):
         lines, _, failed = segmented(heart, tmp_path / "scan.nii.gz", tmp_path / "study", everything=True)
         assert failed == [] and f"files in {tmp_path / 'scan_seg' / 'scan'}" in lines[0]
-    tables = ["dseg.tsv", "expected_dice.csv", "labels.ctbl"]
+    tables = ["confidence.csv", "dseg.tsv", "labels.ctbl"]
     maps = [f"{kind}/{{0}}.nii.gz" for kind in ("Contours", "Doubt")]
     for name, more in (("scan", []), ("study", ["Images/study.nii.gz", "study.seg.dcm", "study.sr.dcm"])):
         expected = [f"{name}/{file.format(name)}" for file in [*maps, *more, f"{name}.png"]]

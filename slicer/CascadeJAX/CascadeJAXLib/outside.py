@@ -68,13 +68,13 @@ def fault(status: int, lines: Sequence[str]) -> str | None:
 
 def confidence(folder: Path) -> str:
     """In a sentence, the Dice that the cascade expects of its outline; empty if it did not say."""
-    path = Path(folder) / "out" / "expected_dice.csv"
+    path = Path(folder) / "out" / "confidence.csv"
     if not path.is_file():
         return ""
     with path.open(newline="", encoding="utf-8") as file:
         rows = {row["case"]: row for row in csv.DictReader(file)}
     row = rows.get(CASE)
-    if not row or not row.get("myocardium"):
+    if not row or not row.get("myocardium_expected_dice"):
         return ""
-    doubt = " Doubtful: look at it." if row.get("doubtful") == "yes" else ""
-    return f"Expected Dice of the myocardium: {float(row['myocardium']):.2f}.{doubt}"
+    doubt = f" Doubtful, look at it: {row.get('reason')}." if row.get("doubtful") == "yes" else ""
+    return f"Expected Dice of the myocardium: {float(row['myocardium_expected_dice']):.2f}.{doubt}"
