@@ -110,7 +110,8 @@ def values_of(segments: Sequence[Mapping], measure: str) -> dict[int, float]:
     """
     values = {row["segment"]: row[measure] for row in segments}
     if measure == "transmurality_mean_percent":
-        values |= {row["segment"]: 0.0 for row in segments if row["infarct_g"] == 0}
+        walls = [row for row in segments if not np.isnan(row["transmurality_max_percent"])]
+        values |= {row["segment"]: 0.0 for row in walls if row["infarct_g"] == 0}
     return {number: value for number, value in values.items() if not np.isnan(value)}
 
 

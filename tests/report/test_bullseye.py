@@ -53,7 +53,8 @@ def test_counted_from_the_x_axis_is_written_across_and_no_wall_or_artery_is_name
 
 
 def test_without_infarct_the_mean_transmurality_is_none_of_the_wall():
-    assert values_of(HEART, "transmurality_mean_percent") == {1: 20.0, 2: 0.0, 17: 80.0}
+    without_wall = segment(3, maximum=np.nan)
+    assert values_of([*HEART, without_wall], "transmurality_mean_percent") == {1: 20.0, 2: 0.0, 17: 80.0}
 
 
 def test_anterior_is_at_the_top_and_the_septum_to_the_left():
