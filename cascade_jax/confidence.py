@@ -33,6 +33,13 @@ class Confidence:
     distance: float = float("nan")
     doubtful: str | None = None
 
+    @property
+    def mean_expected_dice(self) -> float:
+        """Over the targets where all have one, as with a calibration; else the first target's."""
+        expected = list(self.expected_dice.values())
+        mean = float(np.mean(expected))
+        return mean if self.probability and not np.isnan(mean) else expected[0]
+
 
 def not_found(table: LabelTable) -> str:
     """The reason to doubt a case in which the main target was not found."""
@@ -59,16 +66,11 @@ def uncalibrated(
     return Confidence(expected, volumes_ml(labels, spacing, table), doubtful=reason)
 
 
-def most_doubtful_first(cases: Mapping[str, Confidence], table: LabelTable) -> dict[str, Confidence]:
-    """The cases in the order in which to look at them: the doubtful ones, then the others, by the expected Dice.
-
-    That is the mean over the targets where all have one, as with a calibration, and else the main target's.
-    """
+def most_doubtful_first(cases: Mapping[str, Confidence]) -> dict[str, Confidence]:
+    """The cases in the order in which to look at them: the doubtful ones, then the others, by `mean_expected_dice`."""
 
     def key(confidence: Confidence) -> tuple[bool, float]:
-        mean = float(np.mean(list(confidence.expected_dice.values())))
-        expected = mean if confidence.probability and not np.isnan(mean) else confidence.expected_dice[table.main]
-        return confidence.doubtful is None, expected
+        return confidence.doubtful is None, confidence.mean_expected_dice
 
     return dict(sorted(cases.items(), key=lambda item: key(item[1])))
 

@@ -63,5 +63,15 @@ def after_the_step() -> Iterator[Callable[[Callable[[], str]], None]]:
     _requests.deferred = True
     try:
         yield check
+    except BaseException:
+        _requests.number = None
+        raise
     finally:
-        _requests.deferred, _requests.number = False, None
+        _requests.deferred = False
+
+
+def stop_if_asked(where: str) -> None:
+    """Raises `Stopped` where a signal came during a step that was the last."""
+    number, _requests.number = _requests.number, None
+    if number is not None:
+        raise Stopped(number, where)

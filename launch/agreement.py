@@ -16,11 +16,7 @@ from pathlib import Path
 
 from absl import flags
 
-from cascade_jax.commands.agreement import OUTPUTS, as_text, compare_folders, name_readers, write_agreement
-from cascade_jax.data import folders
-from cascade_jax.data.outputs import refuse_to_replace
 from cascade_jax.progress import bar
-from cascade_jax.quantify.orientations import read_orientations
 from launch import command
 
 _READERS = flags.DEFINE_list("readers", None, "The readers' folders of labels, two or more, with commas between them.")
@@ -37,6 +33,11 @@ _OUTPUT = flags.DEFINE_string("output", None, "The folder for agreement.json and
 
 
 def main() -> int:
+    from cascade_jax.commands.agreement import OUTPUTS, as_text, compare_folders, name_readers, write_agreement
+    from cascade_jax.data import folders
+    from cascade_jax.data.outputs import refuse_to_replace
+    from cascade_jax.quantify.orientations import read_orientations
+
     readers = name_readers(_READERS.value, _NAMES.value)
     images = Path(_IMAGES.value) if _IMAGES.value else None
     output = Path(_OUTPUT.value) if _OUTPUT.value else None

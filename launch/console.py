@@ -32,14 +32,14 @@ _HELP = """cascade-jax VERB [--flags]
   evaluate    compare outlines with a reader's, by the EMIDEC challenge's metrics
   agreement   compare several readers' outlines with each other
   quantify    volumes, masses, infarct size, transmurality, AHA segments
-  report      one HTML page to look through
+  report      one HTML page to look through, one page of PDF a patient
   review      correct outlines in the browser, and measure again
   dicom       outline a DICOM series: NIfTI, DICOM segmentation and report
   nnunet      take a data set over from nnU-Net, or give it one
-  train       train both stages on labelled cases: --config=emidec, phantom, pretrain, two_labels or a file
+  train       train both stages on labelled cases: --config=emidec, corrections, phantom, pretrain, two_labels or a file
   phantom     simulate a cohort
   export      one StableHLO file that runs without this package
-  release     a trained cascade as two files
+  release     a trained cascade as a few files
   benchmark   speed against PyTorch and nnU-Net
 
 cascade-jax VERB --help lists a verb's flags."""

@@ -18,7 +18,11 @@ from launch import command, dicom_series, weights
 weights.define_flags()
 _INPUT = flags.DEFINE_string("input", None, "A folder or a zip archive of DICOM files, or one file of many frames.")
 _OUTPUT = flags.DEFINE_string("output", None, "The folder for the results.")
-_SERIES = flags.DEFINE_integer("series", None, "The series' number; without it, the oblique one with most slices.")
+_SERIES = flags.DEFINE_integer(
+    "series",
+    None,
+    "The series' number; without it, of the oblique stacks the one called late enhancement, of several the one with most slices.",
+)
 _CASE = flags.DEFINE_string(
     "case",
     "case",

@@ -35,7 +35,11 @@ _IMAGES = flags.DEFINE_bool(
     "another, as the challenge's do: for programs that measure by the affine, such as 3D Slicer and MONAI.",
 )
 _CASE = flags.DEFINE_string("case", "case", "What the results of a DICOM series are called.")
-_SERIES = flags.DEFINE_integer("series", None, "A DICOM series' number; without it, the oblique one with most slices.")
+_SERIES = flags.DEFINE_integer(
+    "series",
+    None,
+    "A DICOM series' number; without it, of the oblique stacks the one called late enhancement, of several the one with most slices.",
+)
 
 
 def main() -> int:

@@ -17,8 +17,8 @@ _OUTPUT = flags.DEFINE_string("output", None, "The folder for model.json, weight
 _LICENCE = flags.DEFINE_string(
     "licence",
     "",
-    "The licence that the weights are under, in one line; default: what they were trained from had, if any, else the "
-    "package's own.",
+    "The licence that the weights are under, in one line, beside that of what they were trained from, if that had one; "
+    "default: the package's own.",
 )
 
 

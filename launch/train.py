@@ -19,7 +19,8 @@ from launch import command, weights
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
     None,
-    "A file with get_config(); cascade-jax also takes a name: emidec, emidec:laptop, phantom, pretrain or two_labels.",
+    "A file with get_config(); cascade-jax also takes a name: emidec, emidec:laptop, corrections, phantom, pretrain or "
+    "two_labels.",
     lock_config=True,
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "The working folder: everything the run makes goes there.")
@@ -34,7 +35,9 @@ def main() -> None:
     config = _load_config()
     for name in ("root", "held_out"):
         if folder := config.get("data", {}).get(name):
-            command.print_skipped(folders.list_skipped(folder, folders.find_cases))
+            of_predictions = name == "root" and config.data.get("corrected")
+            find = folders.find_contours if of_predictions else folders.find_cases
+            command.print_skipped(folders.list_skipped(folder, find))
     if start := config.get("init_from"):
         with contextlib.suppress(CaseError):  # training says what is wrong with it; a finished one wants it no more
             weights.print_licence(start, read_model(start)["licence"])

@@ -31,10 +31,13 @@ def test_a_calibration_holds_for_the_mirroring_that_it_was_learnt_with(folder):
 
 
 def test_release_packs_it_and_leaves_none_of_other_weights(folder, tmp_path):
-    release(folder, tmp_path)
-    assert cascade_jax.load(tmp_path).calibration == cascade_jax.load(folder).calibration
-    release("pretrained", tmp_path)
-    assert (tmp_path / CONFIDENCE_FILE).exists() == (folder_of("pretrained") / CONFIDENCE_FILE).exists()
+    plain, output = tmp_path / "plain", tmp_path / "out"
+    shutil.copytree(folder, plain)
+    (plain / CONFIDENCE_FILE).unlink()
+    release(folder, output)
+    assert cascade_jax.load(output).calibration == cascade_jax.load(folder).calibration
+    release(plain, output)
+    assert not (output / CONFIDENCE_FILE).exists()
 
 
 def test_a_damaged_one_is_named_before_anything_is_segmented(folder, tmp_path):

@@ -69,7 +69,7 @@ def predict_cases(
         except CaseError as error:
             failed[file.name] = str(error)
     write_tables(output, said, table)
-    ranked = most_doubtful_first(said, table)
+    ranked = most_doubtful_first(said)
     return {name: one.doubtful for name, one in ranked.items() if one.doubtful is not None}, failed
 
 

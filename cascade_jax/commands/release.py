@@ -47,7 +47,10 @@ def release(workdir, output: Path, licence: str = "") -> Path:
     names = [WEIGHTS_FILE, CONFIDENCE_FILE, LICENCE_FILE, MODEL_FILE]
     refuse_to_replace(output, names)
     cascade = load(workdir)
-    licence = one_line(licence) or cascade.licence
+    given = one_line(licence)
+    if cascade.licence not in given:  # what is trained from weights keeps their licence
+        given = "; trained from weights under ".join(filter(None, (given, cascade.licence)))
+    licence = given
     model = read_json(folder_of(workdir) / MODEL_FILE) | {"licence": licence}
     with recording_outputs(output, names):
         write_weights(output / WEIGHTS_FILE, dict(zip(STAGES, cascade.params, strict=True)))
@@ -67,8 +70,8 @@ def release(workdir, output: Path, licence: str = "") -> Path:
 def licence_text(licence: str) -> str:
     """What stands in the file beside weights that are under a licence: its line, and what is known of it."""
     text = f"{licence}\n"
-    if licence.startswith("CC BY-NC-SA 4.0"):
-        text += _CC_BY_NC_SA.format(files=f"{WEIGHTS_FILE} and {MODEL_FILE}")
+    if "CC BY-NC-SA 4.0" in licence:
+        text += _CC_BY_NC_SA.format(files=f"{WEIGHTS_FILE}, {CONFIDENCE_FILE} and {MODEL_FILE}")
     if "EMIDEC" in licence:
         text += _EMIDEC
     return text

@@ -22,7 +22,8 @@ def sources_of_run(workdir: Path) -> dict[str, Sources]:
         raise CaseError(workdir, "holds no finished training (config.json or predictions/final is missing)")
     try:
         data = read_json(config)["data"]
-        root = Path(data["root"]) if data["root"] else workdir / "data" / "training"
+        made = not data["root"] or data.get("corrected")
+        root = workdir / "data" / "training" if made else Path(data["root"])
     except (KeyError, TypeError):
         raise CaseError(config, "is damaged, or of a pretraining: it names no cohort") from None
     title = f"{workdir.name}: cross-validation"

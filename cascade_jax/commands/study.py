@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cascade_jax import __version__
 from cascade_jax.bundle import MODEL_FILE, folder_of, load_labels
+from cascade_jax.calibration import CONFIDENCE_FILE
 from cascade_jax.cascade import Cascade
 from cascade_jax.commands.answer import answer, columns_of
 from cascade_jax.commands.quantify import check_table
@@ -102,7 +103,7 @@ def make_study(
 
 
 def identity_of_weights(weights: str) -> str:
-    """What tells a cascade from another: a digest of its model file, and of its weights or when it was trained.
+    """What tells a cascade from another: a digest of its model, its confidence, and its weights or when it was trained.
 
     Raises:
         CaseError: there is no such cascade, or it has other labels than the challenge's.
@@ -111,7 +112,9 @@ def identity_of_weights(weights: str) -> str:
     folder = folder_of(weights)
     model, released = folder / MODEL_FILE, folder / WEIGHTS_FILE
     weights_are = file_checksum(released) if released.exists() else str(model.stat().st_mtime_ns)
-    return hashlib.sha256(f"{__version__} {file_checksum(model)} {weights_are}".encode()).hexdigest()
+    said = folder / CONFIDENCE_FILE
+    confidence_is = file_checksum(said) if said.exists() else ""
+    return hashlib.sha256(f"{__version__} {file_checksum(model)} {weights_are} {confidence_is}".encode()).hexdigest()
 
 
 def name_cases(
@@ -176,10 +179,13 @@ def _read_record(output: Path) -> dict[str, dict]:
     if not path.exists():
         return {}
     try:
-        return {
+        entries = {
             str(key): {name: entry[name] for name in ("case", "place", "made_of")} | {"row": dict(entry["row"])}
             for key, entry in read_json(path)["cases"].items()
         }
+        if not all(entry["row"][_FAILED] or entry["row"]["labels"] for entry in entries.values()):
+            raise ValueError
+        return entries
     except (KeyError, TypeError, ValueError, AttributeError):
         raise CaseError(path, "is damaged: which scans are done is unknown; remove it to do all anew") from None
 

@@ -211,13 +211,21 @@ def _gather_corrections(config: ConfigDict, workdir: Path, labels: LabelTable, p
             "that each can be judged by networks that were trained without it",
         )
     root, _ = _cohorts(config, workdir)
+    new = root.with_name("gathered")
+    marker = root.with_name(".gathered")
+    if root.exists() and not marker.exists():
+        raise CaseError(root, "was not made from corrections: choose another working folder")
+    shutil.rmtree(new, ignore_errors=True)
     for name in progress(sorted(corrected), f"reading {number_of_cases(len(corrected))} of {predictions}"):
         if name not in files:
             raise CaseError(images, f"holds no image of case {name} (`predict --images` writes them)")
         case = emidec.read_case(dataclasses.replace(files[name], contour=corrected[name].path), labels)
-        emidec.write_case(root, case)
-    for gone in {path.name for path in root.iterdir()} - corrected.keys():
-        shutil.rmtree(root / gone)
+        emidec.write_case(new, case)
+    # Only now: what networks were trained on stays as long as it is not the same.
+    check_same_inputs(workdir, predictions, _checksums_of_files(config, new))
+    write_text(marker, "")
+    shutil.rmtree(root, ignore_errors=True)
+    new.rename(root)
 
 
 def _prepare(

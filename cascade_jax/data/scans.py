@@ -20,7 +20,9 @@ from cascade_jax.extras import missing
 if TYPE_CHECKING:  # pydicom may not be there
     from cascade_jax.data.dicom_stack import Series
 
-_NO_IMAGES = tuple(name.casefold() for name in (folders.CONTOURS, folders.DOUBT, folders.DISAGREEMENT))
+_NO_IMAGES = tuple(
+    name.casefold() for name in (folders.CONTOURS, folders.DOUBT, folders.DISAGREEMENT, folders.CORRECTED)
+)
 
 
 @dataclasses.dataclass(frozen=True)

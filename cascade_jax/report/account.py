@@ -4,8 +4,6 @@ import dataclasses
 import math
 from pathlib import Path
 
-import numpy as np
-
 from cascade_jax.confidence import Confidence, most_doubtful_first
 from cascade_jax.data.labels import LabelTable
 from cascade_jax.quantify.quantities import MYOCARDIUM_DENSITY_G_PER_ML
@@ -26,12 +24,10 @@ class Account:
 
     @property
     def doubt(self) -> float | None:
-        """1 minus the mean Dice that is expected, over the targets where all have one, else of the first."""
-        if self.confidence is None:
+        """1 minus the mean Dice that is expected (`Confidence.mean_expected_dice`)."""
+        if self.confidence is None or math.isnan(self.confidence.mean_expected_dice):
             return None
-        expected = list(self.confidence.expected_dice.values())
-        mean = float(np.mean(expected)) if self.confidence.probability else expected[0]
-        return None if math.isnan(mean) else 1 - mean
+        return 1 - self.confidence.mean_expected_dice
 
     @property
     def reason(self) -> str:
@@ -60,5 +56,5 @@ def read_accounts(folder: Path, table: LabelTable) -> dict[str, Account]:
     Raises:
         CaseError: a table there is of other labels, or none.
     """
-    said = most_doubtful_first(read_confidence(folder, table), table)
+    said = most_doubtful_first(read_confidence(folder, table))
     return {name: Account(confidence, rank) for rank, (name, confidence) in enumerate(said.items())}

@@ -189,15 +189,16 @@ def _read_case(
     # Earlier steps' regions do not widen the pictures: they are what the later ones removed.
     shown = slices.window(list(final.values()), spacing)
     warnings = foreign + stack_warnings(prediction, spacing, table) + hidden_warnings(final, shown, spacing)
-    if correction is not None:
-        warnings.append(f"corrected by {correction}: what is called the prediction here is that correction")
     if np.isnan(spacing[0]):
         warnings.append("a single slice of unknown thickness, which has no volumes")
     if sources.images is not None and image is None:
         warnings.append("no image of this case was found")
     if sources.truth is not None and "truth" not in layers:
         warnings.append("no true labels of this case were found")
-    warnings = [account.reason] * bool(account.reason) + warnings
+    said = [account.reason] * bool(account.reason)
+    if correction is not None:  # what the cascade said is of its own labels
+        account, said = Account(), [f"corrected by {correction}: what is called the prediction here is that correction"]
+    warnings = said + warnings
     image = np.zeros(prediction.shape, np.float32) if image is None else image
     sides = orientation.sides_of_picture(grid)
     return ReportCase(name, spacing, image, layers, shown, maps, measured, metrics, sides, account, warnings)

@@ -32,7 +32,7 @@ def write_confidence(folder: Path, cases: Mapping[str, Confidence], table: Label
     with replacing(folder / CONFIDENCE_TABLE) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         rows.writerow(columns(table))
-        for name, one in most_doubtful_first(cases, table).items():
+        for name, one in most_doubtful_first(cases).items():
             row: list[str] = [name]
             for target in table.targets:
                 dice, probability = one.expected_dice[target], one.probability.get(target, math.nan)

@@ -18,6 +18,7 @@ from cascade_jax.data.labels import EMIDEC, display_name
 from cascade_jax.quantify import aha
 from cascade_jax.quantify.quantities import Quantities, quantify, volumes
 from cascade_jax.quantify.wall import centre_of, spokes
+from cascade_jax.report.account import Account
 from cascade_jax.report.confidence import read_confidence
 from cascade_jax.report.quantities import case_rows
 
@@ -87,7 +88,7 @@ def find_cases(predictions: Path, images: Path) -> tuple[list[Found], dict[str, 
             found.append(Found(name, files[name], contour))
         except CaseError as error:
             faults[name] = str(error)
-    said = most_doubtful_first(read_confidence(predictions, EMIDEC), EMIDEC)
+    said = most_doubtful_first(read_confidence(predictions, EMIDEC))
     ranks = {name: rank for rank, name in enumerate(said)}
     return sorted(found, key=lambda case: (ranks.get(case.name, len(ranks)), case.name)), faults
 
@@ -205,9 +206,9 @@ def measured_again(opened: Opened, labels: np.ndarray, anterior: float | None) -
         right_handed=orientation.right_handed(opened.geometry),
     )
     # Only outlines are compared, not the threshold methods, which no stroke of a pen is meant to follow.
-    rows = case_rows([Quantities({key: before.case[key] for key in after.case}, [], []), after])
+    rows = case_rows([Quantities({key: before.case[key] for key in after.case}, [], []), after], Account())
     return {
-        "rows": [[title, unit, *texts] for title, unit, texts in rows],
+        "rows": [[row.title, row.unit, *row.values] for row in rows],
         "segments": [
             {
                 "number": row["segment"],

@@ -148,6 +148,7 @@ def fit(
 
     checkpoint.save_params(folder / "params", params)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    stopping.stop_if_asked(f" at the end of {description}, which is saved")
     return params
 
 

@@ -79,7 +79,7 @@ def write_results(run: CrossValidation, folds: Sequence[int]) -> Results:
             final[name], said[name] = calibration.settle(known[name].account, final[name], cases[name].spacing)
     predictions = run.workdir / "predictions"
     for other in run.files.keys() - final.keys():  # of folds that an earlier start ended with
-        shutil.rmtree(predictions / "final" / other, ignore_errors=True)
+        shutil.rmtree(predictions / "final" / other / folders.CONTOURS, ignore_errors=True)
     for name, labels in final.items():
         emidec.write_labels(predictions / "final", labels, cases[name])
     write_confidence(predictions / "final", said, table)

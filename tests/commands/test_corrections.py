@@ -71,6 +71,9 @@ def test_corrected_cases_are_learnt_from_and_new_weights_are_judged_beside_the_o
     image = emidec.read_case(next(file for file in folders.find_inputs(predictions) if file.name == name))
     emidec.write_labels_as(case, labels, image)
     fails_with_one_line(learn(predictions, weights, tmp_path / "run"), f"{name}/Contours", "is not what")
+    assert (tmp_path / "run" / "data" / "training" / name / "Contours").exists()
+    trained_on = emidec.read_labels(emidec.contour_path(tmp_path / "run" / "data" / "training", name))[0]
+    assert (trained_on == 1).any(), "what was trained on stays"
     case.write_bytes(kept)
 
 
@@ -83,3 +86,20 @@ def test_too_few_corrections_and_a_missing_image_are_named(corrected, tmp_path):
     case = next(path.parent for path in sorted(copy.glob("*/Corrected")))
     shutil.rmtree(case / "Images")
     fails_with_one_line(learn(copy, weights, tmp_path / "other"), copy, case.name, "predict --images")
+
+
+def test_images_may_lie_elsewhere_and_a_folder_of_the_users_own_is_left_alone(corrected, tmp_path):
+    predictions, weights = corrected
+    copy, files = tmp_path / "copy", tmp_path / "scans"
+    shutil.copytree(predictions, copy)
+    files.mkdir()
+    for image in copy.glob("*/Images/*.nii.gz"):
+        image.rename(files / image.name)
+        image.parent.rmdir()
+    own = tmp_path / "run" / "data" / "training" / "mine"
+    own.mkdir(parents=True)
+    result = learn(copy, weights, tmp_path / "run", **{"data.images": files})
+    fails_with_one_line(result, "training", "another working folder")
+    assert own.exists()
+    result = learn(copy, weights, tmp_path / "other", **{"data.images": files, "stages": "1,"})
+    assert result.returncode == 0, result.stderr

@@ -26,6 +26,11 @@ def test_the_site_builds_without_a_warning_and_has_every_page(tmp_path):
         assert (tmp_path / "site" / f"{page.stem}.html").exists()
 
 
+def test_no_page_has_a_blank_left():
+    for page in (*DOCS.glob("*.md"), DOCS.parent / "README.md"):
+        assert not re.search(r"\{[A-Z ]+\}", page.read_text(encoding="utf-8")), page.name
+
+
 def test_links_between_pages_lead_somewhere():
     for page in (*DOCS.glob("*.md"), DOCS.parent / "README.md"):
         for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text(encoding="utf-8")):

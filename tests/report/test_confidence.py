@@ -39,7 +39,7 @@ def test_without_a_calibration_the_main_targets_dice_ranks_and_doubt_starts_at_0
         np.put_along_axis(probabilities, labels[..., None].astype(np.int64), sure, axis=-1)
         said[str(sure)] = uncalibrated(probabilities, labels, (10.0, 1.0, 1.0))
     assert [said[name].doubtful is None for name in ("0.6", "0.75", "0.95")] == [False, False, True]
-    assert list(most_doubtful_first(dict(reversed(said.items())), EMIDEC)) == ["0.6", "0.75", "0.95"]
+    assert list(most_doubtful_first(dict(reversed(said.items())))) == ["0.6", "0.75", "0.95"]
     assert said["0.95"].volume_ml["myocardium"] == pytest.approx(0.32)
     nothing = uncalibrated(np.eye(5)[np.zeros_like(labels)], np.zeros_like(labels), (10.0, 1.0, 1.0))
     assert nothing.doubtful == "no myocardium was found"
