@@ -21,7 +21,8 @@ _OUTPUT = flags.DEFINE_string("output", None, "The folder for the results.")
 _SERIES = flags.DEFINE_integer(
     "series",
     None,
-    "The series' number; without it, of the oblique stacks the one called late enhancement, of several the one with most slices.",
+    "The series' number; without it, of the oblique stacks the one called late enhancement, of "
+    "several the one with most slices.",
 )
 _CASE = flags.DEFINE_string(
     "case",

@@ -38,7 +38,8 @@ _CASE = flags.DEFINE_string("case", "case", "What the results of a DICOM series 
 _SERIES = flags.DEFINE_integer(
     "series",
     None,
-    "A DICOM series' number; without it, of the oblique stacks the one called late enhancement, of several the one with most slices.",
+    "A DICOM series' number; without it, of the oblique stacks the one called late enhancement, of "
+    "several the one with most slices.",
 )
 
 
