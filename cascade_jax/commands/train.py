@@ -95,7 +95,7 @@ def check_same_config(workdir: Path, config: ConfigDict) -> None:
     if old["kind"] == "cross-validation":
         old.setdefault("phantom_share", 0.0)
     # Where there was one set of weights in the box, it was called so.
-    if (old.get("init_from"), new.get("init_from")) == (PRETRAINED, "phantom"):
+    if old.get("init_from") == PRETRAINED:
         old["init_from"] = "phantom"
     places, new_places = old.get("data"), new.get("data")
     if isinstance(places, dict) and isinstance(new_places, dict):

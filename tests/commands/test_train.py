@@ -68,7 +68,8 @@ def refusal(folder, **changes):
 
     def made():
         files = (path for path in (folder / "run").rglob("*") if path.is_file())
-        return {path: path.read_bytes() for path in files if path.name != "config.json"}  # says where the cohort lies
+        # One says where the cohort lies, the other when the run was started.
+        return {path: path.read_bytes() for path in files if path.name not in ("config.json", "run.json")}
 
     before = made()
     with pytest.raises(CaseError) as error:
