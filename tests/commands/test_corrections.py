@@ -85,7 +85,7 @@ def test_too_few_corrections_and_a_missing_image_are_named(corrected, tmp_path):
     shutil.copytree(predictions, copy)
     case = next(path.parent for path in sorted(copy.glob("*/Corrected")))
     shutil.rmtree(case / "Images")
-    fails_with_one_line(learn(copy, weights, tmp_path / "other"), copy, case.name, "predict --images")
+    fails_with_one_line(learn(copy, weights, tmp_path / "other"), copy, case.name)
 
 
 def test_images_may_lie_elsewhere_and_a_folder_of_the_users_own_is_left_alone(corrected, tmp_path):
