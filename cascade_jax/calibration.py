@@ -20,7 +20,7 @@ from cascade_jax.data.labels import LabelTable, display_name
 
 CONFIDENCE_FILE = "confidence.json"
 # What is asked of an account, in this order; volumes as log(1 + ml). More of any never lowers what is said.
-PRESENCE_FEATURES = ("soft_ml", "raw_ml", "volume_ml", "highest")
+PRESENCE_FEATURES = ("raw_ml", "highest")
 DICE_FEATURES = ("soft_dice", "stages_dice", "volume_ml")
 _DIGITS = 3  # of probabilities; one of a target that is not drawn is at least a unit of the last below the threshold
 
