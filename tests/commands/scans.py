@@ -6,6 +6,7 @@ import nibabel as nib
 import numpy as np
 
 from cascade_jax.cascade import Segmentation
+from cascade_jax.confidence import DOUBTFUL, Confidence, volumes_ml
 from cascade_jax.data import emidec
 from cascade_jax.data.labels import EMIDEC
 
@@ -21,7 +22,10 @@ class Reader:
     def segment_case(self, case, *, details=False):
         self.segmented.append(case.name)
         probabilities = np.eye(5, dtype=np.float32)[self.labels] if details else None
-        return Segmentation(self.labels, probabilities, None, self.expected)
+        table, dice = self.plan.labels, self.expected[self.plan.labels.main]
+        doubtful = f"a Dice of {dice} is expected" if dice < DOUBTFUL else None
+        confidence = Confidence(self.expected, volumes_ml(self.labels, case.spacing, table), doubtful=doubtful)
+        return Segmentation(self.labels, probabilities, None, confidence)
 
 
 def write_scan(path, case):

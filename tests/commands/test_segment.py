@@ -50,7 +50,7 @@ def test_the_line_says_what_to_look_at(heart, tmp_path):
     labels = heart.labels.copy()
     labels[3] = 0
     (line,), _, _ = segmented(dataclasses.replace(heart, labels=labels), tmp_path / "scan.nii.gz", myocardium=0.6)
-    assert "look at it: the expected Dice of the myocardium is below 0.8; no myocardium in slice 4, between" in line
+    assert "look at it: a Dice of 0.6 is expected; no myocardium in slice 4, between" in line
 
 
 def test_labels_beside_their_image_are_no_inputs_and_are_replaced_by_the_next_run(heart, tmp_path):

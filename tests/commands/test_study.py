@@ -132,7 +132,7 @@ def test_doubt_and_warnings_have_columns(heart, patients):
     labels = heart.labels.copy()
     labels[3] = 0
     _, rows = run(patients, Reader(labels, myocardium=0.6))
-    assert rows["a"]["doubt"] == "the expected Dice of the myocardium is below 0.8"
+    assert rows["a"]["doubt"] == "a Dice of 0.6 is expected"
     assert rows["a"]["warnings"] == "no myocardium in slice 4, between slices that have some"
 
 
