@@ -62,7 +62,9 @@ def read_model(weights) -> dict:
         model = parse_json(text)
         rules = [Rule(**rule | {"name": _EARLIER_RULES.get(rule["name"], rule["name"])}) for rule in model["rules"]]
         plan, folds = Plan.from_json(model["plan"]), list(model["folds"])
-        if not 0 < len(folds) <= _MOST_FOLDS or any(type(fold) is not int or fold < 0 for fold in folds):
+        if not 0 < len(folds) <= _MOST_FOLDS or any(
+            type(fold) is not int or not 0 <= fold < _MOST_FOLDS for fold in folds
+        ):
             raise ValueError("folds are whole numbers")
         unknown = [rule.name for rule in rules if rule.name not in RULES]
         if not all(type(rule.minimum_mm3) in (int, float) and 0 <= rule.minimum_mm3 < math.inf for rule in rules):
