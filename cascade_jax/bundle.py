@@ -1,9 +1,10 @@
 """The file that makes a folder a trained cascade, and what it says; read without what networks need."""
 
-import json
+import math
 from pathlib import Path
 
 from cascade_jax.data.case import CaseError
+from cascade_jax.data.files import parse_json, read_text
 from cascade_jax.data.labels import LabelTable
 
 MODEL_FILE = "model.json"
@@ -12,6 +13,7 @@ PRETRAINED = "pretrained"  # another name for those of them that do better on re
 _BETTER_ON_SCANS = "emidec"
 _BOX = Path(__file__).parent / "pretrained"
 PLATFORMS = ("cpu", "cuda", "tpu")  # that a cascade can be exported for
+_MOST_FOLDS = 1000
 _EARLIER_RULES = {"islands_outside_muscle": "islands_outside_myocardium"}  # names that model files may still have
 
 
@@ -55,22 +57,29 @@ def read_model(weights) -> dict:
             f"has no trained model ({MODEL_FILE} is missing); run or finish `cascade-jax train` first, or choose from "
             f"the weights in the box: {', '.join(IN_THE_BOX)}",
         )
+    text = read_text(path)
     try:
-        model = json.loads(path.read_text(encoding="utf-8"))
+        model = parse_json(text)
         rules = [Rule(**rule | {"name": _EARLIER_RULES.get(rule["name"], rule["name"])}) for rule in model["rules"]]
-        plan, folds = Plan.from_json(model["plan"]), [int(fold) for fold in model["folds"]]
+        plan, folds = Plan.from_json(model["plan"]), list(model["folds"])
+        if not 0 < len(folds) <= _MOST_FOLDS or any(
+            type(fold) is not int or not 0 <= fold < _MOST_FOLDS for fold in folds
+        ):
+            raise ValueError("folds are whole numbers")
         unknown = [rule.name for rule in rules if rule.name not in RULES]
+        if not all(type(rule.minimum_mm3) in (int, float) and 0 <= rule.minimum_mm3 < math.inf for rule in rules):
+            raise ValueError("a rule's volume is a number")
         result = {"plan": plan, "folds": folds, "rules": rules}
         result |= {"compute_dtype": str(model["compute_dtype"]), "mirror": bool(model["mirror"])}
         result["licence"] = one_line(model.get("licence") or "")
-    except OSError as error:
-        raise CaseError(path, f"cannot be read: {error.strerror}") from None
+        if not result["licence"].isprintable():
+            raise ValueError("the licence is words that can be printed")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CaseError(path, f"is empty, cut off or no model file ({type(error).__name__})") from None
     if result["compute_dtype"] not in ("auto", "float32", "bfloat16"):
         raise CaseError(path, f"has the unknown compute_dtype {result['compute_dtype']!r}")
     if unknown:
-        raise CaseError(path, f"has a postprocessing that this version does not know: {', '.join(unknown)}")
+        raise CaseError(path, f"has a postprocessing that this version does not know: {', '.join(map(str, unknown))}")
     return result
 
 

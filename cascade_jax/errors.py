@@ -1,15 +1,23 @@
 """What a user can do wrong, apart from what raises it, so that a command can import it alone."""
 
+_LONGEST_FAULT = 2000  # characters; a file may be quoted in it
+
 
 class CaseError(ValueError):
     """Something about a file or folder that makes it unusable.
 
-    Its text is one line that names the file and the fault, fit to be shown to a user as it is.
+    Its text is one line that names the file and the fault, fit to be shown to a user as it is: what does not print, in
+    a file's name or in what is quoted of its content, is written as Python writes it, a line break as \\n.
     """
 
     def __init__(self, path, fault: str):
-        self.path, self.fault = str(path), fault
-        super().__init__(f"{path}: {fault}")
+        fault = fault if len(fault) <= _LONGEST_FAULT else f"{fault[:_LONGEST_FAULT]}..."
+        self.path, self.fault = str(path), _printable(fault)
+        super().__init__(f"{_printable(self.path)}: {self.fault}")
+
+
+def _printable(text: str) -> str:
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
 
 
 class ConfigError(ValueError):

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from cascade_jax.data.geometry import MOST_VOXELS
 from cascade_jax.data.labels import EMIDEC, LabelTable
 
 _SMALLEST_FEATURE_MAP = 4  # nnU-Net's UNet_featuremap_min_edge_length
@@ -16,6 +17,8 @@ _REFERENCE_SLICE_BATCH = 12
 _VOLUME_BATCH = 2
 _LARGEST_SHARE_OF_COHORT = 0.05  # of the cohort's voxels in one batch
 _BUCKET_PIXELS, _BUCKET_SHARE = 64, 0.45  # of the plan's plane, by which the planes differ that cases are segmented in
+# Of plans that are read, so that a damaged one is not believed.
+_LARGEST_SPACING_MM, _MOST_CHANNELS, _LARGEST_KERNEL = 1000.0, 4096, 16
 _DEPTH_GROWTH = 1.25  # from one depth that cases are segmented in to the next
 
 
@@ -76,13 +79,40 @@ class Plan:
         labels = LabelTable.from_json(values["labels"]) if "labels" in values else EMIDEC
         values = _as_tuples({key: value for key, value in values.items() if key != "labels"})
         stages = StagePlan(**values["slices"]), StagePlan(**values["volumes"])
-        return Plan(values["spacing"], values["shape"], *stages, labels, values.get("window"))
+        plan = Plan(values["spacing"], values["shape"], *stages, labels, values.get("window"))
+        _check(plan)
+        return plan
+
+
+def _check(plan: Plan) -> None:
+    """Raises ValueError or TypeError where a plan that was read is none that `make_plan` makes."""
+    _check_numbers(plan.spacing, 3, float, _LARGEST_SPACING_MM)
+    _check_numbers(plan.shape, 3, int, MOST_VOXELS)
+    if plan.window is not None:
+        _check_numbers(plan.window, 2, int, MOST_VOXELS)
+    for stage, axes in ((plan.slices, 2), (plan.volumes, 3)):
+        _check_numbers(stage.features, len(stage.features), int, _MOST_CHANNELS)
+        _check_numbers((stage.batch_size,), 1, int, MOST_VOXELS)
+        if not len(stage.features) == len(stage.kernel_sizes) == len(stage.strides) > 0:
+            raise ValueError("each resolution has features, a kernel size and strides")
+        for sizes in (*stage.kernel_sizes, *stage.strides):
+            _check_numbers(sizes, axes, int, _LARGEST_KERNEL)
+    if math.prod(smallest_shape(plan, plan.volume_shape)) > MOST_VOXELS:
+        raise ValueError("a sample is larger than a stack of slices")
+
+
+def _check_numbers(values: tuple, count: int, kind: type, most: float) -> None:
+    wrong = [value for value in values if type(value) not in (int, kind) or not 0 < value <= most]
+    if len(values) != count or wrong:
+        raise ValueError(f"{count} numbers up to {most:g} are needed")
 
 
 def _as_tuples(value):
     if isinstance(value, Mapping):
         return {key: _as_tuples(inner) for key, inner in value.items()}
-    return tuple(_as_tuples(inner) for inner in value) if isinstance(value, Sequence | np.ndarray) else value
+    if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str):
+        return tuple(_as_tuples(inner) for inner in value)
+    return value
 
 
 def topology(

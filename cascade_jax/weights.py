@@ -1,7 +1,8 @@
 """Networks' weights as one file of plain arrays, which cannot run code: NumPy's `.npz` without pickle."""
 
+import io
+import math
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from flax import traverse_util
 
 from cascade_jax.data.case import CaseError
-from cascade_jax.data.files import replacing
+from cascade_jax.data.files import reading, replacing
 
 WEIGHTS_FILE = "weights.npz"
 
@@ -44,18 +45,29 @@ def read_weights(path: Path) -> Any:
         CaseError: the file is damaged or holds anything but numbers.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name].astype(np.float32) for name in file.files}
-    except (
-        OSError,
-        ValueError,
-        TypeError,
-        EOFError,
-        KeyError,
-        AttributeError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
+        with reading(path), zipfile.ZipFile(path) as file:
+            members = file.infolist()
+            if sum(member.file_size for member in members) > path.stat().st_size:
+                raise ValueError("it announces more than it holds")
+            arrays = {member.filename.removesuffix(".npy"): _read_array(file, member) for member in members}
+        return jax.tree.map(jnp.asarray, traverse_util.unflatten_dict(arrays, sep="/"))
+    except CaseError:
+        raise
+    except Exception as error:  # of a damaged file; zipfile and NumPy raise many kinds
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise CaseError(path, f"is not a file of weights: {lines[0]}") from None
-    return traverse_util.unflatten_dict(jax.tree.map(jnp.asarray, arrays), sep="/")
+
+
+def _read_array(file: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
+    """One array as float32, for which no more memory is taken than the file holds."""
+    if member.compress_type != zipfile.ZIP_STORED:
+        raise ValueError("its arrays are compressed")
+    content = io.BytesIO(file.read(member))
+    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    shape, by_column, dtype = read[np.lib.format.read_magic(content)](content)
+    if dtype.kind != "f":
+        raise ValueError(f"it holds {dtype}, not real numbers")
+    values = np.frombuffer(content.read(), dtype).astype(np.float32)
+    if min(shape, default=0) < 0 or values.size != math.prod(shape) or not np.isfinite(values).all():
+        raise ValueError("an array is damaged")
+    return values.reshape(shape, order="F" if by_column else "C")

@@ -18,7 +18,7 @@ from cascade_jax.data import emidec
 from cascade_jax.data.case import CaseError
 from cascade_jax.data.dicom_studies import IDENTIFIERS, names_patient, read_patient
 from cascade_jax.data.files import file_checksum, make_writable_folder, read_json, write_text
-from cascade_jax.data.folders import LABELS
+from cascade_jax.data.folders import LABELS, check_name
 from cascade_jax.data.labels import EMIDEC
 from cascade_jax.data.outputs import recording_outputs, refuse_to_replace
 from cascade_jax.data.scans import Scan, find_scans
@@ -179,15 +179,23 @@ def _read_record(output: Path) -> dict[str, dict]:
     if not path.exists():
         return {}
     try:
-        entries = {
-            str(key): {name: entry[name] for name in ("case", "place", "made_of")} | {"row": dict(entry["row"])}
-            for key, entry in read_json(path)["cases"].items()
-        }
-        if not all(entry["row"][_FAILED] or entry["row"]["labels"] for entry in entries.values()):
-            raise ValueError
-        return entries
+        return {key: _read_entry(entry) for key, entry in read_json(path)["cases"].items()}
     except (KeyError, TypeError, ValueError, AttributeError):
         raise CaseError(path, "is damaged: which scans are done is unknown; remove it to do all anew") from None
+
+
+def _read_entry(entry: Mapping) -> dict:
+    """What the record says of one scan; raises KeyError, TypeError, ValueError or AttributeError if it says less."""
+    result: dict = {name: entry[name] for name in ("case", "place", "made_of")} | {"row": dict(entry["row"])}
+    words = [result["case"], result["place"], result["made_of"], result["row"]["case"], result["row"][_FAILED]]
+    if not all(isinstance(word, str) for word in words) or not all(
+        value is None or isinstance(value, str | int | float) for value in result["row"].values()
+    ):
+        raise ValueError("a scan has words and numbers")
+    if not result["row"][_FAILED] and not isinstance(result["row"]["labels"], str):
+        raise ValueError("a scan has labels")
+    check_name(Path(result["case"]), result["case"])  # a file is written by it
+    return result
 
 
 def _row(load: Callable[[], Cascade], scan: Scan, name: str, output: Path) -> dict:

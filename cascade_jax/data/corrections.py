@@ -6,6 +6,7 @@
 
 import dataclasses
 import json
+import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -132,7 +133,7 @@ def save_correction(
     if path.parent.is_symlink():
         raise CaseError(path.parent, "is a link, and corrections are written beside their prediction only")
     _refuse_other_programs(path, case.name)
-    saves = read_json(record)["saves"] if record.exists() else []
+    saves = _read_saves(record) if record.exists() else []
     with recording_outputs(folder, [str(file.relative_to(folder)) for file in (path, record)]):
         emidec.write_labels(folder, labels, case, CORRECTED)
         saves.append(
@@ -198,15 +199,26 @@ def _refuse_other_programs(path: Path, name: str) -> None:
 def _read_record(path: Path, name: str) -> Correction:
     """What stands beside corrected labels about them."""
     record = path.with_name(f"{name}.json")
-    if not record.exists():
+    if not os.path.exists(record):  # a `Path` raises where the name is too long
         return Correction(path)
+    last = _read_saves(record)[-1]
+    angles = [last[key] for key in _ANGLES]
+    if last["labels_sha256"] != file_checksum(path):
+        return Correction(path, None, None, None, *angles)
+    return Correction(path, last["reader"], last["time"], last["prediction_sha256"], *angles)
+
+
+def _read_saves(record: Path) -> list[dict]:
+    """All that a record says, the last save last; there is one at least."""
+    values = read_json(record)
     try:
-        last = read_json(record)["saves"][-1]
-        angles = [None if last[key] is None else float(last[key]) for key in _ANGLES]
-        if last["labels_sha256"] != file_checksum(path):
-            return Correction(path, None, None, None, *angles)
-        return Correction(path, str(last["reader"]), str(last["time"]), str(last["prediction_sha256"]), *angles)
-    except CaseError:
-        raise
+        saves = list(values["saves"])
+        for name in ("reader", "time", "prediction_sha256", "labels_sha256"):
+            if not isinstance(saves[-1][name], str) or not saves[-1][name].isprintable():
+                raise ValueError(f"{name} is words")
+        for name in _ANGLES:
+            if (angle := saves[-1][name]) is not None and not (type(angle) in (int, float) and abs(angle) <= 360):
+                raise ValueError(f"{name} is degrees")
     except (KeyError, IndexError, TypeError, ValueError):
         raise CaseError(record, "is damaged: who corrected these labels is unknown") from None
+    return saves

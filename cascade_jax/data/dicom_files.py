@@ -16,13 +16,15 @@ from cascade_jax.data.case import CaseError
 from cascade_jax.data.formats import SUFFIXES
 
 LARGEST_FILE, LARGEST_TOTAL = 2**31, 2**33  # bytes; a whole study of the heart has less than a tenth of the second
+# What is packed may hold that many bytes, or so many times as many as it has: images of a heart pack to a fifth.
+_UNPACKED_BYTES, _UNPACKED_TIMES = 2**28, 50
 
 _HEAD = 1024  # bytes, in which a file has said what it is
 _MAGIC_AT, _MAGIC = 128, b"DICM"
 # What a file without the prefix begins with: the number of an element of group 2 or 8, and its kind or its size.
 _FIRST_ELEMENT = re.compile(rb"[\x02\x08]\x00[\x00-\x18]\x00(?:[A-Z]{2}|[\x02-\xff][\x00-\x03]\x00\x00)", re.DOTALL)
 UIDS = b"1.2.840.10008."  # what the standard's own identifiers begin with
-_DEFLATED = UIDS + b"1.2.1.99"
+DEFLATED = UIDS + b"1.2.1.99"
 _DERIVED = re.compile(rb"1\.2\.840\.10008\.5\.1\.4\.1\.1\.(?:66\.[47]|88\.\d+)(?![\d.])")  # segmentations, reports
 _MOST_NUMBERS_LISTED = 6
 
@@ -84,7 +86,7 @@ def dicom_contents(
         CaseError: the source is missing or none of these; something in it cannot be read or announces a size that
             cannot be.
     """
-    total = 0
+    total, packed = 0, source.stat().st_size if source.is_file() else 0
     for path, number, size, read in _files(source, skipped, files):
         if read is None:
             skipped.add(number, "no ordinary file")
@@ -99,12 +101,12 @@ def dicom_contents(
             continue
         if size > LARGEST_FILE:
             raise CaseError(path, f"announces {_gigabytes(size)}, more than a scan of a heart has")
+        packed += 0 if source.is_file() else size
+        most = min(LARGEST_TOTAL, max(_UNPACKED_BYTES, _UNPACKED_TIMES * packed))
         total += size
-        if total > LARGEST_TOTAL:
-            limit = _gigabytes(LARGEST_TOTAL)
-            raise CaseError(source, f"holds more than {limit} of DICOM files: give it one study at a time")
+        _check_total(source, total, most)
         content = read(size)[start:]
-        _check_deflated(path, content)
+        total += check_deflated(path, content, most - total)
         yield path, number, content, head[_MAGIC_AT : _MAGIC_AT + 4] == _MAGIC
 
 
@@ -256,19 +258,61 @@ def _members(source: Path, skipped: SkippedFiles):
             yield source / f"file {number} of {len(members)}", number, info.file_size, reader(info)
 
 
-def _check_deflated(path: Path, content: bytes) -> None:
-    """Raises CaseError where a file of deflated DICOM holds more than `LARGEST_FILE` when it is inflated."""
-    if _DEFLATED not in content[:_HEAD] or content[_MAGIC_AT : _MAGIC_AT + 4] != _MAGIC:
-        return
-    # The first element, (0002,0000), has the length of the group behind it, which is not deflated.
-    length = int.from_bytes(content[_MAGIC_AT + 12 : _MAGIC_AT + 16], "little")
+def _check_total(source: Path, total: int, most: int) -> None:
+    if total > LARGEST_TOTAL:
+        limit = _gigabytes(LARGEST_TOTAL)
+        raise CaseError(source, f"holds more than {limit} of DICOM files: give it one study at a time")
+    if total > most:
+        raise CaseError(source, f"unpacks to {_gigabytes(total)} or more, which no scan of a heart of its size does")
+
+
+def check_deflated(path: Path, content: bytes, most: int = _UNPACKED_BYTES) -> int:
+    """How many bytes a file of deflated DICOM holds when it is inflated, 0 where it is not deflated.
+
+    Args:
+        path: of the file.
+        content: from its preamble or first element on.
+        most: how many bytes it may hold, `LARGEST_FILE` at most.
+
+    Raises:
+        CaseError: it holds more, or it is damaged.
+    """
+    if DEFLATED not in content:
+        return 0
+    start = _deflated_from(path, content)
+    if start is None:
+        return 0
+    most = min(most, LARGEST_FILE)
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    left, size = content[_MAGIC_AT + 16 + length :], 0
+    left, size = content[start:], 0
     try:
         while left and not inflater.eof:
             size += len(inflater.decompress(left, 2**24))
             left = inflater.unconsumed_tail
-            if size > LARGEST_FILE:
-                raise CaseError(path, f"inflates to more than {_gigabytes(LARGEST_FILE)}")
+            if size > most:
+                raise CaseError(path, f"inflates to more than {_gigabytes(most)}")
     except zlib.error:
         raise CaseError(path, "is damaged: it cannot be inflated") from None
+    return size
+
+
+def _deflated_from(path: Path, content: bytes) -> int | None:
+    """Where what is deflated begins, behind the elements of group 2, which are not; None where nothing is deflated.
+
+    Raises:
+        CaseError: those elements are not as the standard has them, so that the place is in doubt.
+    """
+    place = _MAGIC_AT + len(_MAGIC) if content[_MAGIC_AT : _MAGIC_AT + 4] == _MAGIC else 0
+    deflated = False
+    while content[place : place + 2] == b"\x02\x00":
+        kind = content[place + 4 : place + 6]
+        if kind in (b"OB", b"UR"):
+            first, length = place + 12, int.from_bytes(content[place + 8 : place + 12], "little")
+        elif kind in (b"UL", b"UI", b"SH", b"AE"):
+            first, length = place + 8, int.from_bytes(content[place + 6 : place + 8], "little")
+        else:
+            raise CaseError(path, "is damaged: how its content is written is in doubt")
+        if content[place + 2 : place + 4] == b"\x10\x00":
+            deflated = deflated or DEFLATED in content[first : first + length]
+        place = first + length
+    return place if deflated else None

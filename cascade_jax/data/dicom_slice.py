@@ -15,6 +15,7 @@ from pydicom.uid import (
 )
 
 from cascade_jax.data.case import CaseError
+from cascade_jax.data.geometry import MOST_VOXELS
 
 _LARGEST_SKEW = 0.01  # of the scalar products of an image's two directions, which are 1 and 0
 _SAME_SPACING, _SAME_SPACING_MM = 1e-4, 5.01e-4  # a share; or what rounding to three decimals leaves
@@ -186,6 +187,10 @@ def size_fault(dataset: pydicom.Dataset) -> str | None:
     if any(side.size != 1 or not 1 <= side[0] <= _PIXELS for side in sides):
         said = " x ".join(f"{side[0]:g}" if side.size == 1 else "?" for side in sides)
         return f"has an image of {said} pixels; 1 to {_PIXELS} a side are read"
+    frames = _numbers(dataset, "NumberOfFrames")
+    if frames.size and not (frames.size == 1 and 0 <= frames[0] * sides[0][0] * sides[1][0] <= MOST_VOXELS):
+        said = f"{frames[0]:g}" if frames.size == 1 else "several numbers of"
+        return f"has {said} frames of {sides[0][0]:g} x {sides[1][0]:g} pixels, more than a stack of slices has"
     return None
 
 

@@ -2,12 +2,13 @@
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
 from cascade_jax.data.dicom_slice import Slice, mm, same_spacing, series_number, text
-from cascade_jax.data.geometry import BETWEEN_SLICES_MM, IN_PLANE_MM
+from cascade_jax.data.geometry import BETWEEN_SLICES_MM, IN_PLANE_MM, MOST_VOXELS
 
 _SAME_DIRECTION = 0.999  # cosine between slices of one stack
 _LARGEST_UNEVENNESS = 0.1  # of a slice distance, as a share of the median
@@ -119,6 +120,8 @@ def series_of(slices: Sequence[Slice], fault: str | None = None) -> Series:
 
 def fault_of(slices: Sequence[Slice]) -> str | None:
     """Why slices, sorted by height, are no stack to segment, if so."""
+    if len(slices) * math.prod(_shape(slices[0])) > MOST_VOXELS:
+        return f"has {len(slices)} images of {'{} x {}'.format(*_shape(slices[0]))} pixels, more than a stack has"
     normal, distance = slices[0].normal, _slice_distance(slices)
     if any(one.normal @ normal < _SAME_DIRECTION for one in slices):
         return "has slices that are not parallel"

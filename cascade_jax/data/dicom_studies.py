@@ -13,10 +13,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cascade_jax.data.case import CaseError
-from cascade_jax.data.dicom_files import SkippedFiles, dicom_contents, dicom_start, is_image
+from cascade_jax.data.dicom_files import (
+    DEFLATED,
+    LARGEST_FILE,
+    SkippedFiles,
+    check_deflated,
+    dicom_contents,
+    dicom_start,
+    is_image,
+)
 from cascade_jax.extras import missing
 
 _HEAD = 1024  # bytes
+_BEGINNING = 2**20  # bytes, in which a file has said of which study it is
 IDENTIFIERS = ("PatientName", "PatientID", "PatientBirthDate")
 _SHORTEST_WORD = 3  # of a name or number that a folder is searched for
 
@@ -54,18 +63,22 @@ def study_of(path: Path) -> str | None:
             if install := missing("dicom"):
                 raise CaseError(path, f"is DICOM, which needs {install}")
             file.seek(0)
-            content = io.BytesIO(file.read()[start:]) if (start := dicom_start(head)) else file
-            uid = _first_words(content).get("StudyInstanceUID")
+            content = file.read(_BEGINNING)
+            if DEFLATED in content:  # which can only be read whole
+                content += file.read(LARGEST_FILE)
+            uid = _first_words(path, content[dicom_start(head) :]).get("StudyInstanceUID")
     except OSError as error:
         raise CaseError(path, f"cannot be read: {error.strerror}") from None
     return str(uid or f"folder {path.parent}")
 
 
-def _first_words(file) -> Mapping:
+def _first_words(path: Path, content: bytes) -> Mapping:
     """Study and patient, as a DICOM file has them; nothing where it is damaged, which its reader will say."""
     try:
         import pydicom
 
+        check_deflated(path, content)
+        file = io.BytesIO(content)
         tags = ["StudyInstanceUID", *IDENTIFIERS]
         dataset = pydicom.dcmread(file, force=True, stop_before_pixels=True, specific_tags=tags)
         return {name: str(dataset.get(name) or "") for name in tags}
@@ -112,7 +125,7 @@ def read_patient(source: Path, files: Sequence[Path]) -> dict[str, str]:
     with contextlib.suppress(CaseError):  # whoever reads the images will meet it
         for _, _, content, _ in dicom_contents(source, SkippedFiles(), only):
             if is_image(content[:_HEAD]):
-                words = _first_words(io.BytesIO(content))
+                words = _first_words(source, content)
                 break
     return {name: words.get(name, "") for name in IDENTIFIERS}
 

@@ -3,15 +3,21 @@
 import contextlib
 import csv
 import hashlib
+import io
 import json
 import math
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cascade_jax.errors import CaseError
+
+# Far more than any text or table here has. In memory JSON takes up to 25 times as much.
+_LARGEST_TEXT = 2**25
+_DEEPEST_JSON = 64
+_MOST_COLUMNS = 2000  # a row that is short takes as much memory as a full one
 
 
 @contextlib.contextmanager
@@ -38,6 +44,7 @@ def replacing(path: Path) -> Iterator[Path]:
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         try:
+            partial.unlink(missing_ok=True)  # what a killed process left, or a link to somewhere else
             yield partial
             os.replace(partial, path)
         finally:
@@ -92,30 +99,81 @@ def _field(value) -> str:
 
 
 def read_text(path: Path) -> str:
-    """Reads a text file.
+    """Reads a text file in UTF-8, with or without a byte order mark, whose lines end as they may.
 
     Raises:
-        CaseError: the file cannot be read, or is no text.
+        CaseError: the file cannot be read, is no text, or is larger than any that is read here.
     """
     try:
-        return Path(path).read_text(encoding="utf-8")
+        with open(path, "rb") as file:
+            content = file.read(_LARGEST_TEXT + 1)
     except OSError as error:
         raise CaseError(path, f"cannot be read: {error.strerror or error}") from None
+    if len(content) > _LARGEST_TEXT:
+        raise CaseError(path, f"is larger than {_LARGEST_TEXT >> 20} MB, which no file of its kind is")
+    try:
+        return content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError:
-        raise CaseError(path, "is damaged: it is no text") from None
+        raise CaseError(path, "is not a text file, or is damaged") from None
 
 
 def read_json(path: Path) -> Any:
     """Reads a JSON file.
 
     Raises:
-        CaseError: the file cannot be read, or is no JSON.
+        CaseError: the file cannot be read, is no JSON, or is nested deeper than any that is read here.
     """
     text = read_text(path)
     try:
-        return json.loads(text)
+        return parse_json(text)
     except ValueError as error:
         raise CaseError(path, f"is not JSON: {error}" if text.strip() else "is empty") from None
+
+
+def parse_json(text: str) -> Any:
+    """What a JSON file says; raises ValueError where it is none, or nested deeper than any that is read here."""
+    too_deep = ValueError(f"it is nested deeper than {_DEEPEST_JSON} levels")
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise too_deep from None
+    depth, level = 0, [value]
+    while level := [inner for outer in level if isinstance(outer, dict | list) for inner in _inside(outer)]:
+        depth += 1
+        if depth > _DEEPEST_JSON:
+            raise too_deep
+    return value
+
+
+def _inside(value: dict | list) -> Iterable:
+    return value.values() if isinstance(value, dict) else value
+
+
+def read_table(path: Path, *needed: str) -> Iterator[tuple[int, dict[str, str]]]:
+    """Reads a CSV file.
+
+    Args:
+        path: the file.
+        needed: columns that it must have.
+
+    Yields:
+        The number of the last line of each row, from 1, and {column: field}, where a row is short with empty fields.
+
+    Raises:
+        CaseError: the file cannot be read, is no CSV, has more columns than any that is read here, or lacks one.
+    """
+    rows = csv.DictReader(io.StringIO(read_text(path), newline=""), restval="")
+    try:
+        columns = rows.fieldnames or ()
+        if len(columns) > _MOST_COLUMNS:
+            raise CaseError(path, f"has {len(columns)} columns, more than {_MOST_COLUMNS}")
+        for column in needed:
+            if column not in columns:
+                raise CaseError(path, f"has no column {column}")
+        for row in rows:
+            yield rows.line_num, {name: field for name, field in row.items() if name is not None}
+    except csv.Error as error:
+        raise CaseError(path, f"is not a CSV file: {error}") from None
 
 
 def file_checksum(path: Path) -> str:

@@ -6,6 +6,7 @@
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -67,7 +68,7 @@ def find_cases(root, *, labelled: bool = False, faults: dict[str, str] | None = 
 
 
 def _case_in(folder: Path, images: Path, labelled: bool) -> CaseFiles:
-    _check_name(folder, folder.name)
+    check_name(folder, folder.name)
     subfolder = _subfolder(folder, CONTOURS)
     contours = _image_files(subfolder) if subfolder else []
     if len(contours) > 1:
@@ -115,7 +116,7 @@ def find_contours(root, *, faults: dict[str, str] | None = None) -> dict[str, Pa
     contours = {}
     for folder, subfolder in folders.items():
         with _collecting(faults, folder.name):
-            _check_name(folder, folder.name)
+            check_name(folder, folder.name)
             contours[folder.name] = _only_image_file(subfolder)
     _refuse_duplicates(root, contours.items())
     return contours
@@ -129,7 +130,7 @@ def lies_beside_its_image(path: Path) -> bool:
     if not image or not stem.casefold().endswith(LABELS):
         return False
     names = (image, f"{image}.zip", *(image + suffix for suffix in formats.SUFFIXES))
-    return any((path.parent / name).exists() for name in names)
+    return any(os.path.exists(path.parent / name) for name in names)  # a `Path` raises where names are too long
 
 
 def corrected_file(folder: Path) -> Path | None:
@@ -160,7 +161,7 @@ def find_inputs(path, *, faults: dict[str, str] | None = None) -> list[CaseFiles
     if is_file:
         if formats.stem_of(path) is None:
             raise CaseError(path, f"is not an image file: expected a name that ends in {', '.join(formats.SUFFIXES)}")
-        _check_name(path, formats.stem_of(path))
+        check_name(path, formats.stem_of(path))
         return [CaseFiles(formats.stem_of(path), path, None)]
     images = [image for image in _image_files(path, faults) if not lies_beside_its_image(image)]
     folders = _folders_with(path, IMAGES)
@@ -174,6 +175,10 @@ def find_inputs(path, *, faults: dict[str, str] | None = None) -> list[CaseFiles
     named = _named(images, faults)
     if all(name.endswith(_CHANNEL) for name, _ in named):  # nnU-Net's images, whose cases are named without
         named = [(name.removesuffix(_CHANNEL), image) for name, image in named]
+        for name, image in named:
+            with _collecting(faults, name):
+                check_name(image, name)
+        named = [(name, image) for name, image in named if name not in (faults or ())]
     _refuse_duplicates(path, named)
     return [CaseFiles(name, image, None) for name, image in sorted(named)]
 
@@ -292,13 +297,13 @@ def _named(files: list[Path], faults: dict[str, str] | None) -> list[tuple[str, 
     for path in files:
         name = formats.stem_of(path)
         with _collecting(faults, name):
-            _check_name(path, name)
+            check_name(path, name)
             named.append((name, path))
     return named
 
 
-def _check_name(path: Path, name: str) -> None:
-    """Raises CaseError where a case's name could not be written into a table."""
+def check_name(path: Path, name: str) -> None:
+    """Raises CaseError where a case's name could not be written into a table, or be a folder's."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -307,6 +312,8 @@ def _check_name(path: Path, name: str) -> None:
         raise CaseError(path, "has a name with characters that cannot be printed; rename it")
     if not name.strip():
         raise CaseError(path, "has no name before its ending; rename it")
+    if name in (".", "..") or "/" in name:
+        raise CaseError(path, "has a name that leads to another folder; rename it")
 
 
 def _refuse_duplicates(root: Path, named_paths: Iterable[tuple[str, Path]]) -> None:

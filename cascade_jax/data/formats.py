@@ -14,6 +14,7 @@ from cascade_jax.extras import missing
 
 _BY_SIMPLEITK = (".nrrd", ".nhdr", ".mha", ".mhd")
 SUFFIXES = (*NIFTI, ".hdr", *_BY_SIMPLEITK)
+_MOST_AFFINE_BYTES = 2**16
 # What other programs keep images in, to be named where it is skipped.
 OTHER_FORMATS = (
     ".dcm",
@@ -84,6 +85,9 @@ def _read_other(path: Path) -> tuple[nib.Nifti1Header, Geometry, np.ndarray]:
 
 def _read_pair(path: Path):
     """The header of a `.hdr` beside its `.img` (NIfTI or Analyze), and what loads its voxels."""
+    beside = path.with_suffix(".mat")
+    if beside.exists() and beside.stat().st_size > _MOST_AFFINE_BYTES:  # nibabel unpacks it whatever it holds
+        raise CaseError(beside, "is no affine, which would have a few hundred bytes")
     try:
         image = nib.load(path)
         header = nib.Nifti1Header.from_header(image.header, check=False)
@@ -102,6 +106,7 @@ def _read_by_simpleitk(path: Path):
 
     reader = SimpleITK.ImageFileReader()
     reader.SetFileName(str(path))
+    reader.SetImageIO("MetaImageIO" if path.suffix.lower() in (".mha", ".mhd") else "NrrdImageIO")
     try:
         reader.ReadImageInformation()
     except RuntimeError:
@@ -119,8 +124,11 @@ def _read_by_simpleitk(path: Path):
     if max(size) > np.iinfo(np.int16).max:
         raise CaseError(path, f"announces {' x '.join(map(str, size))} voxels, more than a stack of slices has")
     header = nib.Nifti1Header()
-    header.set_data_shape(size)
-    header.set_sform(affine, code=1)
-    header.set_qform(affine, code=1)
+    try:
+        header.set_data_shape(size)
+        header.set_sform(affine, code=1)
+        header.set_qform(affine, code=1)
+    except Exception as error:  # of a place that cannot be; NumPy and nibabel raise many kinds
+        raise CaseError(path, f"has a corrupt header ({type(error).__name__})") from None
     header.set_xyzt_units("mm")
     return header, lambda: SimpleITK.GetArrayFromImage(reader.Execute()).T

@@ -13,7 +13,7 @@ from nibabel.spatialimages import HeaderDataError
 IN_PLANE_MM = (0.4, 4.0)
 BETWEEN_SLICES_MM = (2.0, 25.0)
 _LONGEST_STACK_MM, _WIDEST_SLICE_MM = 500.0, 1000.0
-_MOST_VOXELS = 2**28
+MOST_VOXELS = 2**25  # 128 slices of 512 x 512; read and checked, such a file takes a gigabyte
 
 _MM_OF_UNITS = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # NIfTI's codes: unknown, metre, millimetre, micron
 _SAME_SIZE = 1e-2  # between pixdim and affine of one file, which programs round differently
@@ -73,7 +73,9 @@ def geometry_of_header(header: nib.Nifti1Header) -> Geometry:
     """
     dimensions = min(int(header["dim"][0]), 3)
     shape = (*(int(length) for length in header["dim"][1 : dimensions + 1]), 1, 1)[:3]
-    if math.prod(shape) > _MOST_VOXELS:
+    if min(shape) < 1:
+        raise GeometryError(f"has an empty dimension: {_counts(shape[:dimensions])} voxels")
+    if math.prod(shape) > MOST_VOXELS:
         raise GeometryError(f"announces {_counts(shape)} voxels, more than a stack of slices has")
     unit = int(header["xyzt_units"]) & 7
     if unit not in _MM_OF_UNITS:

@@ -40,7 +40,13 @@ class LabelTable:
 
     @staticmethod
     def from_json(values: Mapping) -> "LabelTable":
-        return LabelTable(tuple(values["names"]), {name: tuple(labels) for name, labels in values["targets"].items()})
+        """What `to_json` gave; raises TypeError, KeyError or ValueError if it is none."""
+        names, targets = tuple(values["names"]), values["targets"]
+        for label in (label for labels in targets.values() for label in labels):
+            if type(label) is not int or not 0 <= label < len(names):
+                raise ValueError("a target's labels are whole numbers, by which the names are counted")
+        by_name = [(target, [names[label] for label in labels]) for target, labels in targets.items()]
+        return make_label_table(names, by_name)
 
 
 # The challenge's labels. What knows of infarcts (its choice of metrics, postprocessing, quantities) is for this table.
@@ -62,9 +68,13 @@ def make_label_table(names: Sequence[str], targets: Sequence[tuple[str, Sequence
         targets: pairs of a target's name and the names of the labels that form it.
 
     Raises:
-        ValueError: there is no label or no target, a name comes twice, or a target's label is not among the names.
+        ValueError: there is no label or no target, a name comes twice or cannot be printed, or a target's label is not
+            among the names.
     """
     names = tuple(names)
+    for name in (*names, *(target for target, _ in targets)):
+        if not isinstance(name, str) or not name.strip() or not name.isprintable():
+            raise ValueError(f"names has {name!r}; a name is words that can be printed")
     if not 2 <= len(names) <= 255 or len(set(names)) < len(names):
         raise ValueError(f"names is {names}; a background and 1 to 254 labels are needed, each name once")
     if not targets or len({name for name, _ in targets}) < len(targets):

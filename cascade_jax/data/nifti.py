@@ -58,7 +58,11 @@ def read_nifti_geometry(path: Path) -> tuple[nib.Nifti1Header, Geometry]:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
-    with reading(path), open(path, "rb") as file:
+    with reading(path):
+        if path.exists() and not path.is_file():  # a pipe never ends
+            raise CaseError(path, "is no ordinary file")
+        file = open(path, "rb")  # noqa: SIM115 closed below
+    with reading(path), file:
         packed = file.read(2) == b"\x1f\x8b"
         file.seek(0)
         yield gzip.GzipFile(fileobj=file) if packed else file
@@ -94,9 +98,6 @@ def _read_header(path: Path, file: BinaryIO) -> tuple[nib.Nifti1Header, Geometry
     # One slice may come in two dimensions, one point in time in four.
     if not 2 <= dimensions <= 7 or (header["dim"][4 : dimensions + 1] != 1).any():
         raise CaseError(path, f"has {dimensions} dimensions where 3 are expected (x, y, slice)")
-    shape = [int(length) for length in header["dim"][1 : min(dimensions, 3) + 1]]
-    if min(shape) < 1:
-        raise CaseError(path, f"has an empty dimension: {' x '.join(map(str, shape))} voxels")
     try:
         return header, geometry_of_header(header), content
     except GeometryError as error:

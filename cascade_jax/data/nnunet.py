@@ -19,6 +19,7 @@ from cascade_jax.data.labels import make_label_table
 from cascade_jax.data.outputs import refuse_full_folder
 
 _CHANNEL = "_0000"
+_LARGEST_VALUE = 2**31 - 1
 _IMPORTED = ("dataset.json", "imagesTr", "labelsTr")
 
 
@@ -46,7 +47,7 @@ def label_values(raw: Path, renamed: Mapping[str, str], names: Sequence[str] = L
         ours = renamed.get(name, name.strip().lower().replace("-", "_").replace(" ", "_"))
         if ours not in names:
             raise CaseError(path, f"has the label {name!r}, which is none of {', '.join(names)}; map it")
-        if not isinstance(value, int):
+        if type(value) is not int or abs(value) > _LARGEST_VALUE:
             raise CaseError(path, f"has the label {name!r} with the value {value}; regions cannot be read")
         values[value] = names.index(ours)
     return values
@@ -86,6 +87,7 @@ def import_dataset(
     cases = []
     for image in progress(images, f"reading {number_of_cases(len(images))} of {raw}"):
         name = image.name.removesuffix(f"{_CHANNEL}{ending}")
+        folders.check_name(image, name)
         if image.with_name(f"{name}_0001{ending}").exists():
             raise CaseError(image, "is one channel of several; one is needed")
         labels = raw / "labelsTr" / f"{name}{ending}"

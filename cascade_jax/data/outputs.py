@@ -39,7 +39,8 @@ def refuse_full_folder(folder: Path) -> None:
 
 
 def refuse_to_replace(folder: Path, names: Iterable[str]) -> None:
-    """Raises CaseError where one of the files is there and was not made by this library, or has been changed since.
+    """Raises CaseError where one of the files is there and was not made by this library, or has been changed since; or
+    where it would lie outside the folder, behind a link, say; or where its name is too long for the disk.
 
     Args:
         folder: in which files are to be written.
@@ -51,13 +52,16 @@ def refuse_to_replace(folder: Path, names: Iterable[str]) -> None:
     made = _read_record(folder)
     for name in names:
         path = folder / name
-        if path.is_dir():
-            raise CaseError(path, "is a folder where a file is to be written: choose another output")
-        if (path.exists() or path.is_symlink()) and not _is_ours(path, made.get(name, "")):
-            raise CaseError(
-                path,
-                "is there already and was not made by this command, or was changed since: choose another output",
-            )
+        with _writable(path):
+            if not path.parent.resolve().is_relative_to(folder.resolve()):
+                raise CaseError(path, "lies outside the output, by a link or by its name: choose another output")
+            if path.is_dir():
+                raise CaseError(path, "is a folder where a file is to be written: choose another output")
+            if (path.exists() or path.is_symlink()) and not _is_ours(path, made.get(name, "")):
+                raise CaseError(
+                    path,
+                    "is there already and was not made by this command, or was changed since: choose another output",
+                )
 
 
 @contextlib.contextmanager
@@ -85,6 +89,15 @@ def locked(folder: Path) -> Iterator[None]:
     name = hashlib.sha256(os.fsencode(Path(folder).resolve())).hexdigest()[:32]
     with FileLock(Path(tempfile.gettempdir()) / f"cascade_jax-{name}.lock", mode=0o666):
         yield
+
+
+@contextlib.contextmanager
+def _writable(path: Path) -> Iterator[None]:
+    """What the operating system says against the name of a file, such as its length."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # the second where links lead to each other
+        raise CaseError(path, f"cannot be written: {getattr(error, 'strerror', None) or error}") from None
 
 
 def _is_ours(path: Path, digest: str | None) -> bool:

@@ -1,12 +1,11 @@
 """What a reader has seen of how cases' slices lie, from a table."""
 
-import csv
 import dataclasses
-import io
 import math
 from pathlib import Path
 
 from cascade_jax.data.case import CaseError
+from cascade_jax.data.files import read_table
 
 _ANSWERS = {"yes": True, "no": False, "": None}
 
@@ -42,28 +41,14 @@ def read_orientations(path: Path) -> dict[str, Orientation]:
             an answer is neither yes nor no.
     """
     path = Path(path)
-    try:
-        # Spreadsheets begin a CSV file with a byte order mark.
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise CaseError(path, f"cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise CaseError(path, "is not a text file") from None
-    rows = csv.DictReader(io.StringIO(text, newline=""), restval="")
-    try:
-        for column in ("case", "insertion_degrees"):
-            if column not in (rows.fieldnames or ()):
-                raise CaseError(path, f"has no column {column}")
-        result: dict[str, Orientation] = {}
-        for row in rows:
-            name = row["case"].strip()
-            if not name or name in result:
-                raise CaseError(path, f"line {rows.line_num} has " + (f"{name} again" if name else "no case"))
-            insertion = _degrees(path, name, row["insertion_degrees"])
-            answers = (_answer(path, name, column, row.get(column, "")) for column in ("base_first", "mirrored"))
-            result[name] = Orientation(insertion, *answers)
-    except csv.Error as error:
-        raise CaseError(path, f"is not a CSV file: {error}") from None
+    result: dict[str, Orientation] = {}
+    for line, row in read_table(path, "case", "insertion_degrees"):
+        name = row["case"].strip()
+        if not name or name in result:
+            raise CaseError(path, f"line {line} has " + (f"{name} again" if name else "no case"))
+        insertion = _degrees(path, name, row["insertion_degrees"])
+        answers = (_answer(path, name, column, row.get(column, "")) for column in ("base_first", "mirrored"))
+        result[name] = Orientation(insertion, *answers)
     return result
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cascade_jax.confidence import Confidence, most_doubtful_first
 from cascade_jax.data.case import CaseError
-from cascade_jax.data.files import replacing
+from cascade_jax.data.files import read_table, replacing
 from cascade_jax.data.labels import LabelTable, display_name
 from cascade_jax.report.text_tables import interval_text, number
 
@@ -52,9 +52,8 @@ def read_confidence(folder: Path, table: LabelTable) -> dict[str, Confidence]:
     if not path.exists():
         return {}
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return {row["case"]: _confidence(row, table) for row in csv.DictReader(file)}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error):
+        return {row["case"]: _confidence(row, table) for _, row in read_table(path)}
+    except (ValueError, KeyError):  # a CaseError is a ValueError
         raise CaseError(path, "is no table of a cascade's confidence in these labels (see --labels_of)") from None
 
 
@@ -81,7 +80,7 @@ def _text(value: float, digits: int) -> str:
 
 def _confidence(row: Mapping[str, str], table: LabelTable) -> Confidence:
     def of_targets(what: str) -> dict[str, float]:
-        return {target: float(row[f"{target}_{what}"] or "nan") for target in table.targets}
+        return {target: _number(row[f"{target}_{what}"]) for target in table.targets}
 
     low, high = of_targets("low_ml"), of_targets("high_ml")
     return Confidence(
@@ -89,9 +88,17 @@ def _confidence(row: Mapping[str, str], table: LabelTable) -> Confidence:
         of_targets("ml"),
         {target: (low[target], high[target]) for target in _known(low)},
         _known(of_targets("probability")),
-        float(row["distance"] or "nan"),
+        _number(row["distance"]),
         {"yes": row["reason"], "no": None}[row["doubtful"]],
     )
+
+
+def _number(field: str) -> float:
+    """NaN for an empty field; raises ValueError for what is no finite number."""
+    value = float(field) if field else math.nan
+    if field and not math.isfinite(value):
+        raise ValueError(f"{field!r} is no finite number")
+    return value
 
 
 def _known(values: Mapping[str, float]) -> dict[str, float]:
