@@ -15,7 +15,7 @@ from launch import command
 _OUTPUT = flags.DEFINE_string("output", None, "The file of weights to write.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of the hearts and of the training.", lower_bound=0)
 _HEARTS = flags.DEFINE_integer("hearts", 12288, "How many random slices to learn from.", lower_bound=64)
-_STEPS = flags.DEFINE_integer("steps", 4000, "Of the training.", lower_bound=1)
+_STEPS = flags.DEFINE_integer("steps", 3000, "Of the training.", lower_bound=1)
 
 
 def main() -> None:

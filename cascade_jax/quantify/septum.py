@@ -16,16 +16,16 @@ from scipy import ndimage
 from cascade_jax.data.case import CAVITY, MYOCARDIUM
 from cascade_jax.quantify.wall import Spokes, centre_of, spoke_angles
 
-DIRECTIONS = 72  # around the ventricle, every 5 degrees
+DIRECTIONS = 120  # around the ventricle, every 3 degrees
 DISTANCES = np.arange(-12.0, 40.0, 2.0)  # mm from the myocardium's outer border
 CHANNELS = 2 * DISTANCES.size
-DILATIONS = (1, 2, 4, 8)  # of the network's layers, in directions
+DILATIONS = (1, 2, 4, 8, 16)  # of the network's layers, in directions
 FILE = Path(__file__).parent / "septum.npz"
 
 _LEAST_CONTRAST = 0.3  # of blood and myocardium, in standard deviations of the surroundings
 _SURE = 6.0  # log odds beyond which a slice counts no more
 _ARC = (40, 210)  # degrees that a septum takes
-_LEAST_SEEN = 0.5  # slices
+_LEAST_SEEN = 1.5  # slices
 _LEAST_CLEAR = 0.5
 _RINGS = ("base", "middle")
 
@@ -60,7 +60,7 @@ def find_insertions(
         if name in _RINGS
     ]
     views = [view for view in views if view is not None]
-    if not views:
+    if len(views) < _LEAST_SEEN:
         return None
     return septum_in(*_seen_both_ways(np.stack(views)))
 
@@ -78,7 +78,7 @@ def view_of(
     Returns:
         float32 (direction, distance and channel): the signal, 0 as dark as myocardium and 1 as bright as the cavity's
         blood, and where the labels have myocardium; None where there is no wall or no blood to compare with. Direction
-        i is 5 i degrees. What lies outside the image is 0.
+        i is 3 i degrees. What lies outside the image is 0.
     """
     known = np.isfinite(epicardium)
     blood, muscle = plane == CAVITY, plane == MYOCARDIUM

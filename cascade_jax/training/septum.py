@@ -24,6 +24,7 @@ _HEIGHTS = (0.3, 1.0)  # of the slices, from the apex (0) to the base (1)
 _BESIDE = np.array([1.0, 2.0, 3.0, 4.0])  # mm from the wall, within which blood lies at it
 _SEPTUM, _NONE = 30.0, 12.0  # degrees: from how much there is a septum, up to how much there is none
 _CROPPED, _MARGIN = 0.2, (6.0, 30.0)  # the share of images that end near the heart, and how near, mm
+_BLOOD_LIKE = 0.5  # the share of slices with an organ as bright as blood beside the right ventricle
 _RATE, _DECAY = 3e-3, 1e-4
 
 
@@ -122,20 +123,39 @@ def _examples(
         if random.random() < _CROPPED:
             around = _around(labels, int(random.uniform(*_MARGIN) / pixel))
             image, labels, outline, blood = (plane[around] for plane in (image, labels, outline, blood))
-        view = septum.view_of(image, outline, (pixel, pixel), _epicardium(outline, pixel))
         try:
             ends = septum_of(labels, blood, outline, pixel)
         except ValueError:
             continue
+        if ends is not None and random.random() < _BLOOD_LIKE:
+            image = _with_a_blood_like_organ(image, labels, blood, ends, pixel, random)
+        view = septum.view_of(image, outline, (pixel, pixel), _epicardium(outline, pixel))
         if view is not None:
             yield view, shares(ends), float(ends is not None)
 
 
+def _with_a_blood_like_organ(image, labels, blood, ends, pixel, random) -> np.ndarray:
+    """The slice with an organ as bright as the right ventricle's blood beyond an end of the septum, as the liver often
+    is: it touches the left ventricle, and nothing but the right ventricle's thin wall lies between it and the blood."""
+    which = random.integers(2)
+    angle = np.deg2rad(ends[which] + (2 * which - 1) * random.uniform(0, 70))
+    size = random.uniform(15, 100)
+    distance = np.sqrt((labels > 0).sum() / np.pi) * pixel + random.uniform(-10, 3) + size
+    (x, y), (columns, rows) = centre_of(labels), np.indices(labels.shape)
+    away = np.hypot((columns - x) * pixel - distance * np.cos(angle), (rows - y) * pixel + distance * np.sin(angle))
+    near_blood = ndimage.binary_dilation(blood, iterations=int(random.integers(1, 3)))
+    organ = ndimage.gaussian_filter(((away < size) & ~near_blood).astype(np.float32), 0.4) * (labels == 0) * ~blood
+    bright, muscle = np.median(image[blood]), np.median(image[labels >= MYOCARDIUM])
+    level = muscle + (bright - muscle) * random.uniform(0.6, 1.4)
+    noise = random.normal(0, random.uniform(0.5, 1.0) * image[blood].std(), image.shape)
+    return image + organ * (level + noise - image)
+
+
 def shares(ends: tuple[float, float] | None) -> np.ndarray:
-    """float32 (direction,): 1 inside a septum, 0 outside, between them where an end cuts a direction's 5 degrees."""
+    """float32 (direction,): 1 inside a septum, 0 outside, between them where an end cuts a direction's 3 degrees."""
     if ends is None:
         return np.zeros(septum.DIRECTIONS, np.float32)
-    fine = np.arange(10 * septum.DIRECTIONS) * (36 / septum.DIRECTIONS) + 18 / septum.DIRECTIONS
+    fine = (np.arange(10 * septum.DIRECTIONS) + 0.5) * (36 / septum.DIRECTIONS)
     inside = (fine - ends[0]) % 360 < (ends[1] - ends[0]) % 360
     return np.roll(inside, 5).reshape(septum.DIRECTIONS, 10).mean(axis=1).astype(np.float32)
 

@@ -79,7 +79,7 @@ def test_without_a_right_ventricle_segments_start_at_the_x_axis_and_it_is_said()
 def test_mirrored_slices_give_the_same_segments_where_the_axes_are_known():
     radius, angle = grid()
     labels = ring()
-    image = np.where(labels == 1, 200.0, np.where(labels == 2, 40.0, 90.0))
+    image = np.where(labels == 1, 200.0, np.where(labels == 2, 40.0, 0.0))
     image[(radius >= OUTER) & (radius < OUTER + 18) & ((angle - 100) % 360 < 110)] = 205.0
     # From base to apex, the third axis leads away from the base: left-handed, unless mirrored.
     shown = quantify(labels, SPACING, image, base_first=True, right_handed=False)
