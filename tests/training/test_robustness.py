@@ -53,7 +53,7 @@ def test_what_a_change_does_to_the_mean_is_told(case):
 def test_results_of_real_scans_hardly_depend_on_how_they_were_stored():
     cascade = cascade_jax.load("pretrained")
     files = {file.name: file for file in folders.find_cases(COHORT, labelled=True)}
-    names = ("3 x image + 100", "8 bits", "mirrored", "turned by 90 degrees", "slices reversed")
+    names = ("3 x image + 100", "8 bits", "mirrored", "upside down", "pixels of 1.5 mm")
     compared = [
         compare(cascade, emidec.read_case(files[name]), names) for name in ("Case_N012", "Case_P008", "Case_P044")
     ]
