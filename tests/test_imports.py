@@ -51,7 +51,7 @@ _ORDER = (
     ("account", "bundle"),
     ("calibration",),
     ("cascade", "report"),
-    ("training",),
+    ("review", "training"),
     ("commands",),
 )
 

@@ -12,8 +12,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from cascade_jax import checkpoint
-from cascade_jax.bundle import PRETRAINED, name_of
-from cascade_jax.cascade import STAGES, Cascade, load
+from cascade_jax.cascade import Cascade, load
+from cascade_jax.commands.same_run import check_same_config, check_same_inputs, is_trained, recorded_settings
 from cascade_jax.data import emidec, folders, store
 from cascade_jax.data.case import CaseError, number_of_cases
 from cascade_jax.data.corrections import find_corrections
@@ -33,19 +33,6 @@ from cascade_jax.training.environment import record_start
 from cascade_jax.training.preparation import PlanError, file_checksums, prepare
 from cascade_jax.training.pretraining import Pretraining
 from cascade_jax.training.results import draw_cases, evaluate_held_out, write_results, write_single_cascade
-
-# What may differ between two starts of the same run: which part of it is done this time, how several devices are used,
-# and what is drawn.
-_NOT_RECORDED = ("folds", "stages", "parallel", "figures", "figure_cases", "all_cases")
-# Where the files lie may differ too, as long as the same stands in them: `check_same_inputs`.
-_PATHS = ("root", "images", "held_out", "splits")
-_MOST_NAMED = 5
-_BEFORE_CONFIG = (
-    "data",
-    "prepared",
-    "folds.json",
-    "inputs.json",
-)  # what a start leaves that was stopped before its record
 
 
 @contextlib.contextmanager
@@ -69,80 +56,9 @@ def claim(workdir: Path) -> Iterator[None]:
         lock.release()
 
 
-def _recorded_settings(config: ConfigDict) -> dict:
-    """The settings that a working folder stands for."""
-    values = json.loads(config.to_json_best_effort())
-    return {
-        key: name_of(value) if key == "init_from" else value
-        for key, value in values.items()
-        if key not in _NOT_RECORDED
-    }
-
-
-def check_same_config(workdir: Path, config: ConfigDict) -> None:
-    """Raises CaseError if the working folder was made with another config, or by something else."""
-    path = workdir / "config.json"
-    if not path.exists():
-        others = [one.name for one in sorted(workdir.iterdir()) if one.name not in _BEFORE_CONFIG]
-        if visible := [name for name in others if not name.startswith(".")]:
-            raise CaseError(workdir, f"is no working folder, for it holds {visible[0]}: choose another, or a new one")
-        return
-    old, new = read_json(path), _recorded_settings(config)
-    if not isinstance(old, dict):
-        raise CaseError(path, "is damaged: it holds no settings")
-    # Before the kind was a setting, a pretraining had one of that name.
-    old.setdefault("kind", "pretraining" if old.pop("pretraining", False) else "cross-validation")
-    if old["kind"] == "cross-validation":
-        old.setdefault("phantom_share", 0.0)
-    # Where there was one set of weights in the box, it was called so.
-    if old.get("init_from") == PRETRAINED:
-        old["init_from"] = "phantom"
-    places, new_places = old.get("data"), new.get("data")
-    if isinstance(places, dict) and isinstance(new_places, dict):
-        if "root" in places:
-            places.update({"corrected": False, "images": ""} | places)  # of before there were such settings
-        places |= {name: new_places[name] for name in _PATHS if places.get(name) and new_places.get(name)}
-    if different := _differences(old, new):
-        raise CaseError(workdir, f"was made with another config; these settings differ: {', '.join(different)}")
-
-
-def _is_trained(workdir: Path) -> bool:
-    """Whether anything in the working folder depends on what it was made from."""
-    return any(any(workdir.glob(f"{stage}/fold*/{made}")) for stage in STAGES for made in ("params", "checkpoints"))
-
-
 def _checksums_of_files(config: ConfigDict, root: Path) -> dict[str, str]:
     splits = {"data.splits": file_checksum(Path(config.data.splits))} if config.data.splits else {}
     return file_checksums(folders.find_cases(root, labelled=True)) | splits
-
-
-def check_same_inputs(workdir: Path, root: Path, checksums: Mapping[str, str]) -> None:
-    """Makes sure that all that is trained in a working folder is trained on the same.
-
-    Args:
-        workdir: the working folder, whose `inputs.json` an earlier start wrote.
-        root: where the cohort lies now.
-        checksums: of the cohort's files, and of what else training starts from, by name. Without "init_from", that is
-            not compared.
-
-    Raises:
-        CaseError: networks in the working folder were trained on something else; it names what changed.
-    """
-    path = workdir / "inputs.json"
-    if not path.exists() or not _is_trained(workdir):
-        return
-    before = read_json(path)
-    if not isinstance(before, dict):
-        raise CaseError(path, "is damaged: it holds no checksums")
-    names = sorted((before.keys() | checksums.keys()) - ({"init_from"} - checksums.keys()))
-    changed = [name for name in names if before.get(name) != checksums.get(name)]
-    if changed:
-        more = f" and {len(changed) - _MOST_NAMED} more" if len(changed) > _MOST_NAMED else ""
-        raise CaseError(
-            root,
-            f"is not what {workdir} was trained on; changed: {', '.join(changed[:_MOST_NAMED])}{more}; use another "
-            "working folder, or put back what was there",
-        )
 
 
 def _finished(config: ConfigDict, workdir: Path, request: Mapping) -> str | None:
@@ -163,16 +79,6 @@ def _finished(config: ConfigDict, workdir: Path, request: Mapping) -> str | None
     if held_out and held_out.exists() and done.get("held_out") != file_checksums(folders.find_cases(held_out)):
         return None
     return f"{read_text(tables_file)}\n{workdir} is finished; nothing was left to do."
-
-
-def _differences(old, new, prefix: str = "") -> list[str]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        return [
-            line
-            for key in sorted(old.keys() | new.keys())
-            for line in _differences(old.get(key), new.get(key), f"{prefix}.{key}")
-        ]
-    return [] if old == new else [f"{prefix[1:]} (was {old}, is {new})"]
 
 
 def _cohorts(config: ConfigDict, workdir: Path) -> tuple[Path, Path | None]:
@@ -238,7 +144,7 @@ def _prepare(
             raise ConfigError(f"init_from: {config.init_from} knows the labels {known}; labels.names has others")
         overrides = with_networks_of(initial.plan, overrides)
     before = store.read_provenance(workdir / "prepared" / "cohort")
-    if before is not None and _is_trained(workdir) and _given(before["overrides"]) != _given(overrides):
+    if before is not None and is_trained(workdir) and _given(before["overrides"]) != _given(overrides):
         raise CaseError(workdir, "was planned otherwise by an older version; use another working folder")
     try:
         plan, examples = prepare(root, workdir / "prepared", overrides, config.num_folds, progress, labels)
@@ -281,7 +187,7 @@ def _pretrain(config: ConfigDict, workdir: Path, progress: Progress) -> str:
             checksums = {"init_from": checkpoint.digest(load(config.init_from).params)}
             check_same_inputs(workdir, Path(config.init_from), checksums)
             write_text(workdir / "inputs.json", json.dumps(checksums, indent=1))
-        write_text(workdir / "config.json", json.dumps(_recorded_settings(config), indent=1))
+        write_text(workdir / "config.json", json.dumps(recorded_settings(config), indent=1))
         record_start(workdir)
         pretraining.train()
         return pretraining.write_results()
@@ -299,7 +205,7 @@ def _cross_validate(config: ConfigDict, workdir: Path, progress: Progress) -> st
         if (message := _finished(config, workdir, request)) is not None:
             return message
 
-        record = json.dumps(_recorded_settings(config), indent=1)
+        record = json.dumps(recorded_settings(config), indent=1)
         root, held_out = _cohorts(config, workdir)
         if not config.data.root:
             write_text(workdir / "config.json", record)
@@ -313,7 +219,7 @@ def _cross_validate(config: ConfigDict, workdir: Path, progress: Progress) -> st
             checksums["init_from"] = checkpoint.digest(initial.params)
         check_same_inputs(workdir, root, checksums)
         plan, examples = _prepare(config, workdir, root, labels, initial, progress)
-        if not _is_trained(workdir):
+        if not is_trained(workdir):
             (workdir / "folds.json").unlink(missing_ok=True)  # of other inputs, maybe
         files = folders.find_cases(root, labelled=True)
         crossval = CrossValidation(config, workdir, plan, examples, files, progress, initial)

@@ -63,3 +63,12 @@ def marks_in_picture(
         ]
         for marks in insertion_marks(labels, spacing, insertions)
     ]
+
+
+def bullseye_note(case: Mapping) -> str:
+    """Of a case's quantities a sentence below the bullseyes: what the marks on them are, or that there are none."""
+    return {
+        "right ventricle": "A, I: anterior and inferior insertion of the right ventricle.",
+        "given": "A: anterior insertion of the right ventricle, as given.",
+        "x axis": f"Right ventricle {case['right_ventricle']}: counted from the x axis.",
+    }.get(case["segments_from"], "No segments.")

@@ -17,7 +17,7 @@ from cascade_jax.progress import Progress
 from cascade_jax.report import bullseye, charts, cohort, quantities, slices, tables
 from cascade_jax.report.cases import ReportCase, Sources, read_cases
 from cascade_jax.report.confidence import confidence_rows
-from cascade_jax.report.insertions import marks_in_picture
+from cascade_jax.report.insertions import bullseye_note, marks_in_picture
 from cascade_jax.report.paper import write_papers
 from cascade_jax.report.provenance import RESEARCH_ONLY, provenance
 from cascade_jax.report.steps import STEPS, dice_by_step, postprocessing_note, vote_note
@@ -94,7 +94,7 @@ def _measured_view(case: ReportCase, measured: quantities.Measured) -> dict:
         "territories": quantities.territory_rows(measured),
         "thresholds": thresholds,
         "bullseyes": _bullseyes(case.name, measured),
-        "bullseye_note": quantities.bullseye_note(measured),
+        "bullseye_note": bullseye_note(measured.layers[measured.leading].case),
         "insertions": bool(measured.insertions),
         "counted": bullseye.X_AXIS if quantities.counted_from_x_axis(measured) else "",
         "frame": measured.frame,

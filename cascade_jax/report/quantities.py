@@ -208,16 +208,6 @@ def counted_from_x_axis(measured: Measured) -> bool:
     return measured.layers[measured.leading].case["segments_from"] == "x axis"
 
 
-def bullseye_note(measured: Measured) -> str:
-    """A sentence below the bullseyes: what the marks on them are, or that there are none."""
-    case = measured.layers[measured.leading].case
-    return {
-        "right ventricle": "A, I: anterior and inferior insertion of the right ventricle.",
-        "given": "A: anterior insertion of the right ventricle, as given.",
-        "x axis": f"Right ventricle {case['right_ventricle']}: counted from the x axis.",
-    }.get(case["segments_from"], "No segments.")
-
-
 def threshold_notes(layers: Mapping[str, Quantities]) -> list[str]:
     """Sentences on the threshold methods: the remote myocardium that they start from, and why a value is missing.
 
