@@ -4,6 +4,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from nibabel.imageglobals import LoggingOutputSuppressor
 
 from cascade_jax.data.case import CaseError
 from cascade_jax.data.files import reading
@@ -89,8 +90,9 @@ def _read_pair(path: Path):
     if beside.exists() and beside.stat().st_size > _MOST_AFFINE_BYTES:  # nibabel unpacks it whatever it holds
         raise CaseError(beside, "is no affine, which would have a few hundred bytes")
     try:
-        image = nib.load(path)
-        header = nib.Nifti1Header.from_header(image.header, check=False)
+        with LoggingOutputSuppressor():  # what is wrong with a header is said here, in a line
+            image = nib.load(path)
+            header = nib.Nifti1Header.from_header(image.header, check=False)
     except FileNotFoundError:
         raise CaseError(path, "has no .img beside it") from None
     except Exception as error:

@@ -13,7 +13,7 @@ import pytest
 
 import cascade_jax
 from cascade_jax.bundle import MODEL_FILE
-from cascade_jax.commands import train
+from cascade_jax.commands import same_run, train
 from cascade_jax.data.case import CaseError
 from cascade_jax.phantoms import simulated
 from launch.configs import emidec
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 _HOLDER = """
 import sys, time
 from pathlib import Path
-from cascade_jax.commands import train
+from cascade_jax.commands import same_run, train
 with train.claim(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
@@ -162,7 +162,7 @@ def test_a_run_is_known_by_which_weights_in_the_box_it_started_from(tmp_path):
     config = emidec.get_config("laptop")
 
     settings = json.loads(config.to_json_best_effort()).items()
-    recorded = {name: value for name, value in settings if name not in train._NOT_RECORDED}
+    recorded = {name: value for name, value in settings if name not in same_run._NOT_RECORDED}
 
     def record(start):
         (tmp_path / "config.json").write_text(json.dumps(recorded | {"init_from": start}))

@@ -121,8 +121,8 @@ def _packed(content: bytes, zeros: int) -> bytes:
 
 def test_bombs_take_less_than_two_gigabytes(tmp_path):
     whole = {"dim": [3, 512, 512, 128, 1, 1, 1, 1], "pixdim": (1, 1, 3)}
-    largest = nifti(np.zeros((1, 1, 1)), **whole)
-    (tmp_path / "largest.nii.gz").write_bytes(_packed(largest, 2**25 * 8 - 8))
+    largest = nifti(np.full((1, 1, 1), 0.5), **whole)
+    (tmp_path / "largest.nii.gz").write_bytes(_packed(largest, 2**25 * 8))
     larger = nifti(np.zeros((1, 1, 1)), **whole | {"dim": [3, 512, 512, 160, 1, 1, 1, 1]})
     (tmp_path / "larger.nii.gz").write_bytes(_packed(larger, 2**24))
     (tmp_path / "extension.nii.gz").write_bytes(_packed(nifti(nifti_files.voxels(), vox_offset=2**40), 2**24))
@@ -147,8 +147,9 @@ def test_bombs_take_less_than_two_gigabytes(tmp_path):
     )
     assert result.returncode == 0, result.stderr + result.stdout
     *lines, memory = result.stdout.splitlines()
-    words = ["inflates to more than", "vox_offset", "announces 512 x 512 x 160", "is constant", "unpacks to"]
-    assert len(lines) == 5 and all(word in line for word, line in zip(words, lines, strict=True)), lines
+    words = ["inflates to more than", "vox_offset", "announces 512 x 512 x 160", "holds the value 0.5", "unpacks to"]
+    for word, line in zip(words, lines, strict=True):
+        assert word in line
     assert int(memory) < 2 * 10**6  # kilobytes
 
 
