@@ -278,7 +278,7 @@ def draw_heart(key: jax.Array, stack: Stack, length: jax.Array, centre: jax.Arra
     core = jnp.where(rimless, inside, jnp.minimum(inside, 1 - share)) - scar
     core = jnp.minimum(core, share - draws.uniform(-0.2, 0.2))
     patches = smooth_fields(draws.key(), stack, draws.uniform(4.0, 30.0))[0]
-    core = jnp.minimum(core, 0.5 * (patches - draws.uniform(-1.3, 0.9)))
+    core = jnp.minimum(core, 0.5 * (patches - draws.uniform(-0.9, 1.5)))
     no_reflow = jnp.where(draws.bernoulli(0.5), jax.nn.sigmoid(core / softness), 0.0)
 
     # The right ventricle lies beside the septum and starts above the apex.

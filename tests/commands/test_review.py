@@ -73,7 +73,7 @@ def test_without_a_folder_of_predictions_it_says_so_in_a_line(tmp_path, flags):
     assert process.returncode != 0
     (line,) = err.splitlines()
     assert line.startswith("error: ")
-    assert {0: "folder of predictions", 1: "nowhere", 2: "'two'"}[len(flags)] in line
+    assert {0: "folder of predictions", 1: "nowhere", 2: "2 are given"}[len(flags)] in line
 
 
 def test_a_port_that_is_taken_is_named(tmp_path):

@@ -238,7 +238,7 @@ def _calibration() -> bytes:
             "dice": linear,
             "drawn": interval,
             "left_out": interval,
-            "presence": None if target == EMIDEC.main else linear | {"weights": [0.1, 0.2, 0.3, 0.4]},
+            "presence": None if target == EMIDEC.main else linear | {"weights": [0.1, 0.2]},
             "threshold": None if target == EMIDEC.main else 0.4,
         }
         for target in EMIDEC.targets
