@@ -28,7 +28,7 @@ def test_the_site_builds_without_a_warning_and_has_every_page(tmp_path):
 
 def test_no_page_has_a_blank_left():
     for page in (*DOCS.glob("*.md"), DOCS.parent / "README.md"):
-        assert not re.search(r"\{[A-Z ]+\}", page.read_text(encoding="utf-8")), page.name
+        assert not re.search(r"\{[A-Z ]+\}|^<{7}|^>{7}", page.read_text(encoding="utf-8"), re.MULTILINE), page.name
 
 
 def test_links_between_pages_lead_somewhere():
