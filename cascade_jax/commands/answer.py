@@ -10,7 +10,8 @@ from cascade_jax.confidence import Confidence
 from cascade_jax.data import emidec
 from cascade_jax.data.case import Case
 from cascade_jax.data.labels import EMIDEC, LabelTable, display_name
-from cascade_jax.quantify.quantities import MYOCARDIUM_DENSITY_G_PER_ML, quantify
+from cascade_jax.quantify.quantities import quantify
+from cascade_jax.report.account import Account
 from cascade_jax.report.warnings import stack_warnings
 
 _QUANTITIES = (
@@ -91,8 +92,8 @@ def in_words(what: Answer) -> str:
 
 def _confidence_in_words(confidence: Confidence, table: LabelTable) -> str:
     said = []
-    if table == EMIDEC and "infarction" in confidence.interval_ml:
-        low, high = (_figure(MYOCARDIUM_DENSITY_G_PER_ML * end) for end in confidence.interval_ml["infarction"])
+    if table == EMIDEC and (interval := Account(confidence).interval_of("infarct_g")):
+        low, high = map(_figure, interval)
         said.append(f"infarct {low} to {high} g in nine of ten such cases")
         said.append(f"probability of an infarct {confidence.probability['infarction']:.2f}")
     said.append(f"expected Dice of the {display_name(table.main)} {confidence.expected_dice[table.main]:.2f}")

@@ -20,7 +20,7 @@ from cascade_jax.data.files import make_writable_folder
 from cascade_jax.data.labels import EMIDEC
 from cascade_jax.data.outputs import refuse_to_replace
 from cascade_jax.extras import missing
-from cascade_jax.quantify.quantities import MYOCARDIUM_DENSITY_G_PER_ML
+from cascade_jax.report.account import Account
 from cascade_jax.report.confidence import read_confidence
 from cascade_jax.report.figures import LABEL_COLOURS, draw_case
 
@@ -159,12 +159,12 @@ def _write_derived_files(
 
 def _stated(confidence: Confidence) -> dict[str, float]:
     """What the cascade says of itself, as a structured report has it; NaN for what it does not say."""
-    low, high = confidence.interval_ml.get("infarction", (np.nan, np.nan))
+    low, high = Account(confidence).interval_of("infarct_g") or (np.nan, np.nan)
     return {
         "myocardium_dice": confidence.expected_dice["myocardium"],
         "infarct_dice": confidence.expected_dice["infarction"],
-        "infarct_low_g": low * MYOCARDIUM_DENSITY_G_PER_ML,
-        "infarct_high_g": high * MYOCARDIUM_DENSITY_G_PER_ML,
+        "infarct_low_g": low,
+        "infarct_high_g": high,
         "infarct_probability": confidence.probability.get("infarction", np.nan),
     }
 
