@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 import urllib.request
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import cascade_jax.review
 from cascade_jax.commands.quantify import quantify_folder
 from cascade_jax.data import emidec
 from cascade_jax.data.corrections import save_correction
@@ -20,7 +22,8 @@ from cascade_jax.report.cases import Sources, read_cases
 from tests.commands.command_line import ROOT
 from tests.review.hearts import write_predictions
 
-STATIC = ROOT / "cascade_jax" / "review" / "static"
+REVIEW = Path(cascade_jax.review.__file__).parent
+STATIC = REVIEW / "static"
 
 
 def silent(iterable, _):
@@ -136,7 +139,7 @@ def test_the_page_and_the_viewer_with_its_licence_come_with_the_package():
     setup.read(ROOT / "setup.cfg")
     assert "cascade_jax.review" in setup["options"]["packages"].split()
     pattern = setup["options.package_data"]["cascade_jax.review"]
-    packed = {path.name for path in (ROOT / "cascade_jax" / "review").glob(pattern)}
+    packed = {path.name for path in REVIEW.glob(pattern)}
     assert packed == {"index.html", "review.css", "review.js", "niivue.js", "niivue.LICENSE.txt"}
     assert sum(path.stat().st_size for path in STATIC.iterdir()) < 5e6
     assert "BSD 2-Clause" in (STATIC / "niivue.LICENSE.txt").read_text()
