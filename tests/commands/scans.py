@@ -6,6 +6,8 @@ import nibabel as nib
 import numpy as np
 
 from cascade_jax.cascade import Segmentation
+from cascade_jax.case_warnings import LOW_CONFIDENCE, CaseWarning, warnings_of_labels
+from cascade_jax.confidence import Confidence, doubting, volumes_ml, with_warnings
 from cascade_jax.data import emidec
 from cascade_jax.data.labels import EMIDEC
 
@@ -21,7 +23,12 @@ class Reader:
     def segment_case(self, case, *, details=False):
         self.segmented.append(case.name)
         probabilities = np.eye(5, dtype=np.float32)[self.labels] if details else None
-        return Segmentation(self.labels, probabilities, None, self.expected)
+        table = self.plan.labels
+        said = Confidence(self.expected, volumes_ml(self.labels, case.spacing, table))
+        said = with_warnings(said, warnings_of_labels(self.labels, case.spacing, table))
+        if self.expected[table.main] < 0.8:
+            said = doubting(said, [CaseWarning(LOW_CONFIDENCE, f"the expected Dice of the {table.main} is below 0.8")])
+        return Segmentation(self.labels, probabilities, None, said)
 
 
 def write_scan(path, case):
