@@ -13,7 +13,8 @@ import numpy as np
 from scipy.special import expit
 
 from cascade_jax.account import APPEARANCE, Account, TargetAccount
-from cascade_jax.confidence import Confidence, not_found, volumes_ml
+from cascade_jax.case_warnings import LOW_CONFIDENCE, UNLIKE_TRAINING, CaseWarning
+from cascade_jax.confidence import Confidence, doubting, not_found, volumes_ml
 from cascade_jax.data.case import CaseError
 from cascade_jax.data.files import read_json, write_text
 from cascade_jax.data.labels import LabelTable, display_name
@@ -183,24 +184,27 @@ class Calibration:
             {target: one.probability for target, one in decisions.items() if one.probability is not None},
             self.appearance.distance(account.appearance),
         )
-        return dataclasses.replace(confidence, doubtful=self.reason_to_doubt(confidence))
-
-    def reason_to_doubt(self, confidence: Confidence) -> str | None:
-        """Why a case needs a look, in words; None if it does not. The first of three reasons that holds is given."""
         if np.isnan(confidence.distance):
-            return not_found(self.table)
+            return dataclasses.replace(confidence, doubtful=not_found(self.table))
+        return doubting(confidence, self.reasons_to_doubt(confidence))
+
+    def reasons_to_doubt(self, confidence: Confidence) -> list[CaseWarning]:
+        """Why the outline of a heart that was found is doubtful, the most important reason first."""
+        reasons = []
         if confidence.distance > self.appearance.limit:
-            return (
+            unlike = (
                 f"image and outline look unlike those that the cascade is known on (distance {confidence.distance:.1f},"
                 f" of which nineteen in twenty stay below {self.appearance.limit:.1f})"
             )
+            reasons.append(CaseWarning(UNLIKE_TRAINING, unlike))
         mean = float(np.mean(list(confidence.expected_dice.values())))
         if mean < self.doubtful_below:
             worst = min(confidence.expected_dice, key=lambda target: confidence.expected_dice[target])
             dice = confidence.expected_dice[worst]
             of_all = f"the cascade expects a mean Dice of {mean:.2f}"
-            return f"{of_all}, of {dice:.2f} for the {display_name(worst)}" if len(self.targets) > 1 else of_all
-        return None
+            low = f"{of_all}, of {dice:.2f} for the {display_name(worst)}" if len(self.targets) > 1 else of_all
+            reasons.append(CaseWarning(LOW_CONFIDENCE, low))
+        return reasons
 
 
 def write_calibration(path: Path, calibration: Calibration) -> None:

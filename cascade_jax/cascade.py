@@ -13,7 +13,8 @@ from cascade_jax import checkpoint, postprocess, weights
 from cascade_jax.account import VoteSummary, make_account, summarise_vote, voxel_volume_ml
 from cascade_jax.bundle import folder_of, read_model
 from cascade_jax.calibration import CONFIDENCE_FILE, Calibration, read_calibration
-from cascade_jax.confidence import Confidence, disagreement, doubt, uncalibrated
+from cascade_jax.case_warnings import warnings_of_input, warnings_of_labels
+from cascade_jax.confidence import Confidence, disagreement, doubt, uncalibrated, with_warnings
 from cascade_jax.data import folders
 from cascade_jax.data.case import Case, CaseError
 from cascade_jax.data.emidec import from_file_axes, to_file_axes
@@ -43,7 +44,7 @@ class Segmentation(NamedTuple):
         disagreement: float32, the share of the folds that vote for another label than the majority; None if there is
             one fold only.
         confidence: what the cascade says of the labels: the Dice that it expects, intervals of the volumes, how
-            probable an infarct is, and why to look at the case yourself, if there is a reason.
+            probable an infarct is, and what to look at yourself (`confidence.warnings`).
     """
 
     labels: np.ndarray
@@ -161,6 +162,8 @@ class Cascade:
             probabilities = restore_scores(vote.probabilities, example.grid)
         if confidence is None:
             confidence = uncalibrated(probabilities, labels, case.spacing, self.plan.labels)
+        seen = warnings_of_labels(labels, case.spacing, self.plan.labels)
+        confidence = with_warnings(confidence, (*seen, *warnings_of_input(case, self.plan.spacing)))
         if not details:
             return Segmentation(labels, None, None, confidence)
         if len(self.folds) == 1:

@@ -1,10 +1,11 @@
 """How well a cascade has done on a case, by its own account."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from cascade_jax.case_warnings import LOW_CONFIDENCE, CaseWarning
 from cascade_jax.data.labels import EMIDEC, LabelTable, display_name
 
 DOUBTFUL = 0.8  # without a calibration, a case whose expected Dice of the main target is below this needs a look
@@ -23,7 +24,8 @@ class Confidence:
         probability: of each target but the main one, that the heart has it at all; {} without a calibration.
         distance: of the appearance of image and outline from that of the known cases, in their standard deviations
             (Mahalanobis); NaN without a calibration or an outline.
-        doubtful: why the case needs a look, in words; None if it does not.
+        doubtful: why the outline is doubtful, in words; None if it is not.
+        warnings: all that a reader should look at, each with its code: the doubt, slices, spacing, orientation.
     """
 
     expected_dice: Mapping[str, float]
@@ -32,6 +34,7 @@ class Confidence:
     probability: Mapping[str, float] = dataclasses.field(default_factory=dict)
     distance: float = float("nan")
     doubtful: str | None = None
+    warnings: tuple[CaseWarning, ...] = ()
 
     @property
     def mean_expected_dice(self) -> float:
@@ -58,12 +61,25 @@ def uncalibrated(
 ) -> Confidence:
     """What can be said without a calibration; arguments as for `expected_dice`, and the labels' spacing in mm."""
     expected = expected_dice(probabilities, labels, table)
-    dice, reason = expected[table.main], None
+    dice, said = expected[table.main], Confidence(expected, volumes_ml(labels, spacing, table))
     if not np.isin(labels, table.targets[table.main]).any():
-        reason = not_found(table)
-    elif dice < DOUBTFUL:
-        reason = f"the cascade expects a Dice of {dice:.2f} for the {display_name(table.main)}"
-    return Confidence(expected, volumes_ml(labels, spacing, table), doubtful=reason)
+        return dataclasses.replace(said, doubtful=not_found(table))
+    if dice < DOUBTFUL:
+        low = f"the cascade expects a Dice of {dice:.2f} for the {display_name(table.main)}"
+        return doubting(said, [CaseWarning(LOW_CONFIDENCE, low)])
+    return said
+
+
+def doubting(confidence: Confidence, reasons: Sequence[CaseWarning]) -> Confidence:
+    """The confidence with reasons to doubt the outline, of which the first is given; unchanged without any."""
+    if not reasons:
+        return confidence
+    return dataclasses.replace(confidence, doubtful=reasons[0].text, warnings=(*reasons, *confidence.warnings))
+
+
+def with_warnings(confidence: Confidence, warnings: Iterable[CaseWarning]) -> Confidence:
+    """The confidence with more to look at."""
+    return dataclasses.replace(confidence, warnings=(*confidence.warnings, *warnings))
 
 
 def most_doubtful_first(cases: Mapping[str, Confidence]) -> dict[str, Confidence]:

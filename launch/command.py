@@ -165,6 +165,16 @@ def define_corrected() -> flags.FlagHolder:
     )
 
 
+def define_strict() -> flags.FlagHolder:
+    """The flag by which a warning is a failure."""
+    return flags.DEFINE_bool(
+        "strict",
+        False,
+        "Count a case with any warning as failed: the exit status is 1, and a line names the case and the warnings' "
+        "codes. Its labels are written all the same.",
+    )
+
+
 def print_corrected(predictions: Path) -> None:
     """Says on standard error how many cases of a folder are taken as a reader has corrected them, if any."""
     from cascade_jax.data import corrections, folders

@@ -29,6 +29,7 @@ _CASE = flags.DEFINE_string(
     "case",
     "What the results are called, a name that the output has not yet; nothing is taken from the patient.",
 )
+_STRICT = command.define_strict()
 
 
 def main() -> int:
@@ -39,6 +40,7 @@ def main() -> int:
         Path(_OUTPUT.value),
         _CASE.value,
         _SERIES.value,
+        strict=_STRICT.value,
     )
 
 

@@ -17,12 +17,12 @@ def keep_libraries_quiet() -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
-def segment_series(load, source: Path, output: Path, case: str, series: int | None) -> int:
+def segment_series(load, source: Path, output: Path, case: str, series: int | None, *, strict: bool = False) -> int:
     """Segments a series, says what was done, and returns the exit status.
 
     Args:
         load: gives the cascade.
-        source, output, case, series: as for `commands.dicom.predict_series`.
+        source, output, case, series, strict: as for `commands.dicom.predict_series`.
 
     Raises:
         CaseError: as there, or the libraries for DICOM are not installed.
@@ -34,7 +34,7 @@ def segment_series(load, source: Path, output: Path, case: str, series: int | No
     keep_libraries_quiet()
     refuse_existing_case(output, case)  # loading takes a while
     command.print_left_out("report", "pictures")
-    lines, left_out = predict_series(load(), source, output, case, series)
+    lines, left_out = predict_series(load(), source, output, case, series, strict=strict)
     for line in lines:
         print(line)
     for line in left_out:

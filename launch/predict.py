@@ -41,9 +41,11 @@ _SERIES = flags.DEFINE_integer(
     "A DICOM series' number; without it, of the oblique stacks the one called late enhancement, of "
     "several the one with most slices.",
 )
+_STRICT = command.define_strict()
 
 
 def main() -> int:
+    from cascade_jax.case_warnings import codes, in_one_line
     from cascade_jax.commands.predict import predict_cases
     from cascade_jax.data import folders
     from cascade_jax.data.dicom_files import holds_dicom_and_other_images
@@ -56,16 +58,18 @@ def main() -> int:
     if has_dicom and has_others:
         raise CaseError(source, "holds DICOM images beside image files of another format: which are meant?")
     if has_dicom:
-        return dicom_series.segment_series(load, source, output, _CASE.value, _SERIES.value)
+        return dicom_series.segment_series(load, source, output, _CASE.value, _SERIES.value, strict=_STRICT.value)
     if source.is_file() and zipfile.is_zipfile(source):
         raise CaseError(source, "is an archive without DICOM images: unpack it")
     cascade = load()
     if _FIGURES.value:
         command.print_left_out("report", "pictures")
     command.print_skipped(folders.list_skipped(source, folders.find_inputs))
-    doubtful, failed = predict_cases(cascade, source, output, _FIGURES.value, bar, images=_IMAGES.value)
-    for name, reason in doubtful.items():
-        print(f"doubtful, look at it: {name} ({reason})")
+    warned, failed = predict_cases(cascade, source, output, _FIGURES.value, bar, images=_IMAGES.value)
+    for name, warnings in warned.items():
+        print(f"look at it: {name}: {in_one_line(warnings)}")
+    if _STRICT.value:
+        failed |= {name: f"{name}: {codes(warnings)} (--strict)" for name, warnings in warned.items()}
     for reason in failed.values():
         print(f"failed: {reason}", file=sys.stderr)
     return 1 if failed else 0

@@ -21,6 +21,7 @@ _OUTPUT = flags.DEFINE_string(
     "output", None, "The file for the labels of one scan, or the folder for those of several.", short_name="o"
 )
 _ALL = flags.DEFINE_bool("all", False, "Write all that `cascade-jax predict` does.")
+_STRICT = command.define_strict()
 
 
 def main(inputs: list[str]) -> int:
@@ -36,7 +37,7 @@ def main(inputs: list[str]) -> int:
         if _ALL.value:
             command.print_left_out("report", "pictures")
         cascade = weights.load()
-        for line, reasons in segment_scans(cascade, _with_bar(jobs), _ALL.value):
+        for line, reasons in segment_scans(cascade, _with_bar(jobs), _ALL.value, strict=_STRICT.value):
             if line:
                 say(line)
             for reason in reasons:

@@ -22,6 +22,7 @@ _OUTPUT = flags.DEFINE_string("output", None, "The folder for the tables and the
 _IDENTIFIERS = flags.DEFINE_bool(
     "identifiers", False, "Put the patients' names, numbers and dates of birth into the table."
 )
+_STRICT = command.define_strict()
 
 
 def main(inputs: list[str]) -> int:
@@ -43,6 +44,7 @@ def main(inputs: list[str]) -> int:
         weights.chosen(),
         identifiers=_IDENTIFIERS.value,
         progress=bar,
+        strict=_STRICT.value,
     )
     command.print_skipped(outcome.left_out)
     for line in outcome.failed:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from cascade_jax.calibration import CONFIDENCE_FILE, PRESENCE_FEATURES, read_calibration, write_calibration
+from cascade_jax.case_warnings import codes
 from cascade_jax.data.case import CaseError
 from cascade_jax.data.labels import EMIDEC, make_label_table
 from cascade_jax.training.calibrating import learn
@@ -115,6 +116,10 @@ def test_an_image_that_looks_like_none_that_is_known_is_doubtful_however_sure_th
     unlike = trusting.settle(account(appearance=9.0), labels, SPACING)[1]
     assert usual.doubtful is None
     assert unlike.doubtful.startswith("image and outline look unlike")
+    assert codes(unlike.warnings) == "unlike-training" and not usual.warnings
+    both = dataclasses.replace(calibration, doubtful_below=0.99).settle(account(appearance=9.0), labels, SPACING)[1]
+    assert codes(both.warnings) == "unlike-training, low-confidence"
+    assert both.doubtful == unlike.doubtful
     assert unlike.distance > calibration.appearance.limit > usual.distance
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from cascade_jax.cascade import Cascade
 from cascade_jax.models import UNet, segment, segment_slices, segment_volume
-from cascade_jax.models.graph import count_votes, most_probable, one_hot_prior
+from cascade_jax.models.graph import count_votes, most_probable, one_hot_prior, vote_of_folds
 from cascade_jax.models.unet import params_like
 
 NETWORKS = (
@@ -122,6 +122,33 @@ def test_the_majority_wins_and_a_tie_goes_to_the_label_with_the_higher_mean_prob
     assert count_votes(tied, probabilities[..., ::-1])[0].item() == 1
     # The label with the highest mean probability of all may have too few votes to matter.
     assert count_votes(tied, jnp.array([0.0, 0.2, 0.0, 0.1, 0.7])[None, None, None])[0].item() == 1
+
+
+def test_the_vote_does_not_know_which_fold_came_first():
+    random = np.random.default_rng(3)
+    # Eighths add up without rounding, so that ties stay ties.
+    probabilities = (random.integers(0, 9, (5, 3, 6, 6, 5)) / 8).astype(np.float32)
+    priors = random.integers(0, 5, (5, 3, 6, 6)).astype(np.uint8)
+    expected = vote_of_folds(priors, jnp.asarray(probabilities))
+    for order in ([4, 3, 2, 1, 0], [1, 4, 0, 2, 3]):
+        vote = vote_of_folds(priors[order], jnp.asarray(probabilities[order]))
+        for name in ("labels", "counts", "probabilities"):
+            np.testing.assert_array_equal(getattr(vote, name), getattr(expected, name))
+        np.testing.assert_array_equal(vote.fold_labels, expected.fold_labels[np.array(order)])
+
+
+@pytest.mark.parametrize("stage", [0, 1])
+def test_what_travels_in_the_same_batch_changes_nothing(params, stage):
+    one_fold = jax.tree.map(lambda leaf: leaf[0], params)[stage]
+    shape = ((6, 8, 8, 1), (3, 4, 8, 8, 5))[stage]
+    inputs = np.random.default_rng(5).normal(size=shape).astype(np.float32)
+    apply = jax.jit(lambda inputs: NETWORKS[stage].apply({"params": one_fold}, inputs))
+    together = np.asarray(apply(inputs))
+    others = inputs.copy()
+    others[1:] = 50 * inputs[1:] + 7
+    np.testing.assert_allclose(apply(others)[0], together[0], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(apply(inputs[::-1])[::-1], together, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(apply(inputs[:1])[0], together[0], rtol=1e-4, atol=1e-4)
 
 
 def test_the_prior_is_one_hot_without_background():

@@ -46,6 +46,7 @@ assert UNet is models.UNet and metrics.dice and segment is models.segment
 _ORDER = (
     ("__version__", "errors", "extras", "losses", "models", "progress", "stopping"),
     ("cpu", "data"),
+    ("case_warnings",),
     ("checkpoint", "confidence", "metrics", "phantoms", "plan", "quantify", "statistics", "weights"),
     ("postprocess",),
     ("account", "bundle"),

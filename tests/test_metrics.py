@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis.extra import numpy as hnp
 from medpy.metric import binary
-from scipy import ndimage
+from scipy import ndimage, spatial
 
 from cascade_jax import metrics
 from cascade_jax.data.labels import EMIDEC
 
+SimpleITK = pytest.importorskip("SimpleITK")
 SPACING = (1.458, 1.458, 10.0)
 labels = hnp.arrays(
     np.uint8, st.tuples(st.integers(2, 9), st.integers(2, 9), st.integers(1, 4)), elements=st.integers(0, 4)
@@ -44,6 +45,51 @@ def test_dice_and_hausdorff_are_medpys(pair):
     else:
         assert math.isnan(result["myocardium"]["hausdorff_mm"])
         assert math.isnan(result["myocardium"]["hausdorff_emidec_mm"])
+
+
+def test_a_thousand_random_masks_measure_as_medpy_scipy_and_simpleitk_measure_them():
+    random = np.random.default_rng(7)
+    measured = 0
+    for number in range(1000):
+        shape = tuple(random.integers(1, 7, 3))
+        masks = random.random((2, *shape)) < random.uniform(0.05, 0.9)
+        spacing = tuple(random.uniform(0.5, 12, 3))
+        dice, distance = metrics.dice(*masks), metrics.hausdorff(*masks, spacing)
+        if not (masks[0].any() and masks[1].any()):
+            assert dice == (not masks.any())
+            assert math.isnan(distance)
+            continue
+        measured += 1
+        assert dice == pytest.approx(binary.dc(*masks), rel=1e-12), number
+        assert dice == pytest.approx(1 - spatial.distance.dice(*(mask.ravel() for mask in masks)), rel=1e-12)
+        assert distance == pytest.approx(binary.hd(*masks, spacing), rel=1e-12)
+        points = [np.argwhere(border_by_neighbours(mask)) * spacing for mask in masks]
+        both_ways = [spatial.distance.directed_hausdorff(*pair)[0] for pair in (points, points[::-1])]
+        assert distance == pytest.approx(max(both_ways), rel=1e-12)
+        of_itk = measured_by_simpleitk(*masks, spacing)
+        assert (dice, distance) == pytest.approx(of_itk, rel=1e-5, abs=1e-4), number  # in float32
+    assert measured > 900
+
+
+def border_by_neighbours(mask):
+    """Voxels of which one of the six neighbours is outside, without morphology."""
+    padded = np.pad(mask, 1)
+    inside = [np.roll(padded, step, axis) for axis in range(3) for step in (-1, 1)]
+    return mask & ~np.logical_and.reduce(inside)[1:-1, 1:-1, 1:-1]
+
+
+def measured_by_simpleitk(first, second, spacing):
+    """Dice, and Hausdorff distance of the borders, of two masks (x, y, slice)."""
+    images = [SimpleITK.GetImageFromArray(np.pad(mask, 1).T.astype(np.uint8)) for mask in (first, second)]
+    for image in images:
+        image.SetSpacing(spacing)
+    overlap = SimpleITK.LabelOverlapMeasuresImageFilter()
+    overlap.Execute(*images)
+    borders = [SimpleITK.BinaryContour(image, fullyConnected=False) for image in images]
+    maps = [SimpleITK.SignedMaurerDistanceMap(one, squaredDistance=False, useImageSpacing=True) for one in borders]
+    arrays = [[np.abs(SimpleITK.GetArrayFromImage(one)) for one in some] for some in (borders, maps)]
+    distances = [arrays[1][1 - index][arrays[0][index] > 0].max() for index in (0, 1)]
+    return overlap.GetDiceCoefficient(), max(distances)
 
 
 @settings(max_examples=60, deadline=None)

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cascade_jax.confidence import Confidence
+from cascade_jax.case_warnings import LOW_CONFIDENCE, CaseWarning
+from cascade_jax.confidence import Confidence, doubting
 from cascade_jax.data import emidec
 from cascade_jax.data.case import Case
 from cascade_jax.data.labels import EMIDEC
@@ -72,10 +73,11 @@ def test_the_expected_dice_is_that_of_the_volume(tmp_path):
     expected = {"myocardium": 0.914, "infarction": 0.5, "no_reflow": float("nan")}
     write_confidence(tmp_path / "out", {"volume": Confidence(expected, volumes)}, EMIDEC)
     assert outside.confidence(tmp_path) == "Expected Dice of the myocardium: 0.91."
-    doubtful = Confidence(expected | {"myocardium": 0.3}, volumes, doubtful="it is dark")
+    dark = CaseWarning(LOW_CONFIDENCE, "it is dark")
+    doubtful = doubting(Confidence(expected | {"myocardium": 0.3}, volumes), [dark])
     write_confidence(tmp_path / "out", {"volume": doubtful}, EMIDEC)
     said = outside.confidence(tmp_path)
-    assert said == "Expected Dice of the myocardium: 0.30. Doubtful, look at it: it is dark."
+    assert said == "Expected Dice of the myocardium: 0.30. Look at it: low-confidence: it is dark."
 
 
 def test_the_panel_is_python():

@@ -11,6 +11,7 @@ import pytest
 import cascade_jax
 from cascade_jax import metrics, postprocess
 from cascade_jax.bundle import load_labels
+from cascade_jax.case_warnings import in_one_line
 from cascade_jax.commands import train
 from cascade_jax.commands.evaluate import as_text, evaluate_folders
 from cascade_jax.commands.predict import predict_cases
@@ -143,12 +144,14 @@ def test_the_report_leaves_out_what_only_infarcts_have(trained):
 def test_prediction_and_evaluation_know_the_labels(trained, cohort, tmp_path):
     workdir, _ = trained
     cascade = cascade_jax.load(workdir)
-    doubtful, failed = predict_cases(cascade, cohort, tmp_path, True, silent)
+    warned, failed = predict_cases(cascade, cohort, tmp_path, True, silent)
     assert failed == {}
     with (tmp_path / "confidence.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == columns(cascade.plan.labels)
-    assert {row["case"]: row["reason"] for row in rows if row["doubtful"] == "yes"} == doubtful
+    assert {row["case"]: row["warnings"] for row in rows if row["warnings"]} == {
+        name: in_one_line(warnings) for name, warnings in warned.items()
+    }
     result = evaluate_folders(tmp_path, cohort, table=cascade.plan.labels)
     assert result["mean"]["heart"]["dice"] > 0.3
     assert "heart" in as_text(result)

@@ -1,18 +1,17 @@
 """What a command says of one segmented case: how large the infarct is, how sure that is, and what to look at."""
 
 import dataclasses
-from collections.abc import Sequence
 
 import numpy as np
 
 from cascade_jax.cascade import Segmentation
+from cascade_jax.case_warnings import in_one_line
 from cascade_jax.confidence import Confidence
 from cascade_jax.data import emidec
 from cascade_jax.data.case import Case
 from cascade_jax.data.labels import EMIDEC, LabelTable, display_name
 from cascade_jax.quantify.quantities import quantify
 from cascade_jax.report.account import Account
-from cascade_jax.report.warnings import stack_warnings
 
 _QUANTITIES = (
     "cavity_ml",
@@ -35,13 +34,11 @@ class Answer:
         quantities: names carry their units; NaN where the heart has no such thing.
         confidence: of the labels.
         table: of the labels.
-        warnings: what to look at.
     """
 
     quantities: dict[str, float]
     confidence: Confidence
     table: LabelTable
-    warnings: list[str]
 
 
 def columns_of(confidence: Confidence, table: LabelTable) -> dict[str, float]:
@@ -56,18 +53,15 @@ def columns_of(confidence: Confidence, table: LabelTable) -> dict[str, float]:
     return columns
 
 
-def answer(case: Case, result: Segmentation, table: LabelTable, notes: Sequence[str] = ()) -> Answer:
+def answer(case: Case, result: Segmentation, table: LabelTable) -> Answer:
     """What is said of a case.
 
     Args:
         case: the case.
         result: what a cascade made of it.
         table: of the labels; masses and shares are of the challenge's, of others the volume of each target (ml).
-        notes: what its reader warns of.
     """
-    warnings = [*notes, *stack_warnings(result.labels, case.spacing, table)]
     if np.isnan(case.spacing[0]):
-        warnings.append("a single slice of unknown thickness, which has no volumes")
         quantities = {}
     elif table == EMIDEC:
         measured = quantify(emidec.to_file_axes(result.labels), case.spacing[::-1]).case
@@ -78,15 +72,14 @@ def answer(case: Case, result: Segmentation, table: LabelTable, notes: Sequence[
             f"{target}_ml": float(np.isin(result.labels, members).sum() * voxel_ml)
             for target, members in table.targets.items()
         }
-    return Answer(quantities, result.confidence, table, warnings)
+    return Answer(quantities, result.confidence, table)
 
 
 def in_words(what: Answer) -> str:
     """One line, without the case's name: the masses, how sure they are, and what to look at."""
     parts = [_quantities_in_words(what.quantities), _confidence_in_words(what.confidence, what.table)]
-    look_at = [*([what.confidence.doubtful] if what.confidence.doubtful else []), *what.warnings]
-    if look_at:
-        parts.append(f"look at it: {'; '.join(look_at)}")
+    if what.confidence.warnings:
+        parts.append(f"look at it: {in_one_line(what.confidence.warnings)}")
     return "; ".join(part for part in parts if part)
 
 

@@ -10,8 +10,9 @@ import numpy as np
 from pydicom.datadict import tag_for_keyword
 
 from cascade_jax.cascade import Cascade, Segmentation
+from cascade_jax.case_warnings import codes, in_one_line, warnings_of_series
 from cascade_jax.commands.predict import TABLES, insertions_in, measure_case, write_tables
-from cascade_jax.confidence import Confidence
+from cascade_jax.confidence import Confidence, with_warnings
 from cascade_jax.data import dicom, dicom_stack, emidec
 from cascade_jax.data.case import Case, CaseError
 from cascade_jax.data.dicom_report import structured_report
@@ -26,7 +27,7 @@ from cascade_jax.report.figures import LABEL_COLOURS, draw_case
 
 
 def predict_series(
-    cascade: Cascade, source: Path, output: Path, name: str, number: int | None
+    cascade: Cascade, source: Path, output: Path, name: str, number: int | None, *, strict: bool = False
 ) -> tuple[list[str], list[str]]:
     """Segments one series.
 
@@ -40,11 +41,12 @@ def predict_series(
             only when complete.
         name: the case's; one that the output does not have yet.
         number: the series' number, or None.
+        strict: whether a warning counts as something that could not be done.
 
     Returns:
         Lines for the user: which files and series were skipped and why, what is to be known of the one that was not,
         and what was found in it. And a line for each of picture, segmentation and report that could not be made,
-        with the attribute of the series that prevents it.
+        with the attribute of the series that prevents it; with `strict` also one of the warnings' codes.
 
     Raises:
         CaseError: there is no such series, or it cannot be used; the case, or another program's file of a name that
@@ -61,7 +63,8 @@ def predict_series(
     case = dicom.read_series(source, series, name)
     make_writable_folder(output)
     result = cascade.segment_case(case, details=True)
-    confidence = result.confidence
+    confidence = with_warnings(result.confidence, warnings_of_series(series.remarks))
+    result = result._replace(confidence=confidence)
     with tempfile.TemporaryDirectory(prefix=".", dir=output) as partial:
         left_out, emptied = write_series(Path(partial), series, case, result)
         try:
@@ -71,10 +74,12 @@ def predict_series(
     write_tables(output, {name: confidence}, EMIDEC)
     if emptied:
         lines.append(f"left empty in the DICOM objects, since the series has no valid value: {', '.join(emptied)}")
-    doubt = f"; doubtful, look at it: {confidence.doubtful}" if confidence.doubtful else ""
+    look = f"; look at it: {in_one_line(confidence.warnings)}" if confidence.warnings else ""
     slices = "1 slice" if len(series.slices) == 1 else f"{len(series.slices)} slices"
     expected = f"expected Dice of the myocardium {confidence.expected_dice[EMIDEC.main]:.2f}"
-    lines.append(f"{folder}: {series.name}, {slices}, {expected}{doubt}")
+    lines.append(f"{folder}: {series.name}, {slices}, {expected}{look}")
+    if strict and confidence.warnings:
+        left_out.append(f"{name}: {codes(confidence.warnings)} (--strict)")
     return lines, left_out
 
 
@@ -146,8 +151,8 @@ def _write_derived_files(
         measured = measure_case(case, labels)
         figures = measured.case | _stated(confidence)
         segmented = made.get("DICOM segmentation")
-        segments, doubt = measured.segments, confidence.doubtful
-        return structured_report(series, segmented, labels, case.spacing, figures, segments, doubt)
+        segments, look = measured.segments, in_one_line(confidence.warnings) or None
+        return structured_report(series, segmented, labels, case.spacing, figures, segments, look)
 
     if not missing("report"):
         write("picture", ".png", lambda: None, draw)

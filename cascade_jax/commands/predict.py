@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from cascade_jax.cascade import Cascade, Segmentation
+from cascade_jax.case_warnings import CaseWarning
 from cascade_jax.confidence import Confidence, most_doubtful_first
 from cascade_jax.data import emidec, folders, orientation
 from cascade_jax.data.case import Case, CaseError, number_of_cases
@@ -26,7 +27,7 @@ _MAPS = (folders.DOUBT, folders.DISAGREEMENT)
 
 def predict_cases(
     cascade: Cascade, source: Path, output: Path, figures: bool, progress: Progress, *, images: bool = False
-) -> tuple[dict[str, str], dict[str, str]]:
+) -> tuple[dict[str, tuple[CaseWarning, ...]], dict[str, str]]:
     """Segments every case of `source` and writes its labels; a bad case does not keep the others from it.
 
     `output/confidence.csv` has what the cascade says of each case there, the most doubtful first; `output/labels.ctbl`
@@ -44,7 +45,7 @@ def predict_cases(
             voxels' true size where its file's own says another.
 
     Returns:
-        {case: reason} of the doubtful cases, the most doubtful first, and {case: reason} of those that failed.
+        {case: warnings} of the cases to look at, the most doubtful first, and {case: reason} of those that failed.
 
     Raises:
         CaseError: the source holds no case at all, the output has a table of other labels, or a file there that is not
@@ -70,7 +71,7 @@ def predict_cases(
             failed[file.name] = str(error)
     write_tables(output, said, table)
     ranked = most_doubtful_first(said)
-    return {name: one.doubtful for name, one in ranked.items() if one.doubtful is not None}, failed
+    return {name: one.warnings for name, one in ranked.items() if one.warnings}, failed
 
 
 def write_tables(output: Path, said: dict[str, Confidence], table: LabelTable) -> None:

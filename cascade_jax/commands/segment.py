@@ -5,8 +5,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from cascade_jax.cascade import Cascade
+from cascade_jax.case_warnings import codes, warnings_of_series
 from cascade_jax.commands.answer import answer, in_words
 from cascade_jax.commands.predict import TABLES, files_of, write_prediction, write_tables
+from cascade_jax.confidence import with_warnings
 from cascade_jax.data import emidec
 from cascade_jax.data.case import CaseError
 from cascade_jax.data.folders import LABELS
@@ -88,25 +90,34 @@ def _target(scan: Scan, output: Path | None, everything: bool) -> Path:
     return (output or scan.place.parent) / f"{scan.name}{LABELS}{_NIFTI}"
 
 
-def segment_scans(cascade: Cascade, jobs: Iterable[Job], everything: bool) -> Iterator[tuple[str, list[str]]]:
+def segment_scans(
+    cascade: Cascade, jobs: Iterable[Job], everything: bool, *, strict: bool = False
+) -> Iterator[tuple[str, list[str]]]:
     """Does the jobs one after the other; a bad scan does not keep the others from it.
+
+    Args:
+        cascade: the trained cascade.
+        jobs: as `plan` made them.
+        everything: as for `plan`.
+        strict: whether a scan with a warning counts as one that could not be done. Its results are there all the same.
 
     Yields:
         For each job a line of what was found, empty if it failed, and lines of what could not be done.
     """
     for job in jobs:
         try:
-            yield _segment(cascade, job, everything)
+            yield _segment(cascade, job, everything, strict)
         except CaseError as error:
             yield "", [str(error)]
 
 
-def _segment(cascade: Cascade, job: Job, everything: bool) -> tuple[str, list[str]]:
+def _segment(cascade: Cascade, job: Job, everything: bool, strict: bool) -> tuple[str, list[str]]:
     table, scan = cascade.plan.labels, job.scan
     case, series, notes = scan.read(table)
     if everything and series and table != EMIDEC:
         raise CaseError(scan.source, "the model has labels without DICOM codes; leave --all away")
     result = cascade.segment_case(case, details=everything)
+    result = result._replace(confidence=with_warnings(result.confidence, warnings_of_series(notes)))
     folder, names = job.outputs(everything)
     failed: list[str] = []
     with recording_outputs(folder, names):
@@ -120,6 +131,8 @@ def _segment(cascade: Cascade, job: Job, everything: bool) -> tuple[str, list[st
             write_prediction(folder, case, result, table, figures=True, images=False)
     if everything:
         write_tables(folder, {case.name: result.confidence}, table)
-    said = in_words(answer(case, result, table, notes))
+    said = in_words(answer(case, result, table))
     where = job.target / scan.name if everything else job.target
+    if strict and result.confidence.warnings:
+        failed.append(f"{scan.name}: {codes(result.confidence.warnings)} (--strict)")
     return f"{scan.name}: {said}; {'files in' if everything else 'labels in'} {where}", failed

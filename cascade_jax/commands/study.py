@@ -12,8 +12,10 @@ from cascade_jax import __version__
 from cascade_jax.bundle import MODEL_FILE, folder_of, load_labels
 from cascade_jax.calibration import CONFIDENCE_FILE
 from cascade_jax.cascade import Cascade
+from cascade_jax.case_warnings import codes, from_one_line, in_one_line, warnings_of_series
 from cascade_jax.commands.answer import answer, columns_of
 from cascade_jax.commands.quantify import check_table
+from cascade_jax.confidence import with_warnings
 from cascade_jax.data import emidec
 from cascade_jax.data.case import CaseError
 from cascade_jax.data.dicom_studies import IDENTIFIERS, names_patient, read_patient
@@ -52,7 +54,14 @@ class Outcome:
 
 
 def make_study(
-    load: Callable[[], Cascade], source: Path, output: Path, weights: str, *, identifiers: bool, progress: Progress
+    load: Callable[[], Cascade],
+    source: Path,
+    output: Path,
+    weights: str,
+    *,
+    identifiers: bool,
+    progress: Progress,
+    strict: bool = False,
 ) -> Outcome:
     """Segments what is in a folder and writes `output/study.csv` and, with the extra "tables", `output/study.xlsx`.
 
@@ -66,6 +75,7 @@ def make_study(
         weights: what `load` loads, as the user names it.
         identifiers: whether the table has the patients' names, numbers and dates of birth.
         progress: wraps the loop with a bar.
+        strict: whether a case with a warning counts as failed; its row has its figures all the same.
 
     Raises:
         CaseError: there is nothing to segment; the output cannot be written, or has such a file from elsewhere; the
@@ -95,6 +105,7 @@ def make_study(
         with recording_outputs(output, [RECORD]):
             write_text(output / RECORD, json.dumps({"cases": record}, indent=1))
     rows = [_with_patient(record[scan.key]["row"], patients.get(scan.key) if identifiers else None) for scan in scans]
+    rows = [_failing_by_warnings(row) for row in rows] if strict else rows
     with recording_outputs(output, tables):
         write_csv(output / CSV, rows)
         if XLSX in tables:
@@ -204,9 +215,10 @@ def _row(load: Callable[[], Cascade], scan: Scan, name: str, output: Path) -> di
         refuse_to_replace(output, [labels])
         case, series, notes = scan.read(EMIDEC)
         result = load().segment_case(case)
+        result = result._replace(confidence=with_warnings(result.confidence, warnings_of_series(notes)))
         with recording_outputs(output, [labels]):
             emidec.write_labels_as(output / labels, result.labels, case)
-        said = answer(case, result, EMIDEC, notes)
+        said = answer(case, result, EMIDEC)
     except CaseError as error:
         return {"case": name, _FAILED: error.fault}  # without the path, which may name the patient
     return {
@@ -215,11 +227,16 @@ def _row(load: Callable[[], Cascade], scan: Scan, name: str, output: Path) -> di
         "slices": len(case.image),
         **_finite(said.quantities),
         **_finite(columns_of(said.confidence, said.table)),
-        "doubt": said.confidence.doubtful or "",
-        "warnings": "; ".join(said.warnings),
+        "warnings": in_one_line(said.confidence.warnings),
         "labels": labels,
         _FAILED: "",
     }
+
+
+def _failing_by_warnings(row: dict) -> dict:
+    """The row as `strict` has it; not as the record does, since a next run need not do it again."""
+    found = codes(from_one_line(row.get("warnings", "")))
+    return row if row[_FAILED] or not found else row | {_FAILED: f"{found} (--strict)"}
 
 
 def _finite(figures: Mapping[str, float]) -> dict[str, float | None]:

@@ -201,8 +201,7 @@ def choose_series(
         if series is not best[-1]:
             name = f"another stack of {series.name}" if series.numbers == chosen.numbers else series.name
             skipped.append(f"skipped {name}, which {reason or _less_than(series, chosen)}")
-    notes = [f"{chosen.name} {note}" for note in chosen.notes]
-    return chosen, [*files.lines(), *dict.fromkeys(skipped), *notes]
+    return chosen, [*files.lines(), *dict.fromkeys(skipped), *chosen.remarks]
 
 
 def _preference(series: Series) -> tuple[bool, int, bool]:

@@ -46,6 +46,11 @@ class Series:
         return f"series {first}" if first == last else f"series {first} to {last}"
 
     @property
+    def remarks(self) -> list[str]:
+        """Its notes, each with its name."""
+        return [f"{self.name} {note}" for note in self.notes]
+
+    @property
     def slice_distance(self) -> float:
         """mm between neighbouring slices' centres, by their positions; of one slice, as its file has it."""
         return _slice_distance(self.slices)

@@ -9,6 +9,8 @@ from cascade_jax.data.case import Case
 from cascade_jax.data.geometry import Geometry, geometry_of_array, geometry_of_header, true_affine
 
 _OBLIQUE = 0.966  # cosine of 15 degrees
+_PLANES = ("sagittal", "coronal", "axial")  # by the axis (RAS) that their normal lies along
+_EXACTLY = 1e-6
 _POSITIVE, _NEGATIVE = "RAH", "LPF"  # along the patient's axes (RAS)
 _SECOND_LETTER = 0.5  # cosine of 60 degrees
 
@@ -50,6 +52,25 @@ def sides_of_picture(geometry: Geometry) -> dict[str, str] | None:
         return None
     x, y = axes[:, 0], axes[:, 1]
     return {"left": _letters(-x), "right": _letters(x), "top": _letters(-y), "bottom": _letters(y)}
+
+
+def lies_along_the_body(geometry: Geometry) -> str | None:
+    """Whether slices are "axial", "coronal" or "sagittal", within 15 degrees; None where they are oblique, as a short
+    axis is, or where the file does not say it credibly.
+
+    Not credible, beside what `Geometry` calls so, is an affine that is exactly along the axes from the origin: programs
+    put it in that know the size alone. A scanner's slices do not begin at its centre.
+    """
+    if geometry.affine is None:
+        return None
+    axes = geometry.affine[:3, list(geometry.axes)]
+    normal = np.abs(axes[:, 2] / np.linalg.norm(axes[:, 2]))
+    if is_oblique(normal):
+        return None
+    straight = (np.abs(axes) > _EXACTLY * np.linalg.norm(axes, axis=0)).sum() == 3
+    if straight and not geometry.affine[:3, 3].any():
+        return None
+    return _PLANES[int(normal.argmax())]
 
 
 def _directions(geometry: Geometry) -> np.ndarray | None:

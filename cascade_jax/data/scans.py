@@ -59,8 +59,7 @@ class Scan:
 
         only = self.files if self.source.is_dir() else None
         series, _ = dicom.choose_series(self.source, only=only, unattended=True)
-        notes = [f"{series.name} {note}" for note in series.notes]
-        return dicom.read_series(self.source, series, self.name), series, notes
+        return dicom.read_series(self.source, series, self.name), series, series.remarks
 
 
 def find_scans(root, leave_out: Path | None = None) -> tuple[list[Scan], list[str]]:

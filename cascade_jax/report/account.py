@@ -4,6 +4,7 @@ import dataclasses
 import math
 from pathlib import Path
 
+from cascade_jax.case_warnings import OF_LABELS, CaseWarning
 from cascade_jax.confidence import Confidence, most_doubtful_first
 from cascade_jax.data.labels import LabelTable
 from cascade_jax.quantify.quantities import MYOCARDIUM_DENSITY_G_PER_ML
@@ -31,9 +32,14 @@ class Account:
 
     @property
     def reason(self) -> str:
-        """Why a reader should look, in a sentence; empty if there is none."""
-        doubtful = self.confidence and self.confidence.doubtful
-        return f"doubtful: {doubtful}" if doubtful else ""
+        """Why the outline is doubtful, in words; empty if it is not."""
+        return (self.confidence and self.confidence.doubtful) or ""
+
+    @property
+    def warnings(self) -> list[CaseWarning]:
+        """What to look at, but for what the labels themselves say."""
+        said = self.confidence.warnings if self.confidence else ()
+        return [warning for warning in said if warning.code not in OF_LABELS]
 
     @property
     def infarct_probability(self) -> float | None:

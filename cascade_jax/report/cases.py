@@ -6,6 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
+from cascade_jax.case_warnings import (
+    CORRECTED,
+    NO_IMAGE,
+    NO_TRUTH,
+    OTHER_LABELS,
+    CaseWarning,
+    warnings_of_labels,
+)
 from cascade_jax.data import emidec, folders, orientation
 from cascade_jax.data.case import CaseError, number_of_cases
 from cascade_jax.data.corrections import Correction, find_corrections
@@ -17,7 +25,7 @@ from cascade_jax.quantify.plausibility import implausibility
 from cascade_jax.report import slices
 from cascade_jax.report.account import Account, read_accounts
 from cascade_jax.report.quantities import Measured, measure
-from cascade_jax.report.warnings import hidden_warnings, stack_warnings
+from cascade_jax.report.warnings import hidden_warnings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +76,7 @@ class ReportCase:
         metrics: {layer: {target: {metric: value}}} against the truth; empty without one.
         sides: of the body, {"left", "right", "top", "bottom" of the picture: letters}, or None where unknown.
         account: what the cascade says of its own result.
-        warnings: sentences, the reason for doubt first.
+        warnings: what to look at, the reasons for doubt first.
     """
 
     name: str
@@ -81,7 +89,7 @@ class ReportCase:
     metrics: dict[str, dict]
     sides: dict[str, str] | None
     account: Account
-    warnings: list[str]
+    warnings: list[CaseWarning]
 
     @property
     def mean_dice(self) -> float | None:
@@ -170,7 +178,7 @@ def _read_case(
     measured = None
     faults = {layer: implausibility(labels) for layer, labels in final.items()} if table == EMIDEC else {}
     foreign = [
-        f"the {layer} is not labelled as the challenge is: {fault}; it is not measured"
+        CaseWarning(OTHER_LABELS, f"the {layer} is not labelled as the challenge is ({fault}), and is not measured")
         for layer, fault in faults.items()
         if fault
     ]
@@ -188,17 +196,16 @@ def _read_case(
         }
     # Earlier steps' regions do not widen the pictures: they are what the later ones removed.
     shown = slices.window(list(final.values()), spacing)
-    warnings = foreign + stack_warnings(prediction, spacing, table) + hidden_warnings(final, shown, spacing)
-    if np.isnan(spacing[0]):
-        warnings.append("a single slice of unknown thickness, which has no volumes")
-    if sources.images is not None and image is None:
-        warnings.append("no image of this case was found")
-    if sources.truth is not None and "truth" not in layers:
-        warnings.append("no true labels of this case were found")
-    said = [account.reason] * bool(account.reason)
+    said = list(account.warnings)
     if correction is not None:  # what the cascade said is of its own labels
-        account, said = Account(), [f"corrected by {correction}: what is called the prediction here is that correction"]
-    warnings = said + warnings
+        by = f"by {correction}: what is called the prediction here is that correction"
+        account, said = Account(), [CaseWarning(CORRECTED, by)]
+    warnings = [*said, *foreign, *warnings_of_labels(prediction, spacing, table)]
+    warnings += hidden_warnings(final, shown, spacing)
+    if sources.images is not None and image is None:
+        warnings.append(CaseWarning(NO_IMAGE, "no image of this case was found"))
+    if sources.truth is not None and "truth" not in layers:
+        warnings.append(CaseWarning(NO_TRUTH, "no true labels of this case were found"))
     image = np.zeros(prediction.shape, np.float32) if image is None else image
     sides = orientation.sides_of_picture(grid)
     return ReportCase(name, spacing, image, layers, shown, maps, measured, metrics, sides, account, warnings)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from cascade_jax.case_warnings import in_one_line
 from cascade_jax.data.labels import LabelTable, display_name
 from cascade_jax.report import quantities
 from cascade_jax.report.cases import ReportCase
@@ -72,7 +73,7 @@ def cohort_table(cases: Sequence[ReportCase], table: LabelTable) -> tuple[list[C
         if truth:
             cells.append(_number(layers["truth"].case["infarct_g"] if "truth" in layers else None))
         cells += [_number(case.mean_dice)] * dice + [_number(case.doubt)] * doubt
-        cells.append(Cell("; ".join(case.warnings), float(len(case.warnings)), words=True))
+        cells.append(Cell(in_one_line(case.warnings), float(len(case.warnings)), words=True))
         rows.append(cells)
     return columns, rows
 

@@ -63,7 +63,7 @@ def _case_view(case: ReportCase, grey: slices.GreyStack, data: dict, table: Labe
     measured = case.measured.layers if case.measured else {}
     view = {
         "name": case.name,
-        "warnings": case.warnings,
+        "warnings": [str(warning) for warning in case.warnings],
         "cells": cells,
         "thumbnail": grey.thumbnail,
         "aspect": round(data["height"] / data["width"], 3),

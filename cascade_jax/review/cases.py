@@ -104,6 +104,7 @@ def listed(predictions: Path, cases: Sequence[Found]) -> list[dict]:
             "name": case.name,
             "expected_dice": [_number(expected.get(target)) for target in EMIDEC.targets],
             "doubtful": None if confidence is None else confidence.doubtful,
+            "warnings": [] if confidence is None else [str(warning) for warning in confidence.warnings],
             "corrected": None,
             "fault": None,
         }

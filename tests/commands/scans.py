@@ -6,7 +6,8 @@ import nibabel as nib
 import numpy as np
 
 from cascade_jax.cascade import Segmentation
-from cascade_jax.confidence import DOUBTFUL, Confidence, volumes_ml
+from cascade_jax.case_warnings import LOW_CONFIDENCE, CaseWarning, warnings_of_labels
+from cascade_jax.confidence import DOUBTFUL, Confidence, doubting, volumes_ml, with_warnings
 from cascade_jax.data import emidec
 from cascade_jax.data.labels import EMIDEC
 
@@ -23,9 +24,11 @@ class Reader:
         self.segmented.append(case.name)
         probabilities = np.eye(5, dtype=np.float32)[self.labels] if details else None
         table, dice = self.plan.labels, self.expected[self.plan.labels.main]
-        doubtful = f"a Dice of {dice} is expected" if dice < DOUBTFUL else None
-        confidence = Confidence(self.expected, volumes_ml(self.labels, case.spacing, table), doubtful=doubtful)
-        return Segmentation(self.labels, probabilities, None, confidence)
+        said = Confidence(self.expected, volumes_ml(self.labels, case.spacing, table))
+        said = with_warnings(said, warnings_of_labels(self.labels, case.spacing, table))
+        if dice < DOUBTFUL:
+            said = doubting(said, [CaseWarning(LOW_CONFIDENCE, f"a Dice of {dice} is expected")])
+        return Segmentation(self.labels, probabilities, None, said)
 
 
 def write_scan(path, case):

@@ -170,7 +170,7 @@ def test_what_a_training_leaves_is_quantified_reported_and_given_to_nnunet(train
         maps = {folders.DOUBT} | ({folders.DISAGREEMENT} if "held_out" in page else set())
         assert tuple(map(set, shown)) == (layers, maps), page
         assert "What each step changed" in text
-        assert "doubtful: the cascade expects a Dice" in text
+        assert "low-confidence: the cascade expects a Dice" in text
     result = run("nnunet", cohort=workdir / "data" / "training", to_raw=tmp_path / "Dataset001_Phantom")
     assert result.returncode == 0, result.stderr
     assert json.loads((tmp_path / "Dataset001_Phantom" / "dataset.json").read_text())["numTraining"] == 4

@@ -1,6 +1,7 @@
 """A DICOM series in, labels and DICOM objects out."""
 
 import csv
+import functools
 import subprocess
 import sys
 import zipfile
@@ -144,7 +145,7 @@ def test_a_stack_without_a_heart_has_results_too(case, tmp_path, count):
     lines, left_out = predict_series(
         Reader(np.zeros_like(case.labels[:count]), 0.0), tmp_path / "in", tmp_path / "out", "no", None
     )
-    assert "doubtful" in lines[-1]
+    assert "look at it: low-confidence: it is dark" in lines[-1]
     assert not left_out
     report = highdicom.sr.srread(tmp_path / "out" / "no" / "no.sr.dcm")
     found = figures(report)
@@ -157,11 +158,11 @@ def test_the_table_of_confidence_keeps_the_other_cases(case, tmp_path):
     write_classic(tmp_path / "in", case)
     for name, dice in (("one", 0.9), ("two", 0.7)):
         lines, _ = predict_series(Reader(case.labels, dice), tmp_path / "in", tmp_path / "out", name, None)
-    assert lines[-1].endswith("0.70; doubtful, look at it: it is dark")
+    assert lines[-1].endswith("0.70; look at it: low-confidence: it is dark")
     with (tmp_path / "out" / "confidence.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [(row["case"], row["myocardium_expected_dice"], row["doubtful"], row["reason"]) for row in rows] == [
-        ("two", "0.700", "yes", "it is dark"),
+    assert [(row["case"], row["myocardium_expected_dice"], row["doubtful"], row["warnings"]) for row in rows] == [
+        ("two", "0.700", "yes", "low-confidence: it is dark"),
         ("one", "0.900", "no", ""),
     ]
     assert {row["myocardium_probability"] for row in rows} == {""}
@@ -169,6 +170,16 @@ def test_the_table_of_confidence_keeps_the_other_cases(case, tmp_path):
     with pytest.raises(CaseError, match=r"confidence\.csv: is there already"):
         predict_series(Reader(case.labels), tmp_path / "in", tmp_path / "out", "three", None)
     assert not (tmp_path / "out" / "three").exists()
+
+
+def test_a_warning_is_a_failure_where_that_is_asked_for_and_everything_is_written(case, tmp_path, capsys):
+    write_classic(tmp_path / "in", case)
+    for dice, status in ((0.9, 0), (0.7, 1)):
+        load, name = functools.partial(Reader, case.labels, dice), f"dice{dice:g}"
+        said = dicom_series.segment_series(load, tmp_path / "in", tmp_path / "out", name, None, strict=True)
+        assert said == status
+        assert (tmp_path / "out" / name / f"{name}.sr.dcm").exists()
+    assert capsys.readouterr().err == "failed: dice0.7: low-confidence (--strict)\n"
 
 
 def predict(source, tmp_path):

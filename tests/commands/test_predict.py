@@ -57,11 +57,16 @@ def test_predict_over_a_cohort_goes_on_past_bad_cases_and_lists_them(trained, tm
     }
     header, row = (tmp_path / "out" / "confidence.csv").read_text().splitlines()
     assert header.startswith("case,myocardium_expected_dice,myocardium_ml,myocardium_low_ml,myocardium_high_ml,")
-    assert header.endswith(",distance,doubtful,reason")
+    assert header.endswith(",distance,doubtful,reason,warnings")
     # A network of twelve steps is sure of nothing, and is told from a good one by that.
     assert row.startswith("b_good,")
     assert ",yes," in row
-    assert "doubtful, look at it: b_good" in result.stdout
+    assert "look at it: b_good: low-confidence: " in result.stdout
+    assert "low-confidence: " in row
+    result = run("predict", workdir=workdir, input=folder / "b_good.nii.gz", output=tmp_path / "strict", strict=True)
+    assert result.returncode == 1
+    assert re.search(r"^failed: b_good: low-confidence.* \(--strict\)$", result.stderr, re.MULTILINE)
+    assert (tmp_path / "strict" / "b_good" / "Contours" / "b_good.nii.gz").exists()
 
 
 def python_blocks(page):

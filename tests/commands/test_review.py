@@ -128,8 +128,8 @@ def test_the_report_shows_the_correction_and_says_so(tmp_path):
     bad, good = sorted(cases, key=lambda case: case.name)
     assert not (bad.layers["prediction"] == 3).any()
     assert bad.measured.insertions == {"A": 77.0}
-    assert any("corrected by Ada" in warning for warning in bad.warnings)
-    assert not any("corrected" in warning for warning in good.warnings)
+    assert any(str(warning).startswith("corrected: by Ada") for warning in bad.warnings)
+    assert not any("corrected" in str(warning) for warning in good.warnings)
     uncorrected, _ = read_cases(Sources("title", out, scans), silent)
     assert all((case.layers["prediction"] == 3).any() for case in uncorrected)
 

@@ -50,7 +50,19 @@ def test_the_line_says_what_to_look_at(heart, tmp_path):
     labels = heart.labels.copy()
     labels[3] = 0
     (line,), _, _ = segmented(dataclasses.replace(heart, labels=labels), tmp_path / "scan.nii.gz", myocardium=0.6)
-    assert "look at it: a Dice of 0.6 is expected; no myocardium in slice 4, between" in line
+    assert "look at it: low-confidence: a Dice of 0.6 is expected; slice-gap: no myoc" in line
+
+
+def test_a_warning_is_a_failure_where_that_is_asked_for_and_the_labels_are_written(heart, tmp_path):
+    for name in ("good", "gap"):
+        write_scan(tmp_path / f"{name}.nii.gz", heart)
+    gap = heart.labels.copy()
+    gap[3] = 0
+    for name, labels, expected in (("good", heart.labels, []), ("gap", gap, ["gap: slice-gap (--strict)"])):
+        jobs, _, _ = segment.plan([str(tmp_path / f"{name}.nii.gz")], None, False)
+        ((_, failed),) = segment.segment_scans(Reader(labels), jobs, False, strict=True)
+        assert failed == expected
+        assert (tmp_path / f"{name}_seg.nii.gz").exists()
 
 
 def test_labels_beside_their_image_are_no_inputs_and_are_replaced_by_the_next_run(heart, tmp_path):
@@ -195,7 +207,8 @@ def test_a_slice_of_unknown_thickness_has_no_masses(heart):
     said = answer(one, Reader(heart.labels[2:3]).segment_case(one), EMIDEC)
     assert said.quantities == {}
     assert in_words(said) == (
-        "expected Dice of the myocardium 0.90; look at it: a single slice of unknown thickness, which has no volumes"
+        "expected Dice of the myocardium 0.90; look at it: few-slices: the stack has 1 slice, fewer than 4; "
+        "no-thickness: a single slice of unknown thickness, which has no volumes"
     )
 
 

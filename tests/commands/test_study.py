@@ -44,11 +44,10 @@ def patients(heart, tmp_path):
     return source
 
 
-def run(source, reader, *, output=None, weights="pretrained", identifiers=False):
+def run(source, reader, *, output=None, weights="pretrained", **settings):
     output = output or source.parent / "out"
-    outcome = make_study(
-        lambda: reader, source, output, weights, identifiers=identifiers, progress=lambda iterable, _: iterable
-    )
+    settings = {"identifiers": False, "progress": lambda iterable, _: iterable} | settings
+    outcome = make_study(lambda: reader, source, output, weights, **settings)
     with (output / "study.csv").open(encoding="utf-8-sig", newline="") as file:
         return outcome, {row["case"]: row for row in csv.DictReader(file)}
 
@@ -60,7 +59,7 @@ def test_every_scan_has_a_row_with_its_quantities_and_its_labels(heart, patients
     for name, row in rows.items():
         assert float(row["infarct_percent"]) == pytest.approx(expected["infarct_percent"], rel=1e-3)
         assert float(row["myocardium_expected_dice"]) == 0.9 and row["infarction_expected_dice"] == ""
-        assert row["series"] == ("" if name == "d_late" else "5") and row["failed"] == row["doubt"] == ""
+        assert row["series"] == ("" if name == "d_late" else "5") and row["failed"] == row["warnings"] == ""
         labels, _ = read(patients.parent / "out" / row["labels"])
         np.testing.assert_array_equal(labels, emidec.to_file_axes(heart.labels))
     assert float(rows["d_late"]["infarct_g"]) == pytest.approx(expected["infarct_g"], rel=1e-3)
@@ -128,12 +127,24 @@ def test_what_fails_is_a_row_with_the_reason_and_is_tried_again(heart, patients)
     assert outcome.failed == [] and outcome.done == 1 and rows["study_1"]["infarct_g"]
 
 
-def test_doubt_and_warnings_have_columns(heart, patients):
+def test_doubt_and_warnings_have_one_column(heart, patients):
     labels = heart.labels.copy()
     labels[3] = 0
     _, rows = run(patients, Reader(labels, myocardium=0.6))
-    assert rows["a"]["doubt"] == "a Dice of 0.6 is expected"
-    assert rows["a"]["warnings"] == "no myocardium in slice 4, between slices that have some"
+    assert rows["a"]["warnings"] == (
+        "low-confidence: a Dice of 0.6 is expected; slice-gap: no myocardium in slice 4, between slices that have some"
+    )
+
+
+def test_a_warning_is_a_failure_where_that_is_asked_for_and_needs_no_second_segmentation(heart, patients):
+    labels = heart.labels.copy()
+    labels[3] = 0
+    _, unasked = run(patients, Reader(labels))
+    outcome, rows = run(patients, None, strict=True)  # the earlier run's
+    assert outcome.done == 0
+    assert outcome.failed == [f"{name}: slice-gap (--strict)" for name in unasked]
+    assert all(rows[name] == row | {"failed": "slice-gap (--strict)"} for name, row in unasked.items())
+    assert run(patients, None)[1] == unasked
 
 
 def test_a_table_that_somebody_has_changed_stays_as_it_is_and_so_do_his_labels(heart, patients):

@@ -5,7 +5,8 @@ import types
 import numpy as np
 
 from cascade_jax.cascade import Segmentation
-from cascade_jax.confidence import Confidence
+from cascade_jax.case_warnings import LOW_CONFIDENCE, CaseWarning
+from cascade_jax.confidence import Confidence, doubting
 from cascade_jax.data import emidec
 from cascade_jax.data.dicom_report import AHA_SEGMENTS
 from cascade_jax.data.labels import EMIDEC
@@ -28,8 +29,9 @@ class Reader:
             dict.fromkeys(EMIDEC.targets, 10.0),
             dict.fromkeys(EMIDEC.targets, (8.0, 16.0)),
             {"infarction": 0.9, "no_reflow": 0.25},
-            doubtful="it is dark" if myocardium < 0.8 else None,
         )
+        if myocardium < 0.8:
+            self.confidence = doubting(self.confidence, [CaseWarning(LOW_CONFIDENCE, "it is dark")])
 
     def segment_case(self, case, *, details):
         assert details

@@ -170,7 +170,7 @@ def test_the_figures_of_a_report_add_up_for_one_who_knows_no_labels(case, tmp_pa
 
 def test_a_doubtful_case_is_told_from_others_by_a_comment(case, tmp_path):
     write_classic(tmp_path / "in", case)
-    for name, dice, comments in (("sure", 0.9, []), ("doubtful", 0.7, ["Doubtful: it is dark"])):
+    for name, dice, comments in (("sure", 0.9, []), ("doubtful", 0.7, ["Doubtful: low-confidence: it is dark"])):
         predict_series(Reader(case.labels, dice), tmp_path / "in", tmp_path / "out", name, None)
         report = highdicom.sr.srread(tmp_path / "out" / name / f"{name}.sr.dcm")
         *_, ventricle = report.content.get_image_measurement_groups()

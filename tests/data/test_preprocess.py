@@ -105,3 +105,26 @@ def test_any_case_comes_back_on_its_own_grid(shape, spacing, target, example_sha
     box = bounding_box(case.image)
     inner = tuple(stop - start for start, stop in box)
     assert example.grid.resampled_shape == resampled_shape(inner, case.spacing, (target, target))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    shape=st.tuples(st.integers(1, 6), st.integers(5, 24), st.integers(5, 24)),
+    spacing=st.tuples(st.floats(2, 20), st.floats(0.5, 4), st.floats(0.5, 4)),
+    finer=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    room=st.tuples(st.integers(0, 3), st.integers(0, 9), st.integers(0, 9)),
+    border=st.integers(0, 2),
+)
+def test_the_way_there_and_back_is_exact_on_any_grid_that_is_a_whole_number_of_times_finer(
+    shape, spacing, finer, room, border
+):
+    random = np.random.default_rng(sum(shape))
+    inside = (slice(None), *(slice(border, size - border) for size in shape[1:]))
+    image, labels = np.zeros(shape, np.float32), np.zeros(shape, np.uint8)
+    image[inside] = random.uniform(100, 4000, image[inside].shape)
+    labels[inside] = random.integers(0, 5, image[inside].shape)
+    case = Case("made", image, labels, spacing)
+    target = tuple(size / times for size, times in zip(spacing[1:], finer, strict=True))
+    fitting = [size * times for size, times in zip(shape, (1, *finer), strict=True)]
+    example = preprocess(case, target, tuple(np.add(fitting, room)))
+    np.testing.assert_array_equal(restore_labels(one_hot(example.labels), example.grid), labels)

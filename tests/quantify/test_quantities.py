@@ -127,3 +127,21 @@ def test_labels_stored_as_scaled_integers_are_whole_again():
     assert volumes(scaled, SPACING) == volumes(labels, SPACING)
     assert quantify(scaled, SPACING, insertion=0.0) == quantify(labels, SPACING, insertion=0.0)
     assert volumes(labels > 0, SPACING)["myocardium_ml"] == 0
+
+
+TURNING = {"insertion_degrees"}
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_a_heart_turned_by_quarters_has_the_same_quantities(turns):
+    labels = ring(infarct_depth=6.0, start=25.0, stop=140.0)[::3, ::3]
+    labels[(labels == 3) & (ring(infarct_depth=3.0, start=60.0, stop=90.0)[::3, ::3] == 3)] = 4
+    labels[:, :, 0][labels[:, :, 0] > 2] = 2
+    spacing = (1.5, 1.5, 10.0)
+    straight = quantify(labels, spacing, insertion=120.0, base_first=True)
+    turned = quantify(np.rot90(labels, turns), spacing, insertion=(120.0 - 90 * turns) % 360, base_first=True)
+    assert straight.case["infarct_percent"] > 5
+    for before, after in ((straight.case, turned.case), *zip(straight.segments, turned.segments, strict=True)):
+        for name in before.keys() - TURNING:
+            value = before[name]
+            assert after[name] == (pytest.approx(value, rel=0.01, nan_ok=True) if isinstance(value, float) else value)

@@ -5,6 +5,7 @@ import json
 import numpy as np
 
 from cascade_jax.bundle import MODEL_FILE, PRETRAINED, folder_of
+from cascade_jax.case_warnings import LOW_CONFIDENCE, CaseWarning
 from cascade_jax.confidence import Confidence
 from cascade_jax.data import emidec, folders
 from cascade_jax.data.labels import EMIDEC
@@ -22,6 +23,7 @@ DOUBTFUL = Confidence(
     {"infarction": 0.62, "no_reflow": 0.1},
     9.0,
     "the cascade expects a mean Dice of 0.54, of 0.30 for the infarction",
+    (CaseWarning(LOW_CONFIDENCE, "the cascade expects a mean Dice of 0.54, of 0.30 for the infarction"),),
 )
 SURE = Confidence(
     {"myocardium": 0.95, "infarction": 0.5, "no_reflow": np.nan}, dict.fromkeys(EMIDEC.targets, 1.0), doubtful=None

@@ -54,7 +54,7 @@ def test_the_page_needs_nothing_else_and_is_small(report):
         assert word not in text
     assert "three &lt;phantoms&gt;" in text
     assert len(text) / 3 < 2e5, "100 cases are to stay below 20 MB"
-    assert '<p class="warning">doubtful: the cascade expects a mean Dice of 0.54' in text
+    assert '<p class="warning">low-confidence: the cascade expects a mean Dice of 0.54' in text
     assert "<td>infarction</td><td>0.30</td><td>12.0</td><td>0.0 to 31.5</td><td>0.62</td>" in text
 
 

@@ -8,6 +8,7 @@ import zlib
 import numpy as np
 import pytest
 
+from cascade_jax.case_warnings import CaseWarning
 from cascade_jax.confidence import Confidence
 from cascade_jax.data.case import CaseError
 from cascade_jax.data.labels import EMIDEC
@@ -44,7 +45,7 @@ def told(report, tmp_path_factory):
     cases, _ = read_cases(sources, silent)
     dice = dict.fromkeys(EMIDEC.targets, 0.4)
     account = Account(Confidence(dice, dice, {"infarction": (3.0, 12.0)}, {"infarction": 0.75}, doubtful="a reason"), 0)
-    warnings = [account.reason, *(f"warning {number}" for number in range(5))]
+    warnings = [CaseWarning("a-code", account.reason), *(CaseWarning("few", str(number)) for number in range(5))]
     cases[0] = dataclasses.replace(cases[0], account=account, warnings=warnings)
     cases[1] = dataclasses.replace(cases[1], sides={"left": "R", "right": "L", "top": "AH", "bottom": "PF"})
     folder = tmp_path_factory.mktemp("papers")
@@ -71,7 +72,7 @@ def test_the_page_says_who_what_when_and_how(told):
     for part in (
         "90 % interval: 3.15 to 12.6",
         "75 %",
-        "Warning: doubtful: a reason",
+        "Warning: a-code: a reason",
         "and 2 more, which the HTML page",
     ):
         assert part in text

@@ -136,8 +136,8 @@ async function showCase(index) {
   before = drawing.slice();
   [undone, done, saved, penDown] = [[], [], 0, null];
   $("name").textContent = told.name;
-  const { doubtful, expected_dice: [dice] } = cases[index];
-  const said = [...(doubtful ? [`doubtful: ${doubtful}`] : []), ...(dice === null ? [] : [`expected Dice ${figure(dice)}`])];
+  const { doubtful, warnings, expected_dice: [dice] } = cases[index];
+  const said = [...warnings, ...(dice === null ? [] : [`expected Dice ${figure(dice)}`])];
   $("doubt").textContent = said.join("; ");
   $("doubt").className = doubtful ? "doubtful" : "quiet";
   document.title = told.name;

@@ -76,5 +76,5 @@ def confidence(folder: Path) -> str:
     row = rows.get(CASE)
     if not row or not row.get("myocardium_expected_dice"):
         return ""
-    doubt = f" Doubtful, look at it: {row.get('reason')}." if row.get("doubtful") == "yes" else ""
-    return f"Expected Dice of the myocardium: {float(row['myocardium_expected_dice']):.2f}.{doubt}"
+    look = f" Look at it: {row['warnings']}." if row.get("warnings") else ""
+    return f"Expected Dice of the myocardium: {float(row['myocardium_expected_dice']):.2f}.{look}"
