@@ -178,7 +178,7 @@ def _read_case(
     measured = None
     faults = {layer: implausibility(labels) for layer, labels in final.items()} if table == EMIDEC else {}
     foreign = [
-        CaseWarning(OTHER_LABELS, f"the {layer} is not labelled as the challenge is ({fault}), and is not measured")
+        CaseWarning(OTHER_LABELS, f"the {layer} is not measured: it is not labelled as the challenge is: {fault}")
         for layer, fault in faults.items()
         if fault
     ]

@@ -187,7 +187,7 @@ def predict(source, tmp_path):
     script = (
         "import sys\n"
         "from launch import command, dicom_series, predict\n"
-        "dicom_series.segment_series = lambda load, source, *rest: print('segments', source.name, *rest[1:])\n"
+        "dicom_series.segment_series = lambda load, source, *rest, **_: print('segments', source.name, *rest[1:])\n"
         "command.run(predict.main, required=('input', 'output'))\n"
     )
     arguments = [f"--input={source}", f"--output={tmp_path / 'out'}", "--series=5", f"--workdir={tmp_path}"]
