@@ -182,8 +182,8 @@ def test_labels_that_are_no_heart_are_shown_and_not_measured(report, tmp_path):
     sources = Sources("other", tmp_path / "labels", root / "cohort", root / "cohort")
     assert write_report(sources, tmp_path / "page.html", silent) == {}
     text = (tmp_path / "page.html").read_text()
-    said = "the prediction is not measured: it is not labelled as the challenge is: the cavity (1) surrounds the myocardium"
-    assert text.count(said) == 2, "in the table and with the case"
+    said = "is not measured: it is not labelled as the challenge is: the cavity (1) surrounds the myocardium"
+    assert text.count(f"the prediction {said}") == 2, "in the table and with the case"
     assert text.count("<caption>Quantities</caption>") == 2
 
 
