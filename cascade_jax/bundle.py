@@ -22,6 +22,11 @@ def name_of(weights) -> str:
     return _BETTER_ON_SCANS if weights == PRETRAINED else str(weights)
 
 
+def is_in_the_box(weights) -> bool:
+    """Whether these are weights by name; a `Path` is always a folder."""
+    return isinstance(weights, str) and name_of(weights) in IN_THE_BOX
+
+
 def folder_of(weights) -> Path:
     """The folder of a trained cascade.
 
@@ -29,7 +34,7 @@ def folder_of(weights) -> Path:
         weights: a name in the box ("phantom", "emidec", "pretrained"), else a folder. A name in the box goes before a
             folder of the same name in the working directory, which is "./emidec"; a `Path` is always a folder.
     """
-    if isinstance(weights, str) and name_of(weights) in IN_THE_BOX:
+    if is_in_the_box(weights):
         return _BOX / name_of(weights)
     return Path(weights)
 

@@ -1,6 +1,8 @@
 """A trained cascade as one object: an image in, labels out."""
 
+import dataclasses
 import functools
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, overload
@@ -11,7 +13,7 @@ import numpy as np
 
 from cascade_jax import checkpoint, postprocess, weights
 from cascade_jax.account import VoteSummary, make_account, summarise_vote, voxel_volume_ml
-from cascade_jax.bundle import folder_of, read_model
+from cascade_jax.bundle import folder_of, is_in_the_box, name_of, read_model
 from cascade_jax.calibration import CONFIDENCE_FILE, Calibration, read_calibration
 from cascade_jax.case_warnings import warnings_of_input, warnings_of_labels
 from cascade_jax.confidence import Confidence, disagreement, doubt, uncalibrated, with_warnings
@@ -32,6 +34,7 @@ from cascade_jax.models.unet import UNet
 from cascade_jax.plan import Plan, StagePlan, bucket
 
 STAGES = ("stage1", "stage2")
+_DIGITS_OF_WEIGHTS = 12
 
 
 class Segmentation(NamedTuple):
@@ -113,6 +116,7 @@ class Cascade:
         licence: of the parameters, in one line; "" where they are under no other than this package's own.
         calibration: what the cross-validation learnt of its confidence, or None. With one, a target that it finds too
             improbable is not drawn.
+        name: what the parameters are called, as "emidec".
     """
 
     def __init__(
@@ -125,13 +129,23 @@ class Cascade:
         mirror: bool = False,
         licence: str = "",
         calibration: Calibration | None = None,
+        name: str = "",
     ):
-        self.calibration = calibration
+        self.calibration, self.name = calibration, name
         self.plan, self.networks, self.params = plan, networks, params
         self.rules, self.folds, self.mirror, self.licence = tuple(rules), tuple(folds), mirror, licence
         self._params, mesh = spread_folds(params, jax.local_devices())
         settings = {"mirror": mirror, "windows": plan.windows, "mesh": mesh, "folds": len(self.folds)}
         self._vote = functools.partial(_segment, networks, **settings)
+
+    @functools.cached_property
+    def weights(self) -> str:
+        """Which parameters these are: their name, and the first of the digits of their SHA-256."""
+        digest = hashlib.sha256()
+        for path, leaf in jax.tree.leaves_with_path(self.params):
+            digest.update(jax.tree_util.keystr(path).encode())
+            digest.update(np.asarray(leaf))
+        return f"{self.name} {digest.hexdigest()[:_DIGITS_OF_WEIGHTS]}".strip()
 
     def example(self, case: Case) -> Example:
         """The case whole on the networks' grid; see `whole_example`."""
@@ -164,6 +178,7 @@ class Cascade:
             confidence = uncalibrated(probabilities, labels, case.spacing, self.plan.labels)
         seen = warnings_of_labels(labels, case.spacing, self.plan.labels)
         confidence = with_warnings(confidence, (*seen, *warnings_of_input(case, self.plan.spacing)))
+        confidence = dataclasses.replace(confidence, weights=self.weights)
         if not details:
             return Segmentation(labels, None, None, confidence)
         if len(self.folds) == 1:
@@ -294,7 +309,8 @@ def load(workdir, *, mirror: bool | None = None) -> Cascade:
         calibration = read_calibration(folder / CONFIDENCE_FILE, plan.labels)
     mirror = model["mirror"] if mirror is None else mirror
     stages = tuple(params[stage] for stage in STAGES)
-    return Cascade(plan, networks, stages, rules, model["folds"], mirror, model["licence"], calibration)
+    name = name_of(workdir) if is_in_the_box(workdir) else folder.resolve().name
+    return Cascade(plan, networks, stages, rules, model["folds"], mirror, model["licence"], calibration, name)
 
 
 def _restore_folds(folder: Path, stage: str, folds: Sequence[int]) -> Any:

@@ -26,6 +26,7 @@ class Confidence:
             (Mahalanobis); NaN without a calibration or an outline.
         doubtful: why the outline is doubtful, in words; None if it is not.
         warnings: all that a reader should look at, each with its code: the doubt, slices, spacing, orientation.
+        weights: which ones drew the outline (`Cascade.weights`); empty where that is not known.
     """
 
     expected_dice: Mapping[str, float]
@@ -35,6 +36,7 @@ class Confidence:
     distance: float = float("nan")
     doubtful: str | None = None
     warnings: tuple[CaseWarning, ...] = ()
+    weights: str = ""
 
     @property
     def mean_expected_dice(self) -> float:

@@ -71,6 +71,17 @@ def test_a_cascade_computes_what_the_graph_says(params, folds, mirror, windows):
     np.testing.assert_allclose(vote.probabilities, expected.probabilities, atol=1e-6)
 
 
+def test_weights_are_known_by_their_name_and_what_they_are(params):
+    def known_by(params, name):
+        return Cascade(SimpleNamespace(windows=None), NETWORKS, params, (), range(3), name=name).weights
+
+    other = (params[0], jax.tree.map(lambda leaf: leaf.at[0].add(1e-6), params[1]))
+    name, digits = known_by(params, "mine").split()
+    assert (name, len(digits)) == ("mine", 12)
+    assert known_by(jax.tree.map(jnp.copy, params), "yours") == f"yours {digits}"
+    assert known_by(other, "mine") != f"mine {digits}"
+
+
 def test_threads_that_segment_at_the_same_time_get_what_one_gets():
     """At nnU-Net's size, where XLA with the experimental flag of `cascade_jax.cpu` computes some convolutions wrongly
     when two programs run at once."""

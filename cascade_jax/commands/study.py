@@ -228,6 +228,7 @@ def _row(load: Callable[[], Cascade], scan: Scan, name: str, output: Path) -> di
         **_finite(said.quantities),
         **_finite(columns_of(said.confidence, said.table)),
         "warnings": in_one_line(said.confidence.warnings),
+        "weights": said.confidence.weights,
         "labels": labels,
         _FAILED: "",
     }

@@ -19,7 +19,7 @@ _OF_A_TARGET = ("expected_dice", "ml", "low_ml", "high_ml", "probability")
 def columns(table: LabelTable) -> list[str]:
     """The titles of the table's columns."""
     of_targets = (f"{target}_{what}" for target in table.targets for what in _OF_A_TARGET)
-    return ["case", *of_targets, "distance", "doubtful", "reason", "warnings"]
+    return ["case", *of_targets, "distance", "doubtful", "reason", "warnings", "weights"]
 
 
 def write_confidence(folder: Path, cases: Mapping[str, Confidence], table: LabelTable) -> None:
@@ -40,7 +40,7 @@ def write_confidence(folder: Path, cases: Mapping[str, Confidence], table: Label
                 volumes = (one.volume_ml[target], *one.interval_ml.get(target, (math.nan, math.nan)))
                 row += [_text(dice, 3), *(_text(value, 2) for value in volumes), _text(probability, 3)]
             row += [_text(one.distance, 2), "no" if one.doubtful is None else "yes", one.doubtful or ""]
-            row.append(in_one_line(one.warnings))
+            row += [in_one_line(one.warnings), one.weights]
             rows.writerow(row)
 
 
@@ -92,7 +92,8 @@ def _confidence(row: Mapping[str, str], table: LabelTable) -> Confidence:
         _known(of_targets("probability")),
         _number(row["distance"]),
         {"yes": row["reason"], "no": None}[row["doubtful"]],
-        from_one_line(row.get("warnings") or ""),  # a table of an earlier version has none
+        from_one_line(row.get("warnings") or ""),  # a table of an earlier version has neither
+        row.get("weights") or "",
     )
 
 

@@ -256,7 +256,7 @@ def _page(cases: Sequence[ReportCase], failed: Mapping[str, str], sources: Sourc
     return environment.get_template("page.html.jinja").render(
         title=sources.title,
         research_only=RESEARCH_ONLY,
-        provenance=provenance(sources),
+        provenance=provenance(sources, cases),
         order=cohort.order_of(cases, table),
         columns=columns,
         cases=views,

@@ -109,8 +109,10 @@ class _Sheet:
             x = _MARGIN + index * _INNER / len(figures)
             self._write(x, self.y, title, _SMALL, color=_SOFT)
             self._write(x, self.y + 3.2, text, 12, weight="bold")
-            self._write(x, self.y + 8.6, beside, _SMALL, color=_SOFT)
-        self.y += 12.5 * bool(figures)
+            for line, below in enumerate(beside):
+                self._write(x, self.y + 8.6 + _LINE * line, below, _SMALL, color=_SOFT)
+        lines = max((len(beside) for _, _, beside in figures), default=0)
+        self.y += (9 + _LINE * lines) * bool(figures)
 
     def _warnings(self) -> None:
         lines = [
@@ -266,7 +268,7 @@ class _Sheet:
             if quantities.threshold_rows(measured.layers.values()):
                 notes.append(quantities.THRESHOLDS_ASSUME)
                 notes += quantities.threshold_notes({"prediction": measured.layers["prediction"]})
-        notes.append("; ".join(f"{title}: {text}" for title, text in provenance(self.sources)) + ".")
+        notes.append("; ".join(f"{title}: {text}" for title, text in provenance(self.sources, [self.case])) + ".")
         return [line for note in notes for line in textwrap.wrap(note, _CHARACTERS_OF_NOTES)]
 
     def _notes_from(self) -> float:

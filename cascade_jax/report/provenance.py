@@ -1,8 +1,10 @@
 """What a reader has to know of how a report was made."""
 
+from collections.abc import Iterable
+
 import cascade_jax
 from cascade_jax.data.labels import EMIDEC
-from cascade_jax.report.cases import Sources
+from cascade_jax.report.cases import ReportCase, Sources
 
 RESEARCH_ONLY = "Not a medical device. For research only."
 _BY_A_CASCADE = (
@@ -14,12 +16,19 @@ _MEASURED = (
 )
 
 
-def provenance(sources: Sources) -> list[tuple[str, str]]:
-    """Titles and texts: the outlines, the method, the weights, how it was measured, the version."""
-    known = bool(sources.weights)
+def provenance(sources: Sources, cases: Iterable[ReportCase]) -> list[tuple[str, str]]:
+    """Titles and texts: the outlines, the method, the weights, how it was measured, the version.
+
+    Args:
+        sources: of the report.
+        cases: of which it is said.
+    """
+    recorded = {case.account.confidence.weights for case in cases if case.account.confidence} - {""}
+    weights = sources.weights or ", ".join(sorted(recorded))
+    known = bool(weights)
     rows = [("outlines", sources.prediction.name)]
     rows.append(("method", _BY_A_CASCADE if known else "who or what drew the outlines is not recorded beside them"))
-    rows.append(("weights", sources.weights if known else "not recorded"))
+    rows.append(("weights", weights if known else "not recorded"))
     if sources.labels == EMIDEC:
         rows.append(("measured", _MEASURED))
     return [*rows, ("version", f"cascade_jax {cascade_jax.__version__}")]

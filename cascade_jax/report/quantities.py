@@ -255,7 +255,7 @@ _KEY_FIGURES = (
 )
 
 
-def key_figures(measured: Measured | None, account: Account) -> list[tuple[str, str, str]]:
+def key_figures(measured: Measured | None, account: Account) -> list[tuple[str, str, list[str]]]:
     """What a case comes down to: title, the prediction's figure with its unit, and beside it interval and truth."""
     figures = []
     if measured:
@@ -266,11 +266,11 @@ def key_figures(measured: Measured | None, account: Account) -> list[tuple[str, 
             if "truth" in measured.layers:
                 beside.append(f"truth {text_of(measured.layers['truth'].case[key])}")
             text = f"{text_of(measured.layers['prediction'].case[key])} {unit}"
-            figures.append((title, text, ", ".join(beside)))
+            figures.append((title, text, beside))
     if account.infarct_probability is not None:
-        figures.append(("probability of an infarct", f"{100 * account.infarct_probability:.0f} %", ""))
+        figures.append(("probability of an infarct", f"{100 * account.infarct_probability:.0f} %", []))
     if account.doubt is not None:
-        figures.append(("doubt, 0 to 1", text_of(account.doubt), "look at it" if account.reason else ""))
+        figures.append(("doubt, 0 to 1", text_of(account.doubt), ["look at it"] * bool(account.reason)))
     return figures
 
 

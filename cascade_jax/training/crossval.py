@@ -277,7 +277,16 @@ class CrossValidation:
         """The cascade in which one fold votes alone."""
         slice_params = checkpoint.restore_params(fold_folder(self.workdir, STAGES[0], fold) / "params")
         params = jax.tree.map(lambda leaf: leaf[None], (slice_params, volume_params))
-        return Cascade(self.plan, self.networks, params, rules, (fold,), self.config.mirror, self.licence)
+        return Cascade(
+            self.plan,
+            self.networks,
+            params,
+            rules,
+            (fold,),
+            self.config.mirror,
+            self.licence,
+            name=f"{self.workdir.resolve().name} fold {fold}",
+        )
 
     def _read_priors(self) -> np.ndarray:
         """Stage one's labels of every case, each from the fold that had not seen it: uint8 (case, depth, ...)."""

@@ -24,6 +24,7 @@ DOUBTFUL = Confidence(
     9.0,
     "the cascade expects a mean Dice of 0.54, of 0.30 for the infarction",
     (CaseWarning(LOW_CONFIDENCE, "the cascade expects a mean Dice of 0.54, of 0.30 for the infarction"),),
+    "emidec 0123456789ab",
 )
 SURE = Confidence(
     {"myocardium": 0.95, "infarction": 0.5, "no_reflow": np.nan}, dict.fromkeys(EMIDEC.targets, 1.0), doubtful=None
