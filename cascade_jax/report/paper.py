@@ -105,8 +105,10 @@ class _Sheet:
 
     def _key_figures(self) -> None:
         figures = quantities.key_figures(self.case.measured, self.case.account)
-        for index, (title, text, beside) in enumerate(figures):
-            x = _MARGIN + index * _INNER / len(figures)
+        # In characters of the small type, of which the figure's own are nearly two wide.
+        widths = [max(2 * len(text), *map(len, (title, *beside))) + 3 for title, text, beside in figures]
+        starts = _MARGIN + _INNER * np.cumsum([0, *widths]) / sum(widths, start=1)
+        for x, (title, text, beside) in zip(starts, figures, strict=False):
             self._write(x, self.y, title, _SMALL, color=_SOFT)
             self._write(x, self.y + 3.2, text, 12, weight="bold")
             for line, below in enumerate(beside):

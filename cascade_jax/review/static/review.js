@@ -78,7 +78,8 @@ async function showList() {
       mark.title = row.doubtful;
       name.append(mark);
     }
-    line.append(name, ...row.expected_dice.map((value, i) => cell(figure(value), row.doubtful && !i ? "doubtful" : "")));
+    const least = Math.min(...row.expected_dice.filter((value) => value !== null));
+    line.append(name, ...row.expected_dice.map((value) => cell(figure(value), row.doubtful && value === least ? "doubtful" : "")));
     if (row.fault) {
       const fault = cell(row.fault, "fault");
       fault.colSpan = 6;
@@ -137,7 +138,7 @@ async function showCase(index) {
   [undone, done, saved, penDown] = [[], [], 0, null];
   $("name").textContent = told.name;
   const { doubtful, warnings, expected_dice: [dice] } = cases[index];
-  const said = [...warnings, ...(dice === null ? [] : [`expected Dice ${figure(dice)}`])];
+  const said = [...warnings, ...(dice === null ? [] : [`expected Dice of the myocardium ${figure(dice)}`])];
   $("doubt").textContent = said.join("; ");
   $("doubt").className = doubtful ? "doubtful" : "quiet";
   document.title = told.name;
