@@ -7,9 +7,10 @@ import numpy as np
 
 from cascade_jax.cascade import Cascade, Segmentation
 from cascade_jax.case_warnings import CaseWarning
+from cascade_jax.commands.pipeline import overlapped
 from cascade_jax.confidence import Confidence, most_doubtful_first
 from cascade_jax.data import emidec, folders, orientation
-from cascade_jax.data.case import Case, CaseError, number_of_cases
+from cascade_jax.data.case import Case, number_of_cases
 from cascade_jax.data.files import make_writable_folder
 from cascade_jax.data.labels import EMIDEC, LabelTable
 from cascade_jax.data.orientation import with_true_affine
@@ -59,15 +60,25 @@ def predict_cases(
     refuse_to_replace(output, TABLES)
     make_writable_folder(output)
     read_confidence(output, table)
-    for file in progress(files, f"segmenting {number_of_cases(len(files))} of {source}"):
-        try:
-            case = emidec.read_case(file, table)
-            case = with_true_affine(case) if images else case
-            result = cascade.segment_case(case, details=figures)
-            with recording_outputs(output, files_of(case.name, images)):
-                write_prediction(output, case, result, table, figures=figures, images=images)
-            said[case.name] = result.confidence
-        except CaseError as error:
+
+    def read(file: folders.CaseFiles) -> Case:
+        case = emidec.read_case(file, table)
+        return with_true_affine(case) if images else case
+
+    def compute(_, case: Case) -> tuple[Case, Segmentation]:
+        return case, cascade.segment_case(case, details=figures)
+
+    def write(_, done: tuple[Case, Segmentation]) -> Confidence:
+        case, result = done
+        with recording_outputs(output, files_of(case.name, images)):
+            write_prediction(output, case, result, table, figures=figures, images=images)
+        return result.confidence
+
+    shown = progress(files, f"segmenting {number_of_cases(len(files))} of {source}")
+    for file, confidence, error in overlapped(shown, read, compute, write):
+        if error is None:
+            said[file.name] = confidence
+        else:
             failed[file.name] = str(error)
     write_tables(output, said, table)
     ranked = most_doubtful_first(said)

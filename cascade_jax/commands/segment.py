@@ -3,21 +3,24 @@
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-from cascade_jax.cascade import Cascade
+from cascade_jax.cascade import Cascade, Segmentation
 from cascade_jax.case_warnings import codes, warnings_of_series
 from cascade_jax.commands.answer import answer, in_words
+from cascade_jax.commands.pipeline import overlapped
 from cascade_jax.commands.predict import TABLES, files_of, write_prediction, write_tables
 from cascade_jax.confidence import with_warnings
 from cascade_jax.data import emidec
-from cascade_jax.data.case import CaseError
+from cascade_jax.data.case import Case, CaseError
 from cascade_jax.data.folders import LABELS
 from cascade_jax.data.formats import stem_of
-from cascade_jax.data.labels import EMIDEC
+from cascade_jax.data.labels import EMIDEC, LabelTable
 from cascade_jax.data.outputs import recording_outputs, refuse_to_replace
 from cascade_jax.data.scans import Scan, find_scans, only_one_study
 
 _NIFTI = ".nii.gz"
+_Read = tuple[Case, Any, list[str]]  # what `Scan.read` gives
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,20 +107,30 @@ def segment_scans(
     Yields:
         For each job a line of what was found, empty if it failed, and lines of what could not be done.
     """
-    for job in jobs:
-        try:
-            yield _segment(cascade, job, everything, strict)
-        except CaseError as error:
-            yield "", [str(error)]
+    table = cascade.plan.labels
+
+    def read(job: Job) -> _Read:
+        case, series, notes = job.scan.read(table)
+        if everything and series and table != EMIDEC:
+            raise CaseError(job.scan.source, "the model has labels without DICOM codes; leave --all away")
+        return case, series, notes
+
+    def compute(_, read: _Read) -> tuple[_Read, Segmentation]:
+        case, _, notes = read
+        result = cascade.segment_case(case, details=everything)
+        return read, result._replace(confidence=with_warnings(result.confidence, warnings_of_series(notes)))
+
+    def write(job: Job, done: tuple[_Read, Segmentation]) -> tuple[str, list[str]]:
+        return _write(job, *done, table, everything, strict)
+
+    for _, said, error in overlapped(jobs, read, compute, write):
+        yield said if error is None else ("", [str(error)])
 
 
-def _segment(cascade: Cascade, job: Job, everything: bool, strict: bool) -> tuple[str, list[str]]:
-    table, scan = cascade.plan.labels, job.scan
-    case, series, notes = scan.read(table)
-    if everything and series and table != EMIDEC:
-        raise CaseError(scan.source, "the model has labels without DICOM codes; leave --all away")
-    result = cascade.segment_case(case, details=everything)
-    result = result._replace(confidence=with_warnings(result.confidence, warnings_of_series(notes)))
+def _write(
+    job: Job, read: _Read, result: Segmentation, table: LabelTable, everything: bool, strict: bool
+) -> tuple[str, list[str]]:
+    scan, (case, series, _) = job.scan, read
     folder, names = job.outputs(everything)
     failed: list[str] = []
     with recording_outputs(folder, names):

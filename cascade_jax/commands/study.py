@@ -5,19 +5,21 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from cascade_jax import __version__
 from cascade_jax.bundle import MODEL_FILE, folder_of, load_labels
 from cascade_jax.calibration import CONFIDENCE_FILE
 from cascade_jax.cascade import Cascade
 from cascade_jax.case_warnings import codes, from_one_line, in_one_line, warnings_of_series
-from cascade_jax.commands.answer import answer, columns_of
+from cascade_jax.commands.answer import Answer, answer, columns_of
+from cascade_jax.commands.pipeline import overlapped
 from cascade_jax.commands.quantify import check_table
 from cascade_jax.confidence import with_warnings
 from cascade_jax.data import emidec
-from cascade_jax.data.case import CaseError
+from cascade_jax.data.case import Case, CaseError
 from cascade_jax.data.dicom_studies import IDENTIFIERS, names_patient, read_patient
 from cascade_jax.data.files import file_checksum, make_writable_folder, read_json, write_text
 from cascade_jax.data.folders import LABELS, check_name
@@ -98,8 +100,8 @@ def make_study(
     todo = [scan for scan in scans if not _is_done(record.get(scan.key), made_of[scan.key], output)]
     load = functools.cache(load)
     count = f"{len(todo)} of {len(scans)} scans" if len(todo) < len(scans) else f"{len(scans)} scans"
-    for scan in progress(todo, f"segmenting {count} in {source}") if todo else []:
-        row = _row(load, scan, names[scan.key], output)
+    shown = progress(todo, f"segmenting {count} in {source}") if todo else []
+    for scan, row in _rows(load, shown, names, output):
         place = str(scan.place.relative_to(source)) if source in scan.place.parents else scan.place.name
         record[scan.key] = {"case": names[scan.key], "place": place, "made_of": made_of[scan.key], "row": row}
         with recording_outputs(output, [RECORD]):
@@ -209,22 +211,39 @@ def _read_entry(entry: Mapping) -> dict:
     return result
 
 
-def _row(load: Callable[[], Cascade], scan: Scan, name: str, output: Path) -> dict:
-    labels = f"{name}{LABELS}.nii.gz"
-    try:
-        refuse_to_replace(output, [labels])
-        case, series, notes = scan.read(EMIDEC)
+def _rows(
+    load: Callable[[], Cascade], scans: Iterable[Scan], names: Mapping[str, str], output: Path
+) -> Iterator[tuple[Scan, dict]]:
+    """Each scan when its labels are written, with its row."""
+
+    def labels_of(scan: Scan) -> str:
+        return f"{names[scan.key]}{LABELS}.nii.gz"
+
+    def read(scan: Scan) -> tuple[Case, Any, list[str]]:
+        refuse_to_replace(output, [labels_of(scan)])
+        return scan.read(EMIDEC)
+
+    def compute(_, read: tuple) -> tuple:
+        case, series, notes = read
         result = load().segment_case(case)
-        result = result._replace(confidence=with_warnings(result.confidence, warnings_of_series(notes)))
-        with recording_outputs(output, [labels]):
-            emidec.write_labels_as(output / labels, result.labels, case)
-        said = answer(case, result, EMIDEC)
-    except CaseError as error:
-        return {"case": name, _FAILED: error.fault}  # without the path, which may name the patient
+        return case, series, result._replace(confidence=with_warnings(result.confidence, warnings_of_series(notes)))
+
+    def write(scan: Scan, done: tuple) -> dict:
+        case, series, result = done
+        with recording_outputs(output, [labels_of(scan)]):
+            emidec.write_labels_as(output / labels_of(scan), result.labels, case)
+        return _row(names[scan.key], labels_of(scan), series, len(case.image), answer(case, result, EMIDEC))
+
+    for scan, row, error in overlapped(scans, read, compute, write):
+        # Without the path, which may name the patient.
+        yield scan, row if error is None else {"case": names[scan.key], _FAILED: error.fault}
+
+
+def _row(name: str, labels: str, series: Any, slices: int, said: Answer) -> dict:
     return {
         "case": name,
         "series": series.name.removeprefix("series ") if series else "",
-        "slices": len(case.image),
+        "slices": slices,
         **_finite(said.quantities),
         **_finite(columns_of(said.confidence, said.table)),
         "warnings": in_one_line(said.confidence.warnings),

@@ -57,7 +57,7 @@ def test_predict_over_a_cohort_goes_on_past_bad_cases_and_lists_them(trained, tm
     }
     header, row = (tmp_path / "out" / "confidence.csv").read_text().splitlines()
     assert header.startswith("case,myocardium_expected_dice,myocardium_ml,myocardium_low_ml,myocardium_high_ml,")
-    assert header.endswith(",distance,doubtful,reason,warnings")
+    assert header.endswith(",distance,doubtful,reason,warnings,weights")
     # A network of twelve steps is sure of nothing, and is told from a good one by that.
     assert row.startswith("b_good,")
     assert ",yes," in row
