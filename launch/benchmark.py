@@ -3,10 +3,11 @@
     cascade-jax benchmark [--suites=train,loop,...] [--only="stage one"] [--output=FILE.json]
     cascade-jax benchmark --suites=scaling [--devices=N] [--trace=DIR] [--output=FILE.json]
 
-The suite scaling measures this library alone: one machine's training over devices, batch sizes and dtypes; `python -m
-launch.benchmarks.compare_machines` puts the files of several machines side by side. In all other suites, each
-contestant runs in a process of its own; contestants take turns within one run, so that both see the same machine. A
-ratio below 1 means that this library is faster (or smaller). `pip install 'cascade_jax[benchmark]'` brings the peers.
+The suite scaling measures this library alone: training over devices, batch sizes and dtypes, and prediction.
+`cascade-jax benchmarks.compare_machines A.json B.json --output=DIR` puts several machines side by side. In the other
+suites each contestant runs in a process of its own, and they take turns within one run, so that both see the same
+machine. A ratio below 1 means that this library is faster (or smaller). `pip install 'cascade_jax[benchmark]'` brings
+the peers.
 """
 
 import importlib.util

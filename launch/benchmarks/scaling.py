@@ -273,12 +273,19 @@ def _in_a_line(point: Mapping, rate: str, what: str) -> str:
     return f"{point['status']}: {point['reason']}"
 
 
-_HEAD = [
-    "| stage | dtype | devices | batch | step, ms: median (range) | samples a second | weak: times one device "
-    "(efficiency) | strong: times one device (efficiency) | TFLOP/s (of a matrix product's) | compiling, s | memory of "
-    "a device, GB |",
-    "|---" * 11 + "|",
-]
+_COLUMNS = (
+    "stage",
+    "dtype",
+    "devices",
+    "batch",
+    "step, ms: median (range)",
+    "samples a second",
+    "weak: times one device (efficiency)",
+    "strong: times one device (efficiency)",
+    "TFLOP/s (of a matrix product's)",
+    "compiling, s",
+    "memory of a device, GB",
+)
 
 
 def as_text(figures: Mapping) -> str:
@@ -286,14 +293,14 @@ def as_text(figures: Mapping) -> str:
     about = figures["about"]
     lines = [describe_machine(about), ""]
     if figures["points"]:
-        lines += [*_HEAD, *map(_row, figures["points"])]
+        lines += [*table_head(_COLUMNS), *map(_row, figures["points"])]
     if figures["predictions"]:
-        lines += ["", "| prediction | devices | cases a second | a case, s: median (range) |", "|---|---|---|---|"]
+        lines += ["", *table_head(("prediction", "devices", "cases a second", "a case, s: median (range)"))]
     for point in figures["predictions"]:
         cells = [f"{point['status']}: {point['reason']}", ""]
         if point["status"] == MEASURED:
             cells = [f"{point['cases_a_second']:.3g}", _range(point["case_seconds"], 1)]
-        lines.append(_cells([point["dtype"], str(point["devices"]), *cells]))
+        lines.append(table_row([point["dtype"], str(point["devices"]), *cells]))
     return "\n".join(lines)
 
 
@@ -304,7 +311,7 @@ def describe_machine(about: Mapping) -> str:
         f"{about['device_count']} x {about['device']}" if about["platform"] != "cpu" else about["processor"],
         f"{memory / 1e9:.0f} GB" if memory else "",
         f"{about['cores']} cores",
-        f"devices pretended on {about['processor']}'s cores" if about["pretended_devices"] else "",
+        "pretended devices, which share the cores" if about["pretended_devices"] else "",
         f"jax {about['versions']['jax']}, jaxlib {about['versions']['jaxlib']}",
         about["driver"] or "",
         f"commit {about['commit']}" if about["commit"] else f"cascade_jax {about['versions']['cascade_jax']}",
@@ -325,14 +332,14 @@ def _row(point: Mapping) -> str:
     gigabytes = f"{memory / 1e9:.2f}" if memory else ""
     compiling = f"{point['compile_seconds']:.1f}" if "compile_seconds" in point else ""
     if point["status"] != MEASURED:
-        return _cells([*cells, f"{point['status']}: {point['reason']}", "", "", "", "", compiling, gigabytes])
+        return table_row([*cells, f"{point['status']}: {point['reason']}", "", "", "", "", compiling, gigabytes])
     scaling = [
         f"{point['speed_up'][series]:.2f} ({point['efficiency'][series]:.2f})" if series in point["speed_up"] else ""
         for series in ("weak", "strong")
     ]
     rate = f"{point['flops_a_second'] / 1e12:.3g} ({100 * point['utilisation']:.0f} %)"
     samples = f"{point['samples_a_second']:.3g}"
-    return _cells([*cells, _range(point["step_seconds"], 1000), samples, *scaling, rate, compiling, gigabytes])
+    return table_row([*cells, _range(point["step_seconds"], 1000), samples, *scaling, rate, compiling, gigabytes])
 
 
 def _range(seconds: Mapping, scale: float) -> str:
@@ -340,5 +347,11 @@ def _range(seconds: Mapping, scale: float) -> str:
     return f"{median:.3g} ({lowest:.3g} to {highest:.3g})"
 
 
-def _cells(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
+def table_head(columns: Sequence[str]) -> list[str]:
+    """The first two lines of a table in Markdown."""
+    return [table_row(columns), "|---" * len(columns) + "|"]
+
+
+def table_row(cells: Sequence[str]) -> str:
+    """A line of a table in Markdown."""
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
