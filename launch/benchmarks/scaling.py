@@ -291,9 +291,9 @@ _COLUMNS = (
 def as_text(figures: Mapping) -> str:
     """The figures as tables in Markdown."""
     about = figures["about"]
-    lines = [describe_machine(about), ""]
+    lines = [describe_machine(about)]
     if figures["points"]:
-        lines += [*table_head(_COLUMNS), *map(_row, figures["points"])]
+        lines += ["", *table_head(_COLUMNS), *map(_row, figures["points"])]
     if figures["predictions"]:
         lines += ["", *table_head(("prediction", "devices", "cases a second", "a case, s: median (range)"))]
     for point in figures["predictions"]:

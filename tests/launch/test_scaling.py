@@ -165,6 +165,22 @@ def test_a_program_that_the_host_has_no_room_for_is_not_run(monkeypatch):
         scaling_worker._refuse_more_than_the_host_has(4_000_000_000, 3)
 
 
+def test_what_was_known_before_memory_ran_out_is_kept_and_any_other_error_is_raised(monkeypatch):
+    def fail(error):
+        def train(found, *_):
+            found["compile_seconds"] = 3.0
+            raise error
+
+        monkeypatch.setattr(scaling_worker, "_train", train)
+        return scaling_worker.training("", 0, "float32", 1, 4, 1, 1.0)
+
+    monkeypatch.setattr(scaling_worker.cpu, "configure", lambda **_: None)
+    full = fail(RuntimeError("RESOURCE_EXHAUSTED: no room\nfor this"))
+    assert full == {"status": "out of memory", "reason": "RESOURCE_EXHAUSTED: no room", "compile_seconds": 3.0}
+    with pytest.raises(RuntimeError, match="no such kernel"):
+        fail(RuntimeError("no such kernel"))
+
+
 @pytest.mark.parametrize(
     ("program", "result"),
     [
