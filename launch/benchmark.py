@@ -1,9 +1,13 @@
 """Measures this library, and the same work in PyTorch and nnU-Net beside it where they are installed.
 
     cascade-jax benchmark [--suites=train,loop,...] [--only="stage one"] [--output=FILE.json]
+    cascade-jax benchmark --suites=scaling [--devices=N] [--trace=DIR] [--output=FILE.json]
 
-Each contestant runs in a process of its own; contestants take turns within one run, so that both see the same machine.
-A ratio below 1 means that this library is faster (or smaller). `pip install 'cascade_jax[benchmark]'` brings the peers.
+The suite scaling measures this library alone: training over devices, batch sizes and dtypes, and prediction.
+`cascade-jax benchmarks.compare_machines A.json B.json --output=DIR` puts several machines side by side. In the other
+suites each contestant runs in a process of its own, and they take turns within one run, so that both see the same
+machine. A ratio below 1 means that this library is faster (or smaller). `pip install 'cascade_jax[benchmark]'` brings
+the peers.
 """
 
 import importlib.util
@@ -20,20 +24,38 @@ from absl import flags
 
 from cascade_jax.data.case import CaseError
 from cascade_jax.data.files import write_text
-from cascade_jax.data.outputs import recording_outputs, refuse_to_replace
+from cascade_jax.data.outputs import recording_outputs, refuse_full_folder, refuse_to_replace
 from launch import command
+from launch.benchmarks import scaling
 from launch.benchmarks.suites import SUITES, Contest
 from launch.benchmarks.worker import Contestant
 
 _LAYERS = "layers"
 _LINES_SHOWN = 30
 _PAUSE_SECONDS = 1.0  # the threads of the contestant before spin on for a while
-_SUITES = flags.DEFINE_list("suites", [*SUITES, _LAYERS], f"Which to run, of {', '.join([*SUITES, _LAYERS])}.")
+_SUITES = flags.DEFINE_list(
+    "suites", [*SUITES, _LAYERS], f"Which to run, of {', '.join([*SUITES, _LAYERS])}; or {scaling.SUITE}, alone."
+)
+flags.DEFINE_alias("suite", "suites")
 _ONLY = flags.DEFINE_string("only", "", "Of the suites' works, only those whose name has this in it.")
 _OUTPUT = flags.DEFINE_string("output", None, "A file for all figures, as JSON, written after each work.")
 _REPEATS = flags.DEFINE_integer("repeats", 5, "How often each contestant runs, after a warm-up.", lower_bound=1)
 _PEERS = flags.DEFINE_bool("peers", True, "Also measure PyTorch and nnU-Net, if they are installed.")
 _TRIAL = flags.DEFINE_bool("trial", False, "Tiny networks and images: shows that it runs; the figures mean nothing.")
+_DEVICES = flags.DEFINE_integer(
+    "devices",
+    None,
+    "scaling: the most devices; by default all. A CPU pretends to have so many, by default a device for each core.",
+    lower_bound=1,
+)
+_DTYPES = flags.DEFINE_list("dtypes", list(scaling.DTYPES), "scaling: what the networks compute in.")
+_LARGEST_BATCH = flags.DEFINE_integer(
+    "largest_batch",
+    None,
+    "scaling: samples on one device up to which batches are doubled; by default 64, on a CPU twice the plan's.",
+    lower_bound=1,
+)
+_TRACE = flags.DEFINE_string("trace", None, "scaling: an empty folder for a profiler's trace of each stage's steps.")
 
 
 def _say(line: str, end: str = "\n") -> None:
@@ -204,10 +226,42 @@ def _output() -> Path:
     return Path(_OUTPUT.value).absolute()
 
 
+def _save(figures: dict) -> None:
+    if _OUTPUT.value:
+        with recording_outputs(_output().parent, [_output().name]):
+            write_text(_output(), json.dumps(figures, indent=1))
+
+
+def _scale() -> int:
+    """The suite that is run alone, since other suites take the accelerator for this process."""
+    trace = Path(_TRACE.value).absolute() if _TRACE.value else None
+    if trace:
+        refuse_full_folder(trace)
+    settings = scaling.Settings(
+        devices=_DEVICES.value,
+        dtypes=tuple(_DTYPES.value),
+        largest_batch=_LARGEST_BATCH.value,
+        repeats=_REPEATS.value,
+        only=_ONLY.value,
+        trial=_TRIAL.value,
+        trace=trace,
+    )
+    figures = scaling.run(settings, _save)
+    print(scaling.as_text(figures))
+    measured = [*figures["points"], *figures["predictions"]]
+    return 1 if any(point["status"] == scaling.FAILED for point in measured) else 0
+
+
 def main() -> int:
     suites = _SUITES.value
-    if unknown := [name for name in suites if name not in (*SUITES, _LAYERS)]:
+    if unknown := [name for name in suites if name not in (*SUITES, _LAYERS, scaling.SUITE)]:
         raise CaseError(f"--suites={','.join(suites)}", f"has no suite {unknown[0]!r}")
+    if scaling.SUITE in suites:
+        if len(suites) > 1:
+            raise CaseError(f"--suites={','.join(suites)}", f"has others beside {scaling.SUITE}, which runs alone")
+        if _OUTPUT.value:
+            refuse_to_replace(_output().parent, [_output().name])
+        return _scale()
     works = [work for suite in suites for work in SUITES.get(suite, ()) if _ONLY.value in work.name]
     if not works and _LAYERS not in suites:
         raise CaseError(f"--only={_ONLY.value}", f"is in the name of no work of {', '.join(suites)}")
@@ -230,10 +284,7 @@ def main() -> int:
     contests, convolutions = [], []
 
     def save():
-        if _OUTPUT.value:
-            figures = {"about": about, "contests": contests, "layers": convolutions}
-            with recording_outputs(_output().parent, [_output().name]):
-                write_text(_output(), json.dumps(figures, indent=1))
+        _save({"about": about, "contests": contests, "layers": convolutions})
 
     with tempfile.TemporaryDirectory() as folder:
         workspace = Path(folder)

@@ -23,7 +23,7 @@ VERBS = (
     "export",
     "release",
 )
-_ALSO = ("benchmark", "benchmarks.worker", "septum")
+_ALSO = ("benchmark", "benchmarks.worker", "benchmarks.scaling_worker", "benchmarks.compare_machines", "septum")
 _HELP = """cascade-jax VERB [--flags]
 
   segment     outline and measure a scan, or several

@@ -48,7 +48,8 @@ def stage_of(workspace: str, stage: int, dtype: str = "auto", convolve: Convolve
     return network, (plan.slices, plan.volumes)[stage].batch_size, input_shapes(plan)[stage]
 
 
-def _optimizer():
+def make_sgd():
+    """The optimizer of a training by default."""
     return make_optimizer("sgd", "polynomial", 0.01, 250_000, 12.0)
 
 
@@ -56,7 +57,7 @@ def train_step(workspace: str, stage: int, dtype: str = "auto", convolve: Convol
     """One training step on a batch that lies on the device."""
     cpu.configure(hold_memory=True)
     network, batch_size, shape = stage_of(workspace, stage, dtype, convolve)
-    optimizer = _optimizer()
+    optimizer = make_sgd()
     key = jax.random.key(0)
     spatial = (batch_size, *shape[:-1])
     batch = Batch(
@@ -116,7 +117,7 @@ def loop(workspace: str, stage: int, dtype: str = "auto") -> Callable[[], int]:
     cpu.configure(hold_memory=True)
     network, batch_size, shape = stage_of(workspace, stage, dtype)
     cohort, cases, _ = _prepared_cohort(workspace, stage)
-    optimizer = _optimizer()
+    optimizer = make_sgd()
     state = initial_state(jax.random.key(0), network, optimizer, (batch_size, *shape))
     steps = shared.loop_steps(jax.default_backend())
     steps_per_dispatch = min(steps, _STEPS_PER_DISPATCH)

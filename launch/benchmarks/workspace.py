@@ -39,8 +39,13 @@ def make(folder: Path, trial: bool) -> None:
     """Writes the cohort and the plan; `trial` makes both small."""
     from cascade_jax.phantoms import simulated
 
-    folder.mkdir(parents=True, exist_ok=True)
+    write_plan(folder, trial)
     simulated.write_cohort(cohort(folder), CASES, 0, field_of_view_mm=100 if trial else None)
+
+
+def write_plan(folder: Path, trial: bool) -> None:
+    """The plan alone."""
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "plan.json").write_text(json.dumps((_TRIAL if trial else _FULL).to_json()))
 
 
