@@ -32,9 +32,7 @@ _DISTRIBUTED = flags.DEFINE_bool(
 # Asks the process that trains to stop. Clusters send SIGTERM to parent and child, a terminal SIGINT, and two of one
 # kind would mean: at once.
 _STOP = signal.SIGUSR2
-_OF_RUNTIME = re.compile(
-    rb"([IWEF])\d{4} [\d:.]+ +\d+ \S*(?:coordination|distributed|client|service|grpc|gloo)\w*\.(?:cc|h):\d+\]"
-)
+_OF_RUNTIME = re.compile(rb"([IWEF])\d{4} [\d:.]+ +\d+ (?:coordination_service\w*|client|service|grpc_\w+)\.(?:cc|h):")
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG; see prctl(2)
 
 
@@ -123,7 +121,8 @@ def _watch(child: int, read: int) -> int:
         said, lost = relay(lines, sys.stderr.buffer)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if status and not said:
-        what = LostError(_INDEX.value, _COUNT.value) if lost else f"ended with status {status}"
+        ended = f"ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+        what = LostError(_INDEX.value, _COUNT.value) if lost else ended
         print(f"error: {what}", file=sys.stderr)
     if asked and status:
         return 128 + asked[0]
