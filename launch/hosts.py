@@ -31,7 +31,7 @@ _DISTRIBUTED = flags.DEFINE_bool(
 
 # Asks the process that trains to stop. Clusters send SIGTERM to parent and child, a terminal SIGINT, and two of one
 # kind would mean: at once.
-_STOP = signal.SIGUSR2
+_STOP = getattr(signal, "SIGUSR2", None)
 _OF_RUNTIME = re.compile(rb"([IWEF])\d{4} [\d:.]+ +\d+ (?:coordination_service\w*|client|service|grpc_\w+)\.(?:cc|h):")
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG; see prctl(2)
 
@@ -89,6 +89,8 @@ def _leave(status: int) -> None:
 
 def _become_child() -> None:
     """Returns in a child process; the parent passes on what that prints on standard error, and ends with its status."""
+    if not hasattr(os, "fork"):
+        raise ConfigError("one run as several processes needs Linux or macOS")
     read, write = os.pipe()
     parent, child = os.getpid(), os.fork()
     if child:
