@@ -15,7 +15,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding
 
-from cascade_jax.errors import ConfigError, LostError
+from cascade_jax.errors import CaseError, ConfigError, LostError, TrainingError
 
 T = TypeVar("T")
 
@@ -25,7 +25,7 @@ _LONGEST_WAIT_MS = 7 * 24 * 3600 * 1000  # of a process that waits for the first
 _LONGEST_SAID = 4096  # bytes
 _barriers = itertools.count()
 # What XLA and its libraries say when another process is gone.
-_SIGNS_OF_LOSS = ("gloo", "nccl", "closed by peer", "coordination", "heartbeat", "barrier", "unavailable", "socket")
+_SIGNS_OF_LOSS = ("gloo", "nccl", "by peer", "coordination service", "heartbeat", "barrier", "unavailable:")
 
 
 def join(coordinator: str | None = None, count: int | None = None, index: int | None = None) -> None:
@@ -130,7 +130,8 @@ def naming_a_loss() -> Iterator[None]:
 
 
 def _tells_of_a_loss(error: BaseException | None) -> bool:
+    """Whether an error, or what it came from, is of XLA's connections; they come in several classes."""
     if error is None:
         return False
-    of_jax = isinstance(error, jax.errors.JaxRuntimeError)
-    return (of_jax and any(sign in str(error).lower() for sign in _SIGNS_OF_LOSS)) or _tells_of_a_loss(error.__cause__)
+    text = "" if isinstance(error, CaseError | ConfigError | TrainingError) else str(error).lower()
+    return any(sign in text for sign in _SIGNS_OF_LOSS) or _tells_of_a_loss(error.__cause__)
