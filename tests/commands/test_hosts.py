@@ -96,7 +96,7 @@ def test_when_one_dies_the_other_says_so_and_the_run_is_finished_by_one_process_
     for killed in (1, 0):  # 0 takes with it what they speak through
         before = latest_checkpoint(workdir)
         processes = start_two(workdir)
-        deadline = time.monotonic() + 300
+        deadline = time.monotonic() + 500
         while latest_checkpoint(workdir) <= before + 2:
             assert all(process.poll() is None for process in processes), "ended before it could be killed"
             assert time.monotonic() < deadline, "it comes to no checkpoint"
