@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import json
 import shutil
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from ml_collections import ConfigDict
 from cascade_jax import checkpoint, processes
 from cascade_jax.cascade import Cascade, load
 from cascade_jax.commands.same_run import check_same_config, check_same_inputs, is_trained, recorded_settings
+from cascade_jax.commands.together import others_go_on
 from cascade_jax.data import emidec, folders, store
 from cascade_jax.data.case import CaseError, number_of_cases
 from cascade_jax.data.corrections import find_corrections
@@ -173,37 +173,13 @@ def _cases_to_draw(config: ConfigDict, names: Sequence[str]) -> list[str]:
     return [name for name in names if name in config.figure_cases] or [names[index] for index in spread]
 
 
-def _others_go_on(config: ConfigDict, workdir: Path, *, needed: bool = True) -> bool:
-    """Returns at all processes when the first has made in the working folder what training reads.
-
-    Args:
-        config: of the run, the same at all.
-        workdir: the working folder, on a file system that all see.
-        needed: by the first process, whether there is anything to train.
-
-    Returns:
-        What the first has said.
-
-    Raises:
-        ConfigError, CaseError: a process has another config or another working folder than the first.
-    """
-    processes.wait_for_all("the cohort is prepared")
-    settings = zlib.crc32(config.to_json_best_effort(sort_keys=True).encode())
-    needed, of_first = processes.as_first_says([needed, settings])
-    if settings != of_first:
-        raise ConfigError("the first process was given other settings than this one; all need the same")
-    if needed and not (workdir / "config.json").exists():
-        raise CaseError(workdir, "does not hold what the first process wrote there; all need one file system")
-    return needed
-
-
 def _pretrain(config: ConfigDict, workdir: Path, progress: Progress) -> str:
     check_stages(config)
     with claim(workdir):
         check_same_config(workdir, config)
         tables_file = workdir / "tables.md"
         if tables_file.exists():
-            _others_go_on(config, workdir, needed=False)
+            others_go_on(config, workdir, needed=False)
             return f"{read_text(tables_file)}\n{workdir} is finished; nothing was left to do."
         try:
             pretraining = Pretraining(config, workdir, progress)
@@ -215,14 +191,14 @@ def _pretrain(config: ConfigDict, workdir: Path, progress: Progress) -> str:
             write_text(workdir / "inputs.json", json.dumps(checksums, indent=1))
         write_text(workdir / "config.json", json.dumps(recorded_settings(config), indent=1))
         record_start(workdir)
-        _others_go_on(config, workdir)
+        others_go_on(config, workdir)
         pretraining.train()
         return pretraining.write_results()
 
 
 def _help_pretrain(config: ConfigDict, workdir: Path, progress: Progress) -> str:
     """What a process does that is not the first."""
-    if _others_go_on(config, workdir):
+    if others_go_on(config, workdir):
         Pretraining(config, workdir, progress).train()
     return ""
 
@@ -237,7 +213,7 @@ def _cross_validate(config: ConfigDict, workdir: Path, progress: Progress) -> st
         folds, stages = sorted(config.folds), sorted(config.stages)
         request = {"folds": folds, "stages": stages} | ({"all_cases": True} if config.all_cases else {})
         if (message := _finished(config, workdir, request)) is not None:
-            _others_go_on(config, workdir, needed=False)
+            others_go_on(config, workdir, needed=False)
             return message
 
         record = json.dumps(recorded_settings(config), indent=1)
@@ -262,7 +238,7 @@ def _cross_validate(config: ConfigDict, workdir: Path, progress: Progress) -> st
         write_text(workdir / "inputs.json", json.dumps(checksums, indent=1))
         write_text(workdir / "config.json", record)
         record_start(workdir)
-        _others_go_on(config, workdir)
+        others_go_on(config, workdir)
         _train_folds(crossval)
         if 2 not in stages:
             return f"Stage one is trained on folds {', '.join(map(str, folds))}."
@@ -311,7 +287,7 @@ def _train_folds(crossval: CrossValidation) -> None:
 
 def _help_cross_validate(config: ConfigDict, workdir: Path, progress: Progress) -> str:
     """What a process does that is not the first: it reads what that has prepared, and takes its share of each step."""
-    if _others_go_on(config, workdir):
+    if others_go_on(config, workdir):
         plan, examples = read_prepared(workdir / "prepared")
         initial = load(config.init_from) if config.init_from else None
         crossval = CrossValidation(config, workdir, plan, examples, (), progress, initial)
