@@ -11,6 +11,7 @@ from typing import Any
 import jax
 from absl import logging
 
+from cascade_jax import processes
 from cascade_jax.data.case import CaseError
 from cascade_jax.data.files import file_checksum, read_json, write_text
 from cascade_jax.data.store import checksum
@@ -31,6 +32,16 @@ def _manager(folder: Path):
     ocp = _orbax()
     options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False, create=True)
     return ocp.CheckpointManager(Path(folder).resolve(), options=options)
+
+
+def _checkpointer():
+    """Of parameters, which are one process's own: the others know nothing of it."""
+    ocp = _orbax()
+    if not processes.are_several():
+        return ocp.StandardCheckpointer()
+    own = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(own, {own}, barrier_sync_key_prefix=f"process{own}")
+    return ocp.StandardCheckpointer(multiprocessing_options=alone)
 
 
 def digest(tree: Any) -> str:
@@ -106,6 +117,8 @@ def _check(folder: Path) -> None:
 def save_state(folder: Path, step: int, state: Any) -> None:
     """Saves a training state (a pytree of arrays) as that of `step`, unless that is there; the one before it stays.
 
+    Of several processes all have to call it.
+
     Raises:
         CaseError: it cannot be written.
     """
@@ -113,13 +126,16 @@ def save_state(folder: Path, step: int, state: Any) -> None:
         if step in manager.all_steps():
             return
         manager.save(step, args=_orbax().args.StandardSave(state))
-        _write_checksums(Path(folder) / str(step))
+        if processes.is_first():
+            _write_checksums(Path(folder) / str(step))
+        processes.wait_for_all("a checkpoint is written")
 
 
 def restore_state(folder: Path, like: Any) -> Any | None:
     """The latest state in `folder` that is as it was saved, or None if none was saved.
 
-    A damaged one is removed with a line that says so, if one before it is whole.
+    A damaged one is removed with a line that says so, if one before it is whole. Of several processes all have to call
+    it; how many had saved the state does not matter.
 
     Args:
         folder: where states were saved.
@@ -128,19 +144,17 @@ def restore_state(folder: Path, like: Any) -> Any | None:
     Raises:
         CaseError: none can be read, or none is what was saved.
     """
-    if not Path(folder).exists():
-        return None
     abstract = jax.tree.map(_orbax().utils.to_shape_dtype_struct, like)
     damaged: list[CaseError] = []
-    for path in reversed(_saved(folder)):
+    for path in _saved(folder):
         try:
-            _check(path)
+            _check_for_all(path)
             with _reading(path), _manager(folder) as manager:
                 state = manager.restore(int(path.name), args=_orbax().args.StandardRestore(abstract))
         except CaseError as error:
             damaged.append(error)
             continue
-        for error in damaged:
+        for error in damaged if processes.is_first() else ():
             logging.warning("%s has damaged or missing files; going on from step %s", error.path, path.name)
             shutil.rmtree(error.path, ignore_errors=True)
         return state
@@ -150,18 +164,34 @@ def restore_state(folder: Path, like: Any) -> Any | None:
 
 
 def _saved(folder: Path) -> list[Path]:
-    """The folders of the states that were saved, in the order of their steps."""
-    return sorted((path for path in Path(folder).iterdir() if path.name.isdecimal()), key=lambda path: int(path.name))
+    """The folders of the states that were saved, the latest first; several processes take what the first finds."""
+    there = Path(folder).iterdir() if Path(folder).exists() else ()
+    steps = sorted((int(path.name) for path in there if path.name.isdecimal()), reverse=True)
+    return [Path(folder) / str(step) for step in processes.as_first_says(steps)]
+
+
+def _check_for_all(folder: Path) -> None:
+    """`_check`, for several processes done by the first."""
+    fault = None
+    try:
+        if processes.is_first():
+            _check(folder)
+    except CaseError as error:
+        fault = error.fault
+    if fault := processes.as_first_says(fault):
+        raise CaseError(folder, fault)
 
 
 def save_params(folder: Path, params: Any) -> None:
-    """Saves parameters; Orbax writes under a temporary name and renames.
+    """Saves this process's parameters; Orbax writes under a temporary name and renames.
 
     Raises:
         CaseError: they cannot be written.
     """
     with _writing(folder, params):
-        with _orbax().StandardCheckpointer() as checkpointer:
+        if processes.are_several():
+            params = jax.device_get(params)  # Orbax saves no array that is of one process's devices
+        with _checkpointer() as checkpointer:
             checkpointer.save(Path(folder).resolve(), params, force=True)
         _write_checksums(Path(folder))
 
@@ -175,9 +205,9 @@ def restore_params(folder: Path) -> Any:
     path = Path(folder).resolve()
     if not path.is_dir():
         raise CaseError(folder, "is missing: it should hold trained parameters")
-    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     _check(path)
-    with _reading(folder), _orbax().StandardCheckpointer() as checkpointer:
+    with _reading(folder), _checkpointer() as checkpointer:
         # Their shapes are asked of the folder: the network would have to be traced to tell them.
         stored = checkpointer.metadata(path).item_metadata.tree
         like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), stored)

@@ -26,3 +26,19 @@ class ConfigError(ValueError):
 
 class TrainingError(RuntimeError):
     """Training cannot go on; the text is one line that says at which step and why."""
+
+
+class LostError(TrainingError):
+    """Another process of the same run has ended, or cannot be reached.
+
+    Args:
+        index: of this process, from 0; None where only the cluster knows.
+        count: how many processes there are.
+    """
+
+    def __init__(self, index: int | None, count: int | None):
+        this = "this process" if index is None else f"process {index} of {count}"
+        super().__init__(
+            f"{this} stops, since another one has ended or cannot be reached: look at what that one said; the same "
+            "command, on as many processes as there are, goes on from the last checkpoint"
+        )

@@ -70,6 +70,17 @@ def after_the_step() -> Iterator[Callable[[Callable[[], str]], None]]:
         _requests.deferred = False
 
 
+def is_asked() -> bool:
+    """Whether a signal has come that waits for the end of a step."""
+    return _requests.number is not None
+
+
+def ask() -> None:
+    """Does what SIGTERM does, where another process has got the signal."""
+    if _requests.number is None:
+        _requests.number = signal.SIGTERM
+
+
 def stop_if_asked(where: str) -> None:
     """Raises `Stopped` where a signal came during a step that was the last."""
     number, _requests.number = _requests.number, None

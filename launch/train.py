@@ -2,19 +2,22 @@
 
     cascade-jax train --config=phantom --workdir=DIR [--config.key=value ...]
 
-Run again on the same working folder it goes on where it stopped. Figures and reports want
+Run again on the same working folder it goes on where it stopped. Several processes train together, on one host or
+many, where each gets the same command and, beside it, --coordinator=HOST:PORT --num_processes=N --process_id=I, or
+--distributed on a cluster that knows these. Figures and reports want
 `pip install 'cascade_jax[report]'`, event files for TensorBoard `pip install 'cascade_jax[logs]'`.
 """
 
 import contextlib
+from collections.abc import Iterable
 from pathlib import Path
 
-from absl import flags
+from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from cascade_jax.errors import CaseError, ConfigError
 from cascade_jax.progress import bar
-from launch import command, weights
+from launch import command, hosts, weights
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
@@ -27,12 +30,33 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "The working folder: everything 
 
 
 def main() -> None:
+    with hosts.joined():
+        _train()
+
+
+def _train() -> None:
     command.configure_jax(hold_memory=True)
-    from cascade_jax.bundle import read_model
+    from cascade_jax import processes
     from cascade_jax.commands import train
-    from cascade_jax.data import folders
 
     config = _load_config()
+    if not processes.is_first():
+        logging.set_verbosity(logging.ERROR)
+        train.run_training(config, Path(_WORKDIR.value), _no_bar)
+        return
+    _say_what_is_missing(config)
+    print(train.run_training(config, Path(_WORKDIR.value), bar))
+
+
+def _no_bar(iterable: Iterable, _: str) -> Iterable:
+    return iterable
+
+
+def _say_what_is_missing(config: ConfigDict) -> None:
+    """Says on standard error which files are skipped, which licence the weights are under, and what is left out."""
+    from cascade_jax.bundle import read_model
+    from cascade_jax.data import folders
+
     for name in ("root", "held_out"):
         if folder := config.get("data", {}).get(name):
             of_predictions = name == "root" and config.data.get("corrected")
@@ -44,7 +68,6 @@ def main() -> None:
     command.print_left_out("logs", "event files for TensorBoard")
     if config.get("kind") != "pretraining":
         command.print_left_out("report", "figures and reports")
-    print(train.run_training(config, Path(_WORKDIR.value), bar))
 
 
 def _load_config() -> ConfigDict:

@@ -11,9 +11,10 @@ import filelock
 import numpy as np
 from ml_collections import ConfigDict
 
-from cascade_jax import checkpoint
+from cascade_jax import checkpoint, processes
 from cascade_jax.cascade import Cascade, load
 from cascade_jax.commands.same_run import check_same_config, check_same_inputs, is_trained, recorded_settings
+from cascade_jax.commands.together import others_go_on
 from cascade_jax.data import emidec, folders, store
 from cascade_jax.data.case import CaseError, number_of_cases
 from cascade_jax.data.corrections import find_corrections
@@ -30,7 +31,7 @@ from cascade_jax.training.comparison import as_text, compare_with_start, write_c
 from cascade_jax.training.config import check_config, check_stages, labels_of
 from cascade_jax.training.crossval import ALL_FOLDER, CrossValidation
 from cascade_jax.training.environment import record_start
-from cascade_jax.training.preparation import PlanError, file_checksums, prepare
+from cascade_jax.training.preparation import PlanError, file_checksums, prepare, read_prepared
 from cascade_jax.training.pretraining import Pretraining
 from cascade_jax.training.results import draw_cases, evaluate_held_out, write_results, write_single_cascade
 
@@ -178,6 +179,7 @@ def _pretrain(config: ConfigDict, workdir: Path, progress: Progress) -> str:
         check_same_config(workdir, config)
         tables_file = workdir / "tables.md"
         if tables_file.exists():
+            others_go_on(config, workdir, needed=False)
             return f"{read_text(tables_file)}\n{workdir} is finished; nothing was left to do."
         try:
             pretraining = Pretraining(config, workdir, progress)
@@ -189,8 +191,16 @@ def _pretrain(config: ConfigDict, workdir: Path, progress: Progress) -> str:
             write_text(workdir / "inputs.json", json.dumps(checksums, indent=1))
         write_text(workdir / "config.json", json.dumps(recorded_settings(config), indent=1))
         record_start(workdir)
+        others_go_on(config, workdir)
         pretraining.train()
         return pretraining.write_results()
+
+
+def _help_pretrain(config: ConfigDict, workdir: Path, progress: Progress) -> str:
+    """What a process does that is not the first."""
+    if others_go_on(config, workdir):
+        Pretraining(config, workdir, progress).train()
+    return ""
 
 
 def _cross_validate(config: ConfigDict, workdir: Path, progress: Progress) -> str:
@@ -203,6 +213,7 @@ def _cross_validate(config: ConfigDict, workdir: Path, progress: Progress) -> st
         folds, stages = sorted(config.folds), sorted(config.stages)
         request = {"folds": folds, "stages": stages} | ({"all_cases": True} if config.all_cases else {})
         if (message := _finished(config, workdir, request)) is not None:
+            others_go_on(config, workdir, needed=False)
             return message
 
         record = json.dumps(recorded_settings(config), indent=1)
@@ -227,12 +238,10 @@ def _cross_validate(config: ConfigDict, workdir: Path, progress: Progress) -> st
         write_text(workdir / "inputs.json", json.dumps(checksums, indent=1))
         write_text(workdir / "config.json", record)
         record_start(workdir)
-        if 1 in stages:
-            # Stage two trains on out-of-fold results of stage one, so it needs that stage's every fold.
-            crossval.train(0, range(config.num_folds) if 2 in stages else folds)
+        others_go_on(config, workdir)
+        _train_folds(crossval)
         if 2 not in stages:
             return f"Stage one is trained on folds {', '.join(map(str, folds))}."
-        crossval.train(1, folds)
 
         results, sizes, judgement = write_results(crossval, folds)
         if held_out is not None:
@@ -267,11 +276,35 @@ def _cross_validate(config: ConfigDict, workdir: Path, progress: Progress) -> st
         return f"{text}\nFigures are in {workdir / 'figures'}, reports in {' and '.join(reports)} beside them."
 
 
-_KINDS = {"cross-validation": _cross_validate, "pretraining": _pretrain}
+def _train_folds(crossval: CrossValidation) -> None:
+    folds, stages = sorted(crossval.config.folds), crossval.config.stages
+    if 1 in stages:
+        # Stage two trains on out-of-fold results of stage one, so it needs that stage's every fold.
+        crossval.train(0, range(crossval.config.num_folds) if 2 in stages else folds)
+    if 2 in stages:
+        crossval.train(1, folds)
+
+
+def _help_cross_validate(config: ConfigDict, workdir: Path, progress: Progress) -> str:
+    """What a process does that is not the first: it reads what that has prepared, and takes its share of each step."""
+    if others_go_on(config, workdir):
+        plan, examples = read_prepared(workdir / "prepared")
+        initial = load(config.init_from) if config.init_from else None
+        crossval = CrossValidation(config, workdir, plan, examples, (), progress, initial)
+        _train_folds(crossval)
+        if config.all_cases and 2 in config.stages:
+            crossval.train_on_all()
+    return ""
+
+
+# What is done by the first process, which with most runs is the only one, and by any other.
+_KINDS = {"cross-validation": (_cross_validate, _help_cross_validate), "pretraining": (_pretrain, _help_pretrain)}
 
 
 def run_training(config: ConfigDict, workdir: Path, progress: Progress) -> str:
     """Does what `config` asks for in `workdir`, going on where an earlier run stopped.
+
+    Of several processes (`cascade_jax.processes`) all call it, with one config and one working folder that all see.
 
     Args:
         config: as `launch/configs/default.py` describes it, or `launch/configs/pretrain.py`.
@@ -279,7 +312,7 @@ def run_training(config: ConfigDict, workdir: Path, progress: Progress) -> str:
         progress: wraps loops with a bar.
 
     Returns:
-        What the run has to say at its end: the tables, in Markdown.
+        What the run has to say at its end: the tables, in Markdown. "" at a process that is not the first.
 
     Raises:
         ConfigError, CaseError, TrainingError: one line each.
@@ -287,4 +320,9 @@ def run_training(config: ConfigDict, workdir: Path, progress: Progress) -> str:
     kind = config.get("kind")
     if kind not in _KINDS:
         raise ConfigError(f"kind is {kind!r}; known: {', '.join(_KINDS)}")
-    return _KINDS[kind](config, workdir, progress)
+    if processes.are_several() and config.parallel == "pmap":
+        raise ConfigError("parallel is 'pmap', which is for the devices of one process; several need 'jit'")
+    first, other = _KINDS[kind]
+    text = (first if processes.is_first() else other)(config, workdir, progress)
+    processes.wait_for_all("the run is finished")
+    return text

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from cascade_jax import checkpoint, postprocess
+from cascade_jax import checkpoint, postprocess, processes
 from cascade_jax.account import VoteSummary
 from cascade_jax.cascade import STAGES, Cascade, build_networks, compute_dtype, fold_folder, whole_example
 from cascade_jax.data import augment, emidec, folders, nnunet, store
@@ -151,21 +151,29 @@ class CrossValidation:
         return cohort, checkpoint.restore_params(folder.parents[1] / STAGES[0] / folder.name / "params")
 
     def train(self, stage: int, folds: Sequence[int]) -> None:
-        """Trains one stage (0 or 1) on some folds and predicts each fold's validation cases."""
+        """Trains one stage (0 or 1) on some folds and predicts each fold's validation cases.
+
+        Of several processes all have to call it; the first predicts.
+        """
         fit_cases = self._fit_cases(stage)
         for fold in folds:
             validation = self.positions(fold)
             training = [position for position in range(len(self.names)) if position not in validation]
             folder = fold_folder(self.workdir, STAGES[stage], fold)
             params = fit_cases(fold, f"fold {fold}", folder, training, validation)
-            (self._predict_volumes if stage else self._predict_slices)(fold, folder, params)
+            if processes.is_first():
+                (self._predict_volumes if stage else self._predict_slices)(fold, folder, params)
+            processes.wait_for_all(f"stage {stage + 1}, fold {fold} is predicted")
 
     def train_on_all(self) -> Path:
         """Trains one more cascade, on every case; its stage two, on each fold's priors for the cases it had not seen.
 
+        Of several processes all have to call it.
+
         Returns:
             Its working folder, which has no model file yet.
         """
+        processes.wait_for_all("the folds are judged")
         workdir = self.workdir / ALL_FOLDER
         for stage in range(2):
             folder = fold_folder(workdir, STAGES[stage], 0)

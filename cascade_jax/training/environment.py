@@ -17,10 +17,10 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "sci
 
 
 def environment() -> dict[str, object]:
-    """Versions, platform and devices of this process."""
+    """Versions, platform and devices of this run, those of all its processes together."""
     from cascade_jax import __version__
 
-    devices = jax.local_devices()
+    devices = jax.devices()
     return {
         "versions": {"cascade_jax": __version__} | {name: importlib.metadata.version(name) for name in _PACKAGES},
         "python": platform.python_version(),

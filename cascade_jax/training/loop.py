@@ -11,14 +11,14 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from cascade_jax import checkpoint, stopping
+from cascade_jax import checkpoint, processes, stopping
 from cascade_jax.cascade import STAGES, input_shapes
 from cascade_jax.data.case import CaseError
 from cascade_jax.errors import TrainingError
 from cascade_jax.models.unet import UNet
 from cascade_jax.plan import Plan, StagePlan
 from cascade_jax.training.batches import CaseSelection, Draw
-from cascade_jax.training.log import TrainingLog
+from cascade_jax.training.log import NoLog, TrainingLog
 from cascade_jax.training.optimizers import make_optimizer
 from cascade_jax.training.step import compile_steps, initial_state, mesh_of, replicated_over
 
@@ -29,11 +29,12 @@ def stage_plan(plan: Plan, stage: int) -> StagePlan:
 
 
 def devices_for(plan: Plan, stage: int) -> list[jax.Device]:
-    """As many of this machine's devices as make a stage (0 or 1) faster; a line says which batch would use all.
+    """As many of the devices as make a stage (0 or 1) faster; a line says which batch would use all.
 
-    Each takes an equal share of the batch, rounded up.
+    Each takes an equal share of the batch, rounded up. Of several processes' devices all are taken, since each process
+    has to have one.
     """
-    devices = jax.local_devices()
+    devices = jax.devices() if processes.are_several() else jax.local_devices()
     batch_size = stage_plan(plan, stage).batch_size
     share = -(-batch_size // len(devices))
     used = -(-batch_size // share)
@@ -47,7 +48,7 @@ def devices_for(plan: Plan, stage: int) -> list[jax.Device]:
             ("slices", "volumes")[stage],
             share * len(devices),
         )
-    return devices[:used]
+    return devices if processes.are_several() else devices[:used]
 
 
 def fit(
@@ -68,6 +69,9 @@ def fit(
     initial_params: Any | None = None,
 ) -> Any:
     """Trains one network, or goes on where an earlier run stopped.
+
+    Of several processes all have to call it, with the same arguments but for the arrays, which are on each one's own
+    devices.
 
     Args:
         config: of the run.
@@ -95,7 +99,7 @@ def fit(
         CaseError: a checkpoint, the parameters or the log cannot be read or written.
         Stopped: a signal came (`stopping.handling_signals`); the last step is saved.
     """
-    if (folder / "params").exists():
+    if processes.as_first_says((folder / "params").exists()):
         return checkpoint.restore_params(folder / "params")
     settings, batch_size = config[STAGES[stage]], stage_plan(plan, stage).batch_size
     initial_share = config.init_share if config.init_from else 0.0
@@ -110,7 +114,7 @@ def fit(
     batch_shape = (batch_size, *input_shapes(plan)[stage])
     state = initial_state(jax.random.key(seed), network, optimizer, batch_shape, initial_params)
     # All on the mesh explicitly: a fresh state and a restored one then share a compiled step.
-    state, cohort, cases = jax.device_put((state, cohort, cases), replicated_over(mesh))
+    state, cohort, cases = processes.replicate((state, cohort, cases), replicated_over(mesh))
     restored = checkpoint.restore_state(folder / "checkpoints", state)
     # Not asked of a fresh state, whose parameters are still being drawn while the step is traced.
     step = int(restored.step) if restored else 0
@@ -123,7 +127,7 @@ def fit(
 
     with (
         _room_for(folder),
-        TrainingLog(folder, description, step, settings.steps) as log,
+        TrainingLog(folder, description, step, settings.steps) if processes.is_first() else NoLog() as log,
         jax.transfer_guard("disallow"),
         stopping.after_the_step() as stop_if_asked,
     ):
@@ -134,7 +138,7 @@ def fit(
             log.steps(step + 1, metrics["loss"].tolist(), metrics["gradient_norm"].tolist())
             step += settings.steps_per_dispatch
             if step % settings.validate_every == 0 or step >= settings.steps:
-                params = jax.device_put(state.params, devices[0])
+                params = jax.tree.map(lambda leaf: leaf.addressable_data(0), state.params)
                 dice = jax.device_get(validate(params))
                 if step >= settings.steps and initial_params is not None and initial_share > 0:
                     blended = blend(params, initial_params, initial_share)
@@ -144,11 +148,17 @@ def fit(
             if step < settings.steps:
                 if step % settings.checkpoint_every == 0:
                     save()
-                stop_if_asked(save)
+                if processes.any_says(stopping.is_asked()):
+                    stopping.ask()
+                    stop_if_asked(save)
 
-    checkpoint.save_params(folder / "params", params)
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    stopping.stop_if_asked(f" at the end of {description}, which is saved")
+    if processes.is_first():
+        checkpoint.save_params(folder / "params", params)
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    processes.wait_for_all(f"{description} is saved")
+    if processes.any_says(stopping.is_asked()):
+        stopping.ask()
+        stopping.stop_if_asked(f" at the end of {description}, which is saved")
     return params
 
 

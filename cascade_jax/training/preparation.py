@@ -72,7 +72,7 @@ def prepare(
         "files": file_checksums(files),
     }
     if store.read_provenance(folder / "cohort") == provenance:
-        return _read_plan(folder / "plan.json"), store.read_examples(folder / "cohort")
+        return read_prepared(folder)
 
     # Every case is read before anything is written: a fault in the last file must not be found after an hour.
     cases = [emidec.read_case(file, labels) for file in progress(files, f"reading {len(files)} cases of {root}")]
@@ -92,6 +92,11 @@ def prepare(
     write_text(folder / "plan.json", json.dumps(plan.to_json(), indent=1))
     store.write_examples(folder / "cohort", examples, provenance)
     return plan, examples
+
+
+def read_prepared(folder: Path) -> tuple[Plan, list[Example]]:
+    """What `prepare` has kept in a folder; raises CaseError where that is missing or damaged."""
+    return _read_plan(folder / "plan.json"), store.read_examples(folder / "cohort")
 
 
 def _read_plan(path: Path) -> Plan:
