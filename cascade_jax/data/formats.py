@@ -114,6 +114,8 @@ def _read_by_simpleitk(path: Path):
     except RuntimeError:
         raise CaseError(path, f"is no {path.suffix} file, or is damaged") from None
     count, size = reader.GetDimension(), reader.GetSize()
+    if not count:
+        raise CaseError(path, "has no dimensions")
     if reader.GetNumberOfComponents() != 1:
         raise CaseError(path, f"has {reader.GetNumberOfComponents()} values a voxel where 1 is expected")
     affine, spacing = np.eye(4), np.ones(3)

@@ -64,6 +64,13 @@ def test_what_is_none_of_these_after_all_is_refused_in_one_line(tmp_path, suffix
             emidec.read_voxels(path)
 
 
+def test_an_image_of_no_dimensions_is_refused_in_one_line(tmp_path):
+    path = tmp_path / "a.mha"
+    path.write_bytes(b"ObjectType = Image\nNDims = 0\nDimSize = 6 5 3\nElementType = MET_FLOAT\nElementDataFile = LOCAL\n")
+    with pytest.raises(CaseError, match=r"a\.mha: has no dimensions"):
+        emidec.read_voxels(path)
+
+
 def test_a_link_to_nothing_is_a_fault_of_its_case(tmp_path):
     save(tmp_path / "flat" / "a.nii.gz")
     (tmp_path / "flat" / "b.nii.gz").symlink_to(tmp_path / "gone.nii.gz")
