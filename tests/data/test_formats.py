@@ -66,7 +66,8 @@ def test_what_is_none_of_these_after_all_is_refused_in_one_line(tmp_path, suffix
 
 def test_an_image_of_no_dimensions_is_refused_in_one_line(tmp_path):
     path = tmp_path / "a.mha"
-    path.write_bytes(b"ObjectType = Image\nNDims = 0\nElementType = MET_FLOAT\nElementDataFile = LOCAL\n")
+    header = b"ObjectType = Image\nNDims = 0\nDimSize = 6 5 3\n"
+    path.write_bytes(header + b"ElementType = MET_FLOAT\nElementDataFile = LOCAL\n")
     with pytest.raises(CaseError, match=r"a\.mha: has no dimensions"):
         emidec.read_voxels(path)
 
