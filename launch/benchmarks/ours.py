@@ -97,11 +97,11 @@ def _prepared_cohort(workspace: str, stage: int) -> tuple[Cohort, CaseSelection,
         _, examples = prepare(
             shared.cohort(workspace), Path(folder), shared.overrides(workspace), 1, lambda iterable, _: iterable
         )
-    cohort = make_cohort(examples)
+        cohort = make_cohort(examples)
     if stage:
         cohort = cohort.replace(prior=cohort.labels)
     cases = CaseSelection(np.arange(len(examples), dtype=np.int32), np.int32(len(examples)))
-    return jax.device_put(cohort), jax.device_put(cases), tuple(example.name for example in examples)
+    return jax.device_put(cohort), jax.device_put(cases), tuple(examples.names)
 
 
 def _draw(stage: int, batch_size: int, shape: tuple[int, ...]) -> Draw:
