@@ -48,7 +48,7 @@ def stage_of(workspace: str, stage: int, dtype: str = "auto", convolve: Convolve
     return network, (plan.slices, plan.volumes)[stage].batch_size, input_shapes(plan)[stage]
 
 
-def _optimizer():
+def nnunet_optimizer():
     return make_optimizer("sgd", "polynomial", 0.01, 250_000, 12.0)
 
 
@@ -56,7 +56,7 @@ def train_step(workspace: str, stage: int, dtype: str = "auto", convolve: Convol
     """One training step on a batch that lies on the device."""
     cpu.configure(hold_memory=True)
     network, batch_size, shape = stage_of(workspace, stage, dtype, convolve)
-    optimizer = _optimizer()
+    optimizer = nnunet_optimizer()
     key = jax.random.key(0)
     spatial = (batch_size, *shape[:-1])
     batch = Batch(
@@ -104,7 +104,7 @@ def _prepared_cohort(workspace: str, stage: int) -> tuple[Cohort, CaseSelection,
     return jax.device_put(cohort), jax.device_put(cases), tuple(examples.names)
 
 
-def _draw(stage: int, batch_size: int, shape: tuple[int, ...]) -> Draw:
+def draw_of(stage: int, batch_size: int, shape: tuple[int, ...]) -> Draw:
     if stage == 0:
         return draw_slices(batch_size, shape[:-1], augment.Augmentation())
     augmentation = augment.Augmentation(mirror_depth=True)
@@ -116,11 +116,11 @@ def loop(workspace: str, stage: int, dtype: str = "auto") -> Callable[[], int]:
     cpu.configure(hold_memory=True)
     network, batch_size, shape = stage_of(workspace, stage, dtype)
     cohort, cases, _ = _prepared_cohort(workspace, stage)
-    optimizer = _optimizer()
+    optimizer = nnunet_optimizer()
     state = initial_state(jax.random.key(0), network, optimizer, (batch_size, *shape))
     steps = shared.loop_steps(jax.default_backend())
     steps_per_dispatch = min(steps, _STEPS_PER_DISPATCH)
-    run_steps = compile_steps(network, optimizer, _draw(stage, batch_size, shape), steps_per_dispatch)
+    run_steps = compile_steps(network, optimizer, draw_of(stage, batch_size, shape), steps_per_dispatch)
     log = TrainingLog(Path(tempfile.mkdtemp(dir=workspace)), "benchmark", 0, 1_000_000)
     step = 0
 
@@ -140,7 +140,7 @@ def augment_samples(workspace: str, stage: int) -> Callable[[], int]:
     """Draws and augments batches of a resident cohort. Units: samples."""
     _, batch_size, shape = stage_of(workspace, stage)
     cohort, cases, _ = _prepared_cohort(workspace, stage)
-    draw = jax.jit(lambda key, cohort, cases: _draw(stage, batch_size, shape)(key, cohort, cases))
+    draw = jax.jit(lambda key, cohort, cases: draw_of(stage, batch_size, shape)(key, cohort, cases))
     keys = map(functools.partial(jax.random.fold_in, jax.random.key(0)), itertools.count())
 
     def work():
