@@ -56,7 +56,8 @@ def test_several_processes_prepare_what_one_does(cohort, tmp_path):
 
 def test_what_is_wrong_with_a_case_is_said_by_the_process_that_met_it(cohort, tmp_path):
     case = emidec.read_case(folders.find_cases(cohort)[1])
-    emidec.write_case(cohort, Case(case.name, np.full_like(case.image, 7), case.labels, case.spacing, case.header))
+    flat = np.where(case.labels > 0, 7, 0).astype(case.image.dtype)
+    emidec.write_case(cohort, Case(case.name, flat, case.labels, case.spacing, case.header))
     with pytest.raises(CaseError, match=f"^{case.name}: all tissue has the same intensity$"):
         preparation.prepare(cohort, tmp_path / "prepared", OVERRIDES, 2, silent, processes=2)
     assert not (tmp_path / "prepared").exists(), "nothing half-prepared stays behind"
