@@ -28,9 +28,14 @@ _REMEDY = f"remove {_INDEX} in it to have that case made again"
 
 def _read_json(folder: ts.KvStore, name: str, location: Path | str) -> Any | None:
     """What a JSON file holds, or None where there is none; raises CaseError."""
+    return _json(folder.read(name), name, location)
+
+
+def _json(reading: ts.Future, name: str, location: Path | str) -> Any | None:
+    """The same of a file that is being read."""
     path = f"{str(location).rstrip('/')}/{name}"
     try:
-        found = folder.read(name).result()
+        found = reading.result()
     except store.FAULTS as error:
         raise CaseError(path, f"cannot be read: {store.first_line(error)}") from None
     if found.state != "value":
@@ -90,7 +95,7 @@ def begin(
         shape: of every example, (depth, height, width).
         plan: JSON-able; kept with the cohort.
         provenance: JSON-able; what the cohort is made from, so that it can be told whether it is still current.
-        replace: whether a cohort of another provenance that is there is removed.
+        replace: whether the location is the caller's own, and whatever is there is removed.
 
     Raises:
         CaseError: the location cannot be written, or holds another cohort that is not to be replaced.
@@ -99,12 +104,11 @@ def begin(
     text = json.dumps(begun).encode()
     with store.writing(location):
         folder = store.open_folder(location)
-        if any(folder.read(name).result().state == "value" for name in (_BEGUN, _INDEX)):
-            if not replace:
-                raise CaseError(location, "holds a cohort that was prepared from other files or for another plan")
-            # The index first: what is half removed is not complete.
-            folder.delete_range(ts.KvStore.KeyRange(_INDEX, _INDEX + "\0")).result()
+        if replace:
+            folder.write(_INDEX, None).result()  # first: what is half removed is not complete
             folder.delete_range(ts.KvStore.KeyRange()).result()
+        elif any(folder.read(name).result().state == "value" for name in (_BEGUN, _INDEX)):
+            raise CaseError(location, "holds a cohort that was prepared from other files or for another plan")
         for name, dtype in _ARRAYS.items():
             store.open_array(folder / f"{name}/", (len(names), *shape), dtype)
         folder.write(_BEGUN, text).result()
@@ -159,10 +163,11 @@ class Writer:
         Raises:
             CaseError: a case is missing, or it cannot be said.
         """
-        cases = []
-        for number, name in enumerate(self._begun["names"]):
-            known = _read_json(self._folder, f"case/{number}.json", self.location)
-            if known is None:
+        names, cases = self._begun["names"], []
+        files = [f"case/{number}.json" for number in range(len(names))]
+        # All at once: a bucket takes a tenth of a second to answer.
+        for name, file, reading in zip(names, files, [self._folder.read(file) for file in files], strict=True):
+            if (known := _json(reading, file, self.location)) is None:
                 raise CaseError(self.location, f"case {name} is missing")
             cases.append(known)
         with store.writing(self.location):

@@ -14,7 +14,7 @@ import tensorstore as ts
 from cascade_jax.data.case import CaseError
 
 _CHECKSUM = "sha256"  # a file in an array's folder
-# What TensorStore says a volume that is there cannot be read for; nothing else is known to it.
+# What TensorStore raises where something cannot be read or written; it has no kind of error of its own.
 FAULTS = (OSError, ValueError, RuntimeError)
 _CONTEXT = ts.Context()  # one for all, so that what is written to memory:// is there to be read
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from absl import logging
 from ml_collections import ConfigDict
 
 from cascade_jax import checkpoint, postprocess
@@ -108,6 +109,8 @@ class CrossValidation:
         if sorted(str(name) for fold in self.folds for name in fold) != self.names:
             raise CaseError(path, "names other cases than the cohort has now; use another working folder for those")
         self._streams = must_stream(examples, config.data.memory_gb)
+        if self._streams:
+            logging.warning("%d cases are more than data.memory_gb holds: they are read while training", len(examples))
         self._resident = None if self._streams else jax.device_put(make_cohort(examples))
 
     # Which cases
