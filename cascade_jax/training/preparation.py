@@ -50,7 +50,7 @@ def prepare(
     """Reads and checks every case, plans, preprocesses, and keeps all that for the next time.
 
     In the plane the plan's shape is that of the median case, as nnU-Net's is: training shows windows of it. The
-    examples hold every case whole. One that was stopped goes on with the cases that are not there yet.
+    examples hold every case whole. A preparation that was stopped goes on with the cases that are not there yet.
 
     Args:
         root: the cohort, every case with its labels.
@@ -85,7 +85,6 @@ def prepare(
             plan, shape = _survey(root, files, overrides, progress, labels, processes)
             names = [file.name for file in files]
             prepared.begin(cohort, names, shape, plan.to_json(), provenance, replace=not location)
-            (folder / "plan.json").unlink(missing_ok=True)
         else:
             plan = Plan.from_json(begun["plan"])
         settings = {"labels": labels.to_json(), "location": cohort, "spacing": plan.spacing[1:]}
@@ -95,10 +94,11 @@ def prepare(
             pass
         prepared.Writer(cohort).finish()
     examples = PreparedCohort(cohort)
-    if not (folder / "plan.json").exists():
+    plan, path = Plan.from_json(examples.plan), folder / "plan.json"
+    if not path.exists() or _read_plan(path) != plan:
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / "plan.json", json.dumps(examples.plan, indent=1))
-    return _read_plan(folder / "plan.json"), examples
+        write_text(path, json.dumps(plan.to_json(), indent=1))
+    return plan, examples
 
 
 def _survey(
