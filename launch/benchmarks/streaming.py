@@ -30,6 +30,7 @@ _NOISE = 0.05  # of a tissue's standard deviation
 _STEPS = 200_000  # no turn gets there
 _STEPS_ON_DEVICE = 10  # in a dispatch; on a CPU a single one takes seconds
 _PAUSE_SECONDS = 1.0
+_OPEN: list = []  # what is read as long as this process lives: it ends when nobody holds it
 
 
 def write_cohort(workspace: Path, cases: int) -> None:
@@ -83,8 +84,9 @@ def _steps(workspace: str, stage: int, *, stream: bool) -> Callable[[], int]:
         cohort = StreamedCohort(examples, batch_size, examples.labels if stage else None)
         settings = ConfigDict({"steps": _STEPS, "steps_per_dispatch": in_call})
         device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        context = contextlib.ExitStack()  # open as long as the process lives
-        dispatch = context.enter_context(streamed_steps(run_steps, cohort, state, cases, 0, settings, device))
+        reading = streamed_steps(run_steps, cohort, state, cases, 0, settings, device)
+        _OPEN.append(reading)
+        dispatch = reading.__enter__()
     else:
         whole = make_cohort(examples)
         whole = jax.device_put(whole.replace(prior=whole.labels.copy()) if stage else whole)
