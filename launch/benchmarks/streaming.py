@@ -77,19 +77,21 @@ def _steps(workspace: str, stage: int, *, stream: bool) -> Callable[[], int]:
     network, batch_size, shape = ours.stage_of(workspace, stage, "auto")
     examples, optimizer = PreparedCohort(Path(workspace) / "many"), ours.nnunet_optimizer()
     state = initial_state(jax.random.key(0), network, optimizer, (batch_size, *shape))
-    cases = jax.device_put(CaseSelection(np.arange(len(examples), dtype=np.int32), np.int32(len(examples))))
+    cases = CaseSelection(np.arange(len(examples), dtype=np.int32), np.int32(len(examples)))
+    # All on the device explicitly: what a step returns and what it was given then share a compiled one.
+    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    state, cases = jax.device_put((state, cases), device)
     in_call = 1 if jax.default_backend() == "cpu" else _STEPS_ON_DEVICE
     run_steps = compile_steps(network, optimizer, ours.draw_of(stage, batch_size, shape), 1 if stream else in_call)
     if stream:
         cohort = StreamedCohort(examples, batch_size, examples.labels if stage else None)
         settings = ConfigDict({"steps": _STEPS, "steps_per_dispatch": in_call})
-        device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         reading = streamed_steps(run_steps, cohort, state, cases, 0, settings, device)
         _OPEN.append(reading)
         dispatch = reading.__enter__()
     else:
         whole = make_cohort(examples)
-        whole = jax.device_put(whole.replace(prior=whole.labels.copy()) if stage else whole)
+        whole = jax.device_put(whole.replace(prior=whole.labels.copy()) if stage else whole, device)
 
         def dispatch(state):
             return run_steps(state, whole, cases)
