@@ -15,12 +15,12 @@ from cascade_jax import checkpoint, processes
 from cascade_jax.cascade import Cascade, load
 from cascade_jax.commands.same_run import check_same_config, check_same_inputs, is_trained, recorded_settings
 from cascade_jax.commands.together import others_go_on
-from cascade_jax.data import emidec, folders, store
+from cascade_jax.data import emidec, folders
 from cascade_jax.data.case import CaseError, number_of_cases
 from cascade_jax.data.corrections import find_corrections
 from cascade_jax.data.files import file_checksum, make_writable_folder, read_json, read_text, write_text
 from cascade_jax.data.labels import LabelTable
-from cascade_jax.data.preprocess import Example
+from cascade_jax.data.prepared import PreparedCohort, read_provenance
 from cascade_jax.errors import ConfigError
 from cascade_jax.extras import missing
 from cascade_jax.phantoms import simulated
@@ -137,18 +137,27 @@ def _gather_corrections(config: ConfigDict, workdir: Path, labels: LabelTable, p
 
 def _prepare(
     config: ConfigDict, workdir: Path, root: Path, labels: LabelTable, initial: Cascade | None, progress: Progress
-) -> tuple[Plan, list[Example]]:
+) -> tuple[Plan, PreparedCohort]:
     overrides = config.plan.to_dict()
     if initial is not None:
         if initial.plan.labels.names != labels.names:
             known = ", ".join(initial.plan.labels.names)
             raise ConfigError(f"init_from: {config.init_from} knows the labels {known}; labels.names has others")
         overrides = with_networks_of(initial.plan, overrides)
-    before = store.read_provenance(workdir / "prepared" / "cohort")
+    before = read_provenance(config.data.prepared or workdir / "prepared" / "cohort")
     if before is not None and is_trained(workdir) and _given(before["overrides"]) != _given(overrides):
         raise CaseError(workdir, "was planned otherwise by an older version; use another working folder")
     try:
-        plan, examples = prepare(root, workdir / "prepared", overrides, config.num_folds, progress, labels)
+        plan, examples = prepare(
+            root,
+            workdir / "prepared",
+            overrides,
+            config.num_folds,
+            progress,
+            labels,
+            config.data.prepared,
+            config.data.processes,
+        )
     except PlanError as error:
         raise ConfigError(f"plan: {error}") from error
     if config.phantom_share and plan.spacing[1] != plan.spacing[2]:
@@ -288,7 +297,7 @@ def _train_folds(crossval: CrossValidation) -> None:
 def _help_cross_validate(config: ConfigDict, workdir: Path, progress: Progress) -> str:
     """What a process does that is not the first: it reads what that has prepared, and takes its share of each step."""
     if others_go_on(config, workdir):
-        plan, examples = read_prepared(workdir / "prepared")
+        plan, examples = read_prepared(workdir / "prepared", config.data.prepared)
         initial = load(config.init_from) if config.init_from else None
         crossval = CrossValidation(config, workdir, plan, examples, (), progress, initial)
         _train_folds(crossval)

@@ -47,9 +47,14 @@ class Example:
     @property
     def valid(self) -> np.ndarray:
         """bool (depth, height, width): True in the field of view, False where there is padding."""
-        inside = np.zeros(self.image.shape, bool)
-        inside[tuple(slice(*limits) for limits in self.grid.extent)] = True
-        return inside
+        valid = np.zeros(self.image.shape, bool)
+        valid[inside(self.grid)] = True
+        return valid
+
+
+def inside(grid: Grid) -> tuple[slice, ...]:
+    """Where in an example its field of view stands."""
+    return tuple(slice(*limits) for limits in grid.extent)
 
 
 def bounding_box(image: np.ndarray) -> tuple[tuple[int, int], ...]:
@@ -111,6 +116,22 @@ def _placement(size: int, available: int) -> tuple[int, int, int]:
     return 0, available, (size - available) // 2
 
 
+def _mean_and_deviation(case: Case, tissue: np.ndarray) -> tuple[float, float]:
+    # Of no voxel at all there is no mean.
+    mean, deviation = (f(case.image[tissue], dtype=np.float64) if tissue.any() else 0.0 for f in (np.mean, np.std))
+    if not deviation > 0:
+        raise CaseError(case.name, "all tissue has the same intensity")
+    return mean, deviation
+
+
+def field_of_view(case: Case) -> tuple[int, int, int]:
+    """The shape of what `preprocess` cuts out of a case, (depth, height, width); raises CaseError as that does."""
+    tissue = ~outside_field_of_view(case.image)
+    _mean_and_deviation(case, tissue)
+    depth, height, width = (stop - start for start, stop in _bounding_box(tissue))
+    return depth, height, width
+
+
 def preprocess(case: Case, target_spacing: tuple[float, float], shape: tuple[int, int, int]) -> Example:
     """Brings a case to the networks' grid.
 
@@ -129,13 +150,10 @@ def preprocess(case: Case, target_spacing: tuple[float, float], shape: tuple[int
         CaseError: the image has no contrast to normalise by.
     """
     tissue = ~outside_field_of_view(case.image)
+    mean, deviation = _mean_and_deviation(case, tissue)
     box = _bounding_box(tissue)
-    inside = tuple(slice(*limits) for limits in box)
-    image, tissue = case.image[inside], tissue[inside]
-    # Of no voxel at all there is no mean.
-    mean, deviation = (f(image[tissue], dtype=np.float64) if tissue.any() else 0.0 for f in (np.mean, np.std))
-    if not deviation > 0:
-        raise CaseError(case.name, "all tissue has the same intensity")
+    cut_out = tuple(slice(*limits) for limits in box)
+    image, tissue = case.image[cut_out], tissue[cut_out]
     # The border takes the tissue's mean, so that it is 0 afterwards and cubic interpolation does not ring at its edge.
     image = np.where(tissue, (image - mean) / deviation, 0.0).astype(np.float32)
 
@@ -151,11 +169,27 @@ def preprocess(case: Case, target_spacing: tuple[float, float], shape: tuple[int
     padded_labels = None
     if case.labels is not None:
         padded_labels = np.zeros(shape, np.uint8)
-        padded_labels[target] = np.stack([_resample_labels(plane, full_shape[1:]) for plane in case.labels[inside]])[
+        padded_labels[target] = np.stack([_resample_labels(plane, full_shape[1:]) for plane in case.labels[cut_out]])[
             source
         ]
     grid = Grid(case.image.shape, box, full_shape, extent, offset)
     return Example(case.name, padded_image, padded_labels, grid)
+
+
+def heart_box(labels: np.ndarray, extent: np.ndarray) -> np.ndarray:
+    """The bounding box of all that is labelled, or the field of view where nothing is.
+
+    Args:
+        labels: integer (depth, height, width).
+        extent: integer (3, 2), where along each axis the field of view starts and stops.
+
+    Returns:
+        int32 (3, 2).
+    """
+    if not labels.any():
+        return np.asarray(extent, np.int32)
+    occupied = [np.flatnonzero((labels > 0).any(tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+    return np.array([(indices[0], indices[-1] + 1) for indices in occupied], np.int32)
 
 
 def restore_scores(scores: np.ndarray, grid: Grid) -> np.ndarray:

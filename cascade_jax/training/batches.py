@@ -1,6 +1,7 @@
 """What a training step learns from: batches drawn on the device, from a cohort that lies there, or of random phantoms.
 
-Every draw is a function of a key alone, so that a run goes on where it stopped with the batches it would have had.
+Every draw is a function of a key alone, so that a run goes on where it stopped with the batches it would have had, and
+so that the host can tell in advance which cases a step will draw (`choices`).
 """
 
 import functools
@@ -14,19 +15,19 @@ import numpy as np
 
 from cascade_jax.data import augment
 from cascade_jax.data.case import LABEL_NAMES
-from cascade_jax.data.preprocess import Example
+from cascade_jax.data.preprocess import Example, heart_box
 from cascade_jax.models.graph import most_probable, one_hot_prior, segment_slices
 from cascade_jax.models.unet import UNet
 from cascade_jax.phantoms.random_phantom import draw_phantom
 from cascade_jax.plan import Plan
-from cascade_jax.training.windows import HEART_SHARE, cut_extent, draw_start, heart_box, labelled_box, take_window
+from cascade_jax.training.windows import HEART_SHARE, cut_extent, draw_start, labelled_box, take_window
 
 _SLICE_BRIGHTNESS = 0.15  # how far one slice's mean and standard deviation differ from its stack's
 
 
 @flax.struct.dataclass
 class Cohort:
-    """Preprocessed cases, whole, resident on the device.
+    """Preprocessed cases on the device: all of them, whole, or for one batch those that it draws.
 
     Attributes:
         image: float32 (case, depth, height, width).
@@ -34,6 +35,8 @@ class Cohort:
         prior: uint8, same shape: stage one's labels, for stage two; None in stage one.
         extent: int32 (case, 3, 2), where each case's field of view starts and stops along each axis.
         heart: int32 (case, 3, 2), where its labels do.
+        drawn: None where this is the whole cohort. For one batch int32 (case,): there is one case for each sample, of
+            which stage one has the slice alone that it draws, and these are their positions in the whole cohort.
     """
 
     image: jax.Array
@@ -41,18 +44,19 @@ class Cohort:
     prior: jax.Array | None
     extent: jax.Array
     heart: jax.Array
+    drawn: jax.Array | None = None
 
 
 def make_cohort(examples: Sequence[Example]) -> Cohort:
-    """A cohort of labelled examples of one shape, without priors, as numpy arrays."""
-    extents = [np.array(example.grid.extent, np.int32) for example in examples]
-    return Cohort(
-        np.stack([example.image for example in examples]),
-        np.stack([example.labels for example in examples]),
-        None,
-        np.stack(extents),
-        np.stack([heart_box(example.labels, extent) for example, extent in zip(examples, extents, strict=True)]),
-    )
+    """A cohort of labelled examples of one shape, without priors, as numpy arrays; each is asked for once."""
+    boxes = np.empty((2, len(examples), 3, 2), np.int32)
+    for position, example in enumerate(examples):
+        if position == 0:
+            image, labels = (np.empty((len(examples), *example.image.shape), dtype) for dtype in (np.float32, np.uint8))
+        image[position], labels[position] = example.image, example.labels
+        boxes[0, position] = example.grid.extent
+        boxes[1, position] = heart_box(example.labels, boxes[0, position])
+    return Cohort(image, labels, None, *boxes)
 
 
 @flax.struct.dataclass
@@ -117,7 +121,7 @@ def sample_keys(key: jax.Array, batch_size: int, positions: jax.Array | None) ->
     keys = jax.random.split(key, batch_size)
     if positions is None:
         return keys, jnp.ones(batch_size, bool)
-    return keys[jnp.minimum(positions, batch_size - 1)], positions < batch_size
+    return keys[_sample_rows(batch_size, positions)], positions < batch_size
 
 
 def only_counted(batch: Batch, counts: jax.Array) -> Batch:
@@ -125,8 +129,53 @@ def only_counted(batch: Batch, counts: jax.Array) -> Batch:
     return batch.replace(valid=batch.valid & jnp.expand_dims(counts, tuple(range(1, batch.valid.ndim))))
 
 
+def step_key(key_data: jax.Array, step: jax.Array) -> jax.Array:
+    """The random key of a step, of the data of a run's key."""
+    return jax.random.fold_in(jax.random.wrap_key_data(key_data), step)
+
+
+def _sample_rows(batch_size: int, positions: jax.Array | None) -> jax.Array:
+    """The sample of the global batch, int32 (samples,), whose key `sample_keys` returns."""
+    return jnp.arange(batch_size) if positions is None else jnp.minimum(positions, batch_size - 1)
+
+
 def _draw_case(key: jax.Array, cases: CaseSelection) -> jax.Array:
     return cases.index[jax.random.randint(key, (), 0, cases.count)]
+
+
+def _draw_slice(key: jax.Array, extent: jax.Array) -> jax.Array:
+    return jax.random.randint(key, (), extent[0, 0], extent[0, 1])
+
+
+def choices(
+    key: jax.Array, extent: jax.Array, cases: CaseSelection, batch_size: int, *, mixed: bool
+) -> tuple[jax.Array, jax.Array]:
+    """What `draw_slices` and `draw_volumes` draw of a cohort with a step's key, without the cohort.
+
+    Args:
+        key: of the step.
+        extent: the whole cohort's.
+        cases: of it.
+        batch_size: of the global batch.
+        mixed: whether the draw is one of `mix_phantoms`; of a step of phantoms the choices are of no use.
+
+    Returns:
+        int32 (batch,) positions in the cohort, and int32 (batch,) the slice of each in stage one.
+    """
+    if mixed:
+        _, key = jax.random.split(key)
+
+    def sample(key):
+        case_key, slice_key, *_ = jax.random.split(key, 4)
+        case = _draw_case(case_key, cases)
+        return case, _draw_slice(slice_key, extent[case])
+
+    return jax.vmap(sample)(sample_keys(key, batch_size, None)[0])
+
+
+def _position(cohort: Cohort, case: jax.Array) -> jax.Array:
+    """The position in the whole cohort of a case of this one."""
+    return case if cohort.drawn is None else cohort.drawn[case]
 
 
 def draw_slices(batch_size: int, plane: tuple[int, int], augmentation: augment.Augmentation) -> Draw:
@@ -143,11 +192,10 @@ def draw_slices(batch_size: int, plane: tuple[int, int], augmentation: augment.A
     size = (1, *plane)
 
     def draw(key, cohort, cases, positions=None):
-        def sample(key):
+        def sample(key, row):
             case_key, slice_key, window_key, augmentation_key = jax.random.split(key, 4)
-            case = _draw_case(case_key, cases)
-            first, stop = cohort.extent[case, 0]
-            index = jax.random.randint(slice_key, (), first, stop)
+            case = _draw_case(case_key, cases) if cohort.drawn is None else row
+            index = _draw_slice(slice_key, cohort.extent[case])  # 0 where no other slice is there
             extent = cohort.extent[case].at[0].set(jnp.stack([index, index + 1]))
             start = draw_start(window_key, cohort.image.shape[1:], extent, cohort.heart[case], size)
             image, labels, _, valid = augment.augment(
@@ -158,10 +206,10 @@ def draw_slices(batch_size: int, plane: tuple[int, int], augmentation: augment.A
                 cut_extent(extent, start, size),
                 augmentation,
             )
-            return Batch(image[0, ..., None], labels[0], valid[0], case)
+            return Batch(image[0, ..., None], labels[0], valid[0], _position(cohort, case))
 
         keys, counts = sample_keys(key, batch_size, positions)
-        return only_counted(jax.vmap(sample)(keys), counts)
+        return only_counted(jax.vmap(sample)(keys, _sample_rows(batch_size, positions)), counts)
 
     return draw
 
@@ -188,9 +236,9 @@ def draw_volumes(
     """
 
     def draw(key, cohort, cases, positions=None):
-        def sample(key):
+        def sample(key, row):
             case_key, prior_key, window_key, augmentation_key = jax.random.split(key, 4)
-            case = _draw_case(case_key, cases)
+            case = _draw_case(case_key, cases) if cohort.drawn is None else row
             extent = cohort.extent[case]
             start = draw_start(window_key, cohort.image.shape[1:], extent, cohort.heart[case], size, heart_share)
             prior = take_window(cohort.prior, case, start, size)
@@ -203,10 +251,10 @@ def draw_volumes(
                 augmentation,
             )
             inputs = jnp.concatenate([image[..., None], one_hot_prior(prior, num_classes)], axis=-1)
-            return Batch(inputs, labels, valid, case)
+            return Batch(inputs, labels, valid, _position(cohort, case))
 
         keys, counts = sample_keys(key, batch_size, positions)
-        return only_counted(jax.vmap(sample)(keys), counts)
+        return only_counted(jax.vmap(sample)(keys, _sample_rows(batch_size, positions)), counts)
 
     return draw
 

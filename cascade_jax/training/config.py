@@ -19,6 +19,12 @@ def check_config(config: ConfigDict) -> None:
             raise ConfigError(f"{name} is {values}; choose from {', '.join(map(str, allowed))}, each once")
     if not 0 <= config.phantom_share < 1:
         raise ConfigError(f"phantom_share is {config.phantom_share}; it goes from 0 to less than 1")
+    if config.data.memory_gb < 0:
+        raise ConfigError(f"data.memory_gb is {config.data.memory_gb}; it is 0 or more")
+    if config.data.processes < 1:
+        raise ConfigError(f"data.processes is {config.data.processes}; it is 1 or more")
+    if config.data.processes > 1 and config.data.prepared.startswith("memory:"):
+        raise ConfigError("data.processes: memory:// is of one process alone; data.processes=1 writes there")
     check_stages(config)
 
 

@@ -1,5 +1,6 @@
 """The paper's experiment: both stages on every fold, with out-of-fold priors between them."""
 
+import dataclasses
 import functools
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -8,6 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from absl import logging
 from ml_collections import ConfigDict
 
 from cascade_jax import checkpoint, postprocess, processes
@@ -17,7 +19,8 @@ from cascade_jax.data import augment, emidec, folders, nnunet, store
 from cascade_jax.data.case import Case, CaseError
 from cascade_jax.data.files import read_json, write_text
 from cascade_jax.data.labels import LabelTable
-from cascade_jax.data.preprocess import Example, restore_labels
+from cascade_jax.data.prepared import PreparedCohort
+from cascade_jax.data.preprocess import Example, inside, restore_labels
 from cascade_jax.models.graph import predict_prior
 from cascade_jax.plan import Plan
 from cascade_jax.progress import Progress
@@ -34,10 +37,12 @@ from cascade_jax.training.batches import (
     mix_phantoms,
 )
 from cascade_jax.training.loop import devices_for, fit, stage_plan
+from cascade_jax.training.streaming import StreamedCohort, must_stream, streamed_dice
 from cascade_jax.training.validation import dice_over_voxels
 from cascade_jax.training.windows import HEART_SHARE
 
 SUMMARIES_FILE = "summaries.json"  # of a fold of stage two: what a case's account needs of its probabilities
+_OTHER_PRIORS = "holds other cases' predictions; remove the folder to make it again"
 ALL_FOLDER = "all"  # of the working folder, where the cascade lies that is trained on every case
 
 
@@ -85,7 +90,7 @@ class CrossValidation:
         config: ConfigDict,
         workdir: Path,
         plan: Plan,
-        examples: Sequence[Example],
+        examples: PreparedCohort,
         files: Sequence[folders.CaseFiles],
         progress: Progress,
         initial: Cascade | None = None,
@@ -93,7 +98,7 @@ class CrossValidation:
         self.initial, self.licence = initial, "" if initial is None else initial.licence
         self.config, self.workdir, self.plan, self.progress = config, workdir, plan, progress
         self.examples, self.files = examples, {file.name: file for file in files}
-        self.names = [example.name for example in examples]
+        self.names = examples.names
         self.networks = build_networks(plan, compute_dtype(config.compute_dtype))
         path = workdir / "folds.json"
         if not path.exists():
@@ -103,7 +108,10 @@ class CrossValidation:
             raise CaseError(path, "is damaged: it is no list of folds")
         if sorted(str(name) for fold in self.folds for name in fold) != self.names:
             raise CaseError(path, "names other cases than the cohort has now; use another working folder for those")
-        self._cohort = jax.device_put(make_cohort(examples))
+        self._streams = must_stream(examples, config.data.memory_gb)
+        if self._streams:
+            logging.warning("%d cases are more than data.memory_gb holds: they are read while training", len(examples))
+        self._resident = None if self._streams else jax.device_put(make_cohort(examples))
 
     # Which cases
 
@@ -118,7 +126,8 @@ class CrossValidation:
 
     def positions(self, fold: int) -> list[int]:
         """The positions in the cohort of a fold's validation cases."""
-        return [self.names.index(name) for name in self.folds[fold]]
+        places = {name: position for position, name in enumerate(self.names)}
+        return [places[name] for name in self.folds[fold]]
 
     # Training
 
@@ -142,13 +151,19 @@ class CrossValidation:
     def _mixes(self) -> bool:
         return self.config.phantom_share > 0
 
-    def _drawn_from(self, stage: int, cohort: Cohort, folder: Path) -> Any:
+    def _cohort_of(self, stage: int) -> Cohort | StreamedCohort:
+        """What a stage learns from, with stage one's labels in stage two."""
+        if self._streams:
+            prior = self._open_priors() if stage else None
+            return StreamedCohort(self.examples, stage_plan(self.plan, stage).batch_size, prior, self._mixes)
+        return self._resident.replace(prior=jax.device_put(self._read_priors())) if stage else self._resident
+
+    def _drawn_from(self, stage: int, cohort: Cohort | StreamedCohort, folder: Path) -> Any:
         """What a stage's batches are drawn from: the cohort and, where phantoms are mixed in, what those need."""
         if not self._mixes:
             return cohort
-        if stage == 0:
-            return cohort, None
-        return cohort, checkpoint.restore_params(folder.parents[1] / STAGES[0] / folder.name / "params")
+        params = checkpoint.restore_params(folder.parents[1] / STAGES[0] / folder.name / "params") if stage else None
+        return dataclasses.replace(cohort, phantoms=params) if self._streams else (cohort, params)
 
     def train(self, stage: int, folds: Sequence[int]) -> None:
         """Trains one stage (0 or 1) on some folds and predicts each fold's validation cases.
@@ -158,7 +173,7 @@ class CrossValidation:
         fit_cases = self._fit_cases(stage)
         for fold in folds:
             validation = self.positions(fold)
-            training = [position for position in range(len(self.names)) if position not in validation]
+            training = sorted(set(range(len(self.names))) - set(validation))
             folder = fold_folder(self.workdir, STAGES[stage], fold)
             params = fit_cases(fold, f"fold {fold}", folder, training, validation)
             if processes.is_first():
@@ -186,15 +201,16 @@ class CrossValidation:
 
         All selections of cases have one size, so that they share its programs; the number is that of the draws.
         """
-        cohort, largest = self._cohort, max(map(len, self.folds))
-        if stage == 1:
-            cohort = cohort.replace(prior=jax.device_put(self._read_priors()))
+        cohort, largest = self._cohort_of(stage), max(map(len, self.folds))
         draw, size = self._draw(stage), (self.plan.shape, self.plan.volume_shape)[stage]
-        dice = jax.jit(dice_over_voxels(stage, self.networks[stage], size))
+        if self._streams:
+            dice = streamed_dice(stage, self.networks[stage], size)
+        else:
+            dice = jax.jit(dice_over_voxels(stage, self.networks[stage], size))
         devices = devices_for(self.plan, stage)
 
         def fit_cases(number, name, folder, training, validation):
-            validation_cases = _select(validation, largest)
+            validation_cases = validation if self._streams else _select(validation, largest)
             return fit(
                 self.config,
                 self.plan,
@@ -226,15 +242,18 @@ class CrossValidation:
         marker = folder / "predictions"
         if marker.exists():
             return
-        priors = []
-        for position, case in self._validation_cases(0, fold):
-            example, prepared = whole_example(self.plan, case), self.examples[position]
-            labels = jax.device_get(self._predict_prior(params, example.image, example.valid))
-            write_slice_labels(self.workdir, STAGES[0], labels[None], example, case, self.plan.labels)
-            priors.append(np.zeros(prepared.image.shape, np.uint8))
-            priors[-1][prepared.valid] = labels[example.valid]
+
+        def priors():
+            for position, case in self._validation_cases(0, fold):
+                example, grid = whole_example(self.plan, case), self.examples.grids[position]
+                labels = jax.device_get(self._predict_prior(params, example.image, example.valid))
+                write_slice_labels(self.workdir, STAGES[0], labels[None], example, case, self.plan.labels)
+                prior = np.zeros(self.examples.shape, np.uint8)
+                prior[inside(grid)] = labels[inside(example.grid)]
+                yield prior
+
         # Last, so that it says that all of the fold's predictions are there.
-        store.write_array(marker, np.stack(priors))
+        store.write_array(marker, len(self.folds[fold]), priors())
 
     @functools.cached_property
     def _predict_prior(self) -> Callable:
@@ -296,15 +315,32 @@ class CrossValidation:
             name=f"{self.workdir.resolve().name} fold {fold}",
         )
 
-    def _read_priors(self) -> np.ndarray:
-        """Stage one's labels of every case, each from the fold that had not seen it: uint8 (case, depth, ...)."""
-        priors = np.zeros(self._cohort.labels.shape, np.uint8)
-        for fold in range(len(self.folds)):
-            path = fold_folder(self.workdir, STAGES[0], fold) / "predictions"
+    def _prior_folders(self) -> list[Path]:
+        """Where stage one's labels of each fold's validation cases lie."""
+        folders_of = [fold_folder(self.workdir, STAGES[0], fold) / "predictions" for fold in range(len(self.folds))]
+        for path in folders_of:
             if not path.exists():
                 raise CaseError(path, "is missing; stage two needs stage one of every fold: train that first")
+        return folders_of
+
+    def _read_priors(self) -> np.ndarray:
+        """Stage one's labels of every case, each from the fold that had not seen it: uint8 (case, depth, ...)."""
+        priors = np.zeros((len(self.names), *self.examples.shape), np.uint8)
+        for fold, path in enumerate(self._prior_folders()):
             stored, positions = store.read_array(path), self.positions(fold)
             if stored.shape != priors[positions].shape:
-                raise CaseError(path, "holds other cases' predictions; remove the folder to make it again")
+                raise CaseError(path, _OTHER_PRIORS)
             priors[positions] = stored
         return priors
+
+    def _open_priors(self) -> store.Volumes:
+        """The same, to be read case by case."""
+        paths = self._prior_folders()
+        arrays = [store.open_written(path) for path in paths]
+        for fold, (path, array) in enumerate(zip(paths, arrays, strict=True)):
+            if array.shape != (len(self.folds[fold]), *self.examples.shape):
+                raise CaseError(path, _OTHER_PRIORS)
+        order = np.concatenate([self.positions(fold) for fold in range(len(paths))])
+        place = self.workdir / STAGES[0]
+        remedy = "remove the folder `predictions` that it is in to make it again"
+        return store.Volumes(store.joined(arrays), self.names, place, remedy, np.argsort(order))

@@ -21,6 +21,7 @@ from cascade_jax.training.batches import CaseSelection, Draw
 from cascade_jax.training.log import NoLog, TrainingLog
 from cascade_jax.training.optimizers import make_optimizer
 from cascade_jax.training.step import compile_steps, initial_state, mesh_of, replicated_over
+from cascade_jax.training.streaming import StreamedCohort, streamed_steps
 
 
 def stage_plan(plan: Plan, stage: int) -> StagePlan:
@@ -80,7 +81,8 @@ def fit(
         network: of the stage.
         draw: draws a batch. All folds of a stage have the same one, for they share what is compiled with it.
         validate: maps parameters to float32 (foreground label,), the Dice on the validation cases (`dice_over_voxels`).
-        cohort: on the device; whatever `draw` takes for one.
+        cohort: on the device; whatever `draw` takes for one. Or a `StreamedCohort`, of which each step gets what it
+            draws.
         cases: the fold's training cases.
         names: of the cohort's cases.
         devices: over which each batch is sharded (`devices_for`).
@@ -107,18 +109,22 @@ def fit(
     optimizer = make_optimizer(
         settings.optimizer, settings.schedule, settings.learning_rate, settings.steps, settings.clip_norm
     )
-    mesh = mesh_of(devices)
-    run_steps = compile_steps(
-        network, optimizer, draw, settings.steps_per_dispatch, mesh, batch_size, parallel=config.parallel
-    )
+    mesh, is_streamed = mesh_of(devices), isinstance(cohort, StreamedCohort)
+    steps_in_call = 1 if is_streamed else settings.steps_per_dispatch
+    run_steps = compile_steps(network, optimizer, draw, steps_in_call, mesh, batch_size, parallel=config.parallel)
     batch_shape = (batch_size, *input_shapes(plan)[stage])
     state = initial_state(jax.random.key(seed), network, optimizer, batch_shape, initial_params)
     # All on the mesh explicitly: a fresh state and a restored one then share a compiled step.
-    state, cohort, cases = processes.replicate((state, cohort, cases), replicated_over(mesh))
+    whole = None if is_streamed else cohort
+    state, whole, cases = processes.replicate((state, whole, cases), replicated_over(mesh))
     restored = checkpoint.restore_state(folder / "checkpoints", state)
     # Not asked of a fresh state, whose parameters are still being drawn while the step is traced.
     step = int(restored.step) if restored else 0
     state = restored or state
+    if is_streamed:
+        steps_of_dispatch = streamed_steps(run_steps, cohort, state, cases, step, settings, replicated_over(mesh))
+    else:
+        steps_of_dispatch = contextlib.nullcontext(lambda state: run_steps(state, whole, cases))
 
     def save() -> str:
         with jax.transfer_guard("allow"):
@@ -126,13 +132,14 @@ def fit(
         return f" and saved at step {step} of {settings.steps} of {description}"
 
     with (
+        steps_of_dispatch as dispatch,
         _room_for(folder),
         TrainingLog(folder, description, step, settings.steps) if processes.is_first() else NoLog() as log,
         jax.transfer_guard("disallow"),
         stopping.after_the_step() as stop_if_asked,
     ):
         while step < settings.steps:
-            state, metrics = run_steps(state, cohort, cases)
+            state, metrics = dispatch(state)
             metrics = jax.device_get(metrics)
             _check_finite(metrics, step + 1, names)
             log.steps(step + 1, metrics["loss"].tolist(), metrics["gradient_norm"].tolist())

@@ -6,13 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
-from cascade_jax.data import emidec, folders, store
+from cascade_jax.data import folders, prepared
 from cascade_jax.data.case import CaseError
 from cascade_jax.data.files import file_checksum, read_json, write_text
 from cascade_jax.data.labels import EMIDEC, LabelTable
-from cascade_jax.data.preprocess import Example, bounding_box, preprocess, resampled_shape
+from cascade_jax.data.prepared import PreparedCohort
+from cascade_jax.data.preprocess import resampled_shape
 from cascade_jax.plan import Plan, make_plan
 from cascade_jax.progress import Progress
+from cascade_jax.training import case_workers
 
 
 class PlanError(ValueError):
@@ -42,11 +44,13 @@ def prepare(
     minimum_cases: int,
     progress: Progress,
     labels: LabelTable = EMIDEC,
-) -> tuple[Plan, list[Example]]:
-    """Reads and checks every case, plans, preprocesses, and keeps all that in `folder` for the next time.
+    location: str = "",
+    processes: int = 1,
+) -> tuple[Plan, PreparedCohort]:
+    """Reads and checks every case, plans, preprocesses, and keeps all that for the next time.
 
     In the plane the plan's shape is that of the median case, as nnU-Net's is: training shows windows of it. The
-    examples hold every case whole.
+    examples hold every case whole. A preparation that was stopped goes on with the cases that are not there yet.
 
     Args:
         root: the cohort, every case with its labels.
@@ -55,12 +59,15 @@ def prepare(
         minimum_cases: fewer cases than this are refused.
         progress: wraps the loop over cases with a bar.
         labels: which labels there are.
+        location: where the prepared examples go instead, a folder or URL (`store.open_folder`) that several runs may
+            have in common.
+        processes: how many prepare cases at once.
 
     Returns:
         The plan, and one example for each case, sorted by name, all of one shape, which holds each and the plan's.
 
     Raises:
-        CaseError: a file or the cohort is unusable.
+        CaseError: a file or the cohort is unusable, or the location holds another cohort.
         PlanError: an override does not fit.
     """
     files = folders.find_cases(root, labelled=True)
@@ -71,32 +78,52 @@ def prepare(
         "labels": labels.to_json(),
         "files": file_checksums(files),
     }
-    if store.read_provenance(folder / "cohort") == provenance:
-        return read_prepared(folder)
+    cohort = location or str(folder / "cohort")
+    if not prepared.is_complete(cohort, provenance):
+        # Nothing but files is read before there is a plan: a fault in the last one must not be found after an hour.
+        if (begun := prepared.read_begun(cohort, provenance)) is None:
+            plan, shape = _survey(root, files, overrides, progress, labels, processes)
+            names = [file.name for file in files]
+            prepared.begin(cohort, names, shape, plan.to_json(), provenance, replace=not location)
+        else:
+            plan = Plan.from_json(begun["plan"])
+        settings = {"labels": labels.to_json(), "location": cohort, "spacing": plan.spacing[1:]}
+        description = f"preparing {len(files)} cases: {describe_plan(plan)}"
+        written = case_workers.each_case("write", settings, files, processes)
+        for _ in zip(progress(files, description), written, strict=True):
+            pass
+        prepared.Writer(cohort).finish()
+    examples = PreparedCohort(cohort)
+    plan, path = Plan.from_json(examples.plan), folder / "plan.json"
+    if not path.exists() or _read_plan(path) != plan:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(path, json.dumps(plan.to_json(), indent=1))
+    return plan, examples
 
-    # Every case is read before anything is written: a fault in the last file must not be found after an hour.
-    cases = [emidec.read_case(file, labels) for file in progress(files, f"reading {len(files)} cases of {root}")]
-    shapes = [[stop - start for start, stop in bounding_box(case.image)] for case in cases]
-    spacings = [case.spacing for case in cases]
+
+def _survey(
+    root: Path,
+    files: Sequence[folders.CaseFiles],
+    overrides: Mapping,
+    progress: Progress,
+    labels: LabelTable,
+    processes: int,
+) -> tuple[Plan, tuple[int, int, int]]:
+    """The plan of a cohort, and the shape that holds every case; nothing is written."""
+    found = case_workers.each_case("survey", {"labels": labels.to_json()}, files, processes)
+    cases = [case for _, case in zip(progress(files, f"reading {len(files)} cases of {root}"), found, strict=True)]
+    shapes, spacings = ([tuple(case[name]) for case in cases] for name in ("shape", "spacing"))
     try:
         plan = make_plan(shapes, spacings, overrides, labels)
     except ValueError as error:
         raise PlanError(str(error)) from error
     whole = [resampled_shape(*one, plan.spacing[1:]) for one in zip(shapes, spacings, strict=True)]
-    shape = tuple(np.max([plan.shape, *whole], axis=0).tolist())
-    examples = [
-        preprocess(case, plan.spacing[1:], shape)
-        for case in progress(cases, f"preparing {len(cases)} cases: {describe_plan(plan)}")
-    ]
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "plan.json", json.dumps(plan.to_json(), indent=1))
-    store.write_examples(folder / "cohort", examples, provenance)
-    return plan, examples
+    return plan, tuple(np.max([plan.shape, *whole], axis=0).tolist())
 
 
-def read_prepared(folder: Path) -> tuple[Plan, list[Example]]:
-    """What `prepare` has kept in a folder; raises CaseError where that is missing or damaged."""
-    return _read_plan(folder / "plan.json"), store.read_examples(folder / "cohort")
+def read_prepared(folder: Path, location: str = "") -> tuple[Plan, PreparedCohort]:
+    """What `prepare` has kept; raises CaseError where that is missing or damaged."""
+    return _read_plan(folder / "plan.json"), PreparedCohort(location or str(folder / "cohort"))
 
 
 def _read_plan(path: Path) -> Plan:

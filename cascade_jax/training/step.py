@@ -17,7 +17,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from cascade_jax.losses import deep_supervision_loss
 from cascade_jax.models.unet import UNet
-from cascade_jax.training.batches import Batch, CaseSelection, Draw, share_positions
+from cascade_jax.training.batches import Batch, CaseSelection, Draw, share_positions, step_key
 
 DEVICE_AXIS = "devices"
 PARALLEL = ("jit", "pmap")  # ways to several devices
@@ -157,8 +157,7 @@ def compile_steps(
 
     def run(state, cohort, cases, positions=None, place=lambda batch: batch, axis_name=None):
         def one(state, _):
-            key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
-            batch = place(draw(key, cohort, cases, positions))
+            batch = place(draw(step_key(state.key, state.step), cohort, cases, positions))
             state, metrics = train_step(state, batch, network=network, optimizer=optimizer, axis_name=axis_name)
             return state, metrics | {"case": batch.case}
 

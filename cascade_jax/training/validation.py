@@ -22,11 +22,11 @@ def predict_one(
     return segment_volume(network, params, image, prior, mirror=mirror)
 
 
-def dice_over_voxels(
+def overlap_with_truth(
     stage: int, network: UNet, size: tuple[int, int, int]
-) -> Callable[[Any, Cohort, CaseSelection], jax.Array]:
-    """A function (params, cohort, cases) -> float32 (foreground label,), Dice over all voxels of the windows that have
-    the cases' hearts in their middle.
+) -> Callable[[Any, Cohort, jax.Array], tuple[jax.Array, jax.Array]]:
+    """A function (params, cohort, case) -> int32 (foreground label,) twice: in the window that has the case's heart in
+    its middle, the voxels that both prediction and truth have, and the sum of those that each has.
 
     Args:
         stage: 0 or 1.
@@ -34,20 +34,39 @@ def dice_over_voxels(
         size: (depth, height, width) of a window.
     """
 
+    def overlap(params, cohort, case):
+        start = middle_start(cohort.image.shape[1:], cohort.extent[case], cohort.heart[case], size)
+        image, of_case = (take_window(volumes, case, start, size) for volumes in (cohort.image, cohort.labels))
+        prior = None if cohort.prior is None else take_window(cohort.prior, case, start, size)
+        predicted = most_probable(predict_one(stage, network, params, image, prior, mirror=False))
+        valid = augment.inside_extent(size, cut_extent(cohort.extent[case], start, size))
+        labels = jnp.arange(1, network.num_classes)[:, None, None, None]
+        predicted, truth = (predicted == labels) & valid, (of_case == labels) & valid
+        return (predicted & truth).sum((1, 2, 3)), predicted.sum((1, 2, 3)) + truth.sum((1, 2, 3))
+
+    return overlap
+
+
+def dice_of(overlap: jax.Array, total: jax.Array) -> jax.Array:
+    """float32 Dice of sums as `overlap_with_truth` returns them; 1 where neither has a voxel."""
+    return jnp.where(total > 0, 2 * overlap / jnp.maximum(total, 1), 1.0)
+
+
+def dice_over_voxels(
+    stage: int, network: UNet, size: tuple[int, int, int]
+) -> Callable[[Any, Cohort, CaseSelection], jax.Array]:
+    """A function (params, cohort, cases) -> float32 (foreground label,), Dice over all voxels of the windows that have
+    the cases' hearts in their middle.
+
+    Arguments as for `overlap_with_truth`.
+    """
+    overlap = overlap_with_truth(stage, network, size)
+
     def validate(params, cohort, cases):
         def sums(position):
-            case = cases.index[position]
-            start = middle_start(cohort.image.shape[1:], cohort.extent[case], cohort.heart[case], size)
-            image, of_case = (take_window(volumes, case, start, size) for volumes in (cohort.image, cohort.labels))
-            prior = None if cohort.prior is None else take_window(cohort.prior, case, start, size)
-            predicted = most_probable(predict_one(stage, network, params, image, prior, mirror=False))
-            extent = cut_extent(cohort.extent[case], start, size)
-            valid = augment.inside_extent(size, extent) & (position < cases.count)
-            labels = jnp.arange(1, network.num_classes)[:, None, None, None]
-            predicted, truth = (predicted == labels) & valid, (of_case == labels) & valid
-            return (predicted & truth).sum((1, 2, 3)), predicted.sum((1, 2, 3)) + truth.sum((1, 2, 3))
+            of_case = overlap(params, cohort, cases.index[position])
+            return jax.tree.map(lambda voxels: voxels * (position < cases.count), of_case)
 
-        overlap, total = jax.tree.map(lambda s: s.sum(0), jax.lax.map(sums, jnp.arange(cases.index.size)))
-        return jnp.where(total > 0, 2 * overlap / jnp.maximum(total, 1), 1.0)
+        return dice_of(*jax.tree.map(lambda s: s.sum(0), jax.lax.map(sums, jnp.arange(cases.index.size))))
 
     return validate

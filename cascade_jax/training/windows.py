@@ -2,29 +2,12 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 HEART_SHARE = 0.7  # of the windows of a whole plane hold the heart; the others lie anywhere, as nnU-Net's patches
 
 
-def heart_box(labels: np.ndarray, extent: np.ndarray) -> np.ndarray:
-    """The bounding box of all that is labelled, or the field of view where nothing is.
-
-    Args:
-        labels: integer (depth, height, width).
-        extent: integer (3, 2), where along each axis the field of view starts and stops.
-
-    Returns:
-        int32 (3, 2).
-    """
-    if not labels.any():
-        return np.asarray(extent, np.int32)
-    occupied = [np.flatnonzero((labels > 0).any(tuple({0, 1, 2} - {axis}))) for axis in range(3)]
-    return np.array([(indices[0], indices[-1] + 1) for indices in occupied], np.int32)
-
-
 def labelled_box(labels: jax.Array, extent: jax.Array) -> jax.Array:
-    """`heart_box` inside a compiled program: int32 (3, 2)."""
+    """`preprocess.heart_box` inside a compiled program: int32 (3, 2)."""
     occupied = [(labels > 0).any(tuple({0, 1, 2} - {axis})) for axis in range(3)]
     box = jnp.stack([jnp.stack([jnp.argmax(one), one.size - jnp.argmax(one[::-1])]) for one in occupied])
     return jnp.where(occupied[0].any(), box, extent).astype(jnp.int32)
@@ -58,7 +41,7 @@ def draw_start(
         key: random key.
         shape: of the example, (depth, height, width), at least `size`.
         extent: integer (3, 2), the example's field of view.
-        heart: integer (3, 2), its `heart_box`.
+        heart: integer (3, 2), its `preprocess.heart_box`.
         size: of the window.
         heart_share: of the windows that hold the heart.
     """

@@ -98,14 +98,14 @@ def _prepared_cohort(workspace: str, stage: int) -> tuple[Cohort, CaseSelection,
         _, examples = prepare(
             shared.cohort(workspace), Path(folder), shared.overrides(workspace), 1, lambda iterable, _: iterable
         )
-    cohort = make_cohort(examples)
+        cohort = make_cohort(examples)
     if stage:
         cohort = cohort.replace(prior=cohort.labels)
     cases = CaseSelection(np.arange(len(examples), dtype=np.int32), np.int32(len(examples)))
-    return jax.device_put(cohort), jax.device_put(cases), tuple(example.name for example in examples)
+    return jax.device_put(cohort), jax.device_put(cases), tuple(examples.names)
 
 
-def _draw(stage: int, batch_size: int, shape: tuple[int, ...]) -> Draw:
+def draw_of(stage: int, batch_size: int, shape: tuple[int, ...]) -> Draw:
     if stage == 0:
         return draw_slices(batch_size, shape[:-1], augment.Augmentation())
     augmentation = augment.Augmentation(mirror_depth=True)
@@ -121,7 +121,7 @@ def loop(workspace: str, stage: int, dtype: str = "auto") -> Callable[[], int]:
     state = initial_state(jax.random.key(0), network, optimizer, (batch_size, *shape))
     steps = shared.loop_steps(jax.default_backend())
     steps_per_dispatch = min(steps, _STEPS_PER_DISPATCH)
-    run_steps = compile_steps(network, optimizer, _draw(stage, batch_size, shape), steps_per_dispatch)
+    run_steps = compile_steps(network, optimizer, draw_of(stage, batch_size, shape), steps_per_dispatch)
     log = TrainingLog(Path(tempfile.mkdtemp(dir=workspace)), "benchmark", 0, 1_000_000)
     step = 0
 
@@ -141,7 +141,7 @@ def augment_samples(workspace: str, stage: int) -> Callable[[], int]:
     """Draws and augments batches of a resident cohort. Units: samples."""
     _, batch_size, shape = stage_of(workspace, stage)
     cohort, cases, _ = _prepared_cohort(workspace, stage)
-    draw = jax.jit(lambda key, cohort, cases: _draw(stage, batch_size, shape)(key, cohort, cases))
+    draw = jax.jit(lambda key, cohort, cases: draw_of(stage, batch_size, shape)(key, cohort, cases))
     keys = map(functools.partial(jax.random.fold_in, jax.random.key(0)), itertools.count())
 
     def work():

@@ -41,6 +41,11 @@ def _peak_bytes() -> int:
         statistics = sys.modules["jax"].local_devices()[0].memory_stats()
         if statistics:
             return statistics["peak_bytes_in_use"]
+    return _host_bytes()
+
+
+def _host_bytes() -> int:
+    """The most memory of the machine that this process held so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
@@ -53,7 +58,7 @@ def main() -> None:
     print(json.dumps({"ready": True}), file=answers)
     for _ in sys.stdin:
         print(json.dumps({"seconds": _seconds_of_a_unit(work)}), file=answers)
-    print(json.dumps({"peak_bytes": _peak_bytes()}), file=answers)
+    print(json.dumps({"peak_bytes": _peak_bytes(), "host_bytes": _host_bytes()}), file=answers)
     answers.close()
 
 
@@ -102,10 +107,11 @@ class Contestant:
     def close(self) -> int:
         """Ends the worker; the most bytes it held."""
         self._process.stdin.close()
-        peak = self._answer()["peak_bytes"]
+        answer = self._answer()
+        self.host_bytes = answer["host_bytes"]  # the same of the machine's memory
         self._end()
         self._log.close()
-        return peak
+        return answer["peak_bytes"]
 
     def _end(self) -> None:
         """Ends the worker and what it started, such as data loaders' processes, which would take time of the others."""

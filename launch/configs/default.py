@@ -73,6 +73,13 @@ def get_config() -> ConfigDict:
     )
     config.data.held_out = ""  # folder of labelled cases for the five folds' vote (Table 3); "" leaves that out
     config.data.splits = ""  # nnU-Net's splits_final.json, to have its folds; "" deals the cases at random
+    # Where the prepared cases go, which several runs on the same cases and plan may have in common: a folder, or a URL
+    # as TensorStore takes it (gs://bucket/folder, s3://bucket/folder, file:///folder). "" is WORKDIR/prepared/cohort.
+    config.data.prepared = ""
+    config.data.processes = 1  # that read and prepare cases at once
+    # GB (10^9 bytes) of a device that the prepared cases may take, six bytes a voxel. Larger cohorts are read while
+    # training, in the same order: pip install 'cascade_jax[stream]'. 0: half of the device's memory.
+    config.data.memory_gb = 0.0
     config.data.phantom = ConfigDict()
     config.data.phantom.cases = 25  # for the cross-validation
     config.data.phantom.held_out_cases = 10  # for the vote

@@ -49,6 +49,20 @@ def run(tmp_path_factory):
     return root, workdir
 
 
+def test_a_run_that_reads_its_cohort_meanwhile_ends_with_the_same_bits(run, tmp_path):
+    """Prepared by two processes, in another place; both stages, with out-of-fold priors between them."""
+    pytest.importorskip("grain")
+    root, workdir = run
+    changes = {"data.memory_gb": 1e-9, "data.processes": 2, "data.prepared": (tmp_path / "prepared").as_uri()}
+    train.run_training(tiny_config(root, **changes), tmp_path / "run", silent)
+    expected, streamed = cascade_jax.load(workdir), cascade_jax.load(tmp_path / "run")
+    jax.tree.map(np.testing.assert_array_equal, expected.params, streamed.params)
+    assert (tmp_path / "run" / "tables.json").read_bytes() == (workdir / "tables.json").read_bytes()
+    assert (tmp_path / "prepared" / "cohort.json").exists()
+    # The settings that say how it is read may change from one start to the next.
+    assert "nothing was left to do" in train.run_training(tiny_config(root), tmp_path / "run", silent)
+
+
 def alone(cascade, fold, rules):
     """The shipped cascade with one of its folds."""
     params = jax.tree.map(lambda leaf: leaf[fold : fold + 1], cascade.params)

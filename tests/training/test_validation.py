@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 
 from cascade_jax import metrics
+from cascade_jax.data.preprocess import heart_box
 from cascade_jax.models import UNet
 from cascade_jax.training.batches import CaseSelection, Cohort
 from cascade_jax.training.validation import dice_over_voxels, predict_one
-from cascade_jax.training.windows import heart_box, middle_start
+from cascade_jax.training.windows import middle_start
 
 NETWORKS = (
     UNet((4, 8), ((3, 3),) * 2, ((1, 1), (2, 2))),

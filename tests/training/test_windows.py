@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascade_jax.data.augment import Augmentation, PriorCorruption, inside_extent
+from cascade_jax.data.preprocess import heart_box
 from cascade_jax.training.batches import CaseSelection, Cohort, draw_slices, draw_volumes
 from cascade_jax.training.windows import (
     HEART_SHARE,
     cut_extent,
     draw_start,
-    heart_box,
     labelled_box,
     middle_start,
     take_window,
