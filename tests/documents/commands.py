@@ -40,7 +40,7 @@ def commands_of(page: Path) -> list[Command]:
     for block in _BLOCK.finditer(text):
         found += _between_blocks(page.name, text[at : block.start()])
         at = block.end()
-        if not block["language"]:
+        if block["language"] not in ("python", "{toctree}"):
             for line in filter(None, map(str.strip, block["block"].splitlines())):
                 found += [_command(page.name, part) for part in _NEXT.split(line)]
     found += _between_blocks(page.name, text[at:])

@@ -23,7 +23,7 @@ _LOADED = (
     "highdicom",
     "orbax.checkpoint",
 )
-_SECONDS = 400
+_SECONDS = 900
 
 
 def words_of(typed: str, folder: Path, **variables: str) -> list[str]:
