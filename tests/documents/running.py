@@ -28,7 +28,7 @@ _SECONDS = 900
 
 def words_of(typed: str, folder: Path, **variables: str) -> list[str]:
     """What a shell that stands in a folder makes of a line: quotes, variables and patterns."""
-    shell = ["bash", "-c", f"printf '%s\\0' {typed}"]
+    shell = ["bash", "-c", f"for word in {typed}; do printf '%s\\0' \"$word\"; done"]
     result = subprocess.run(shell, cwd=folder, env=os.environ | variables, capture_output=True, check=True)
     return result.stdout.decode().split("\0")[:-1]
 
