@@ -1,16 +1,17 @@
 """The commands that the documents show."""
 
 import re
-import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
-_BLOCK = re.compile(r"^( *)```(?:console|bash)?\n(.*?)^\1```", re.DOTALL | re.MULTILINE)
-_IN_A_LINE = re.compile(r"`(cascade-jax [a-z]+ -[^`]*)`")
-_PROGRAM = re.compile(r"(?:.*&& )?(?:\S*/)?(?:cascade-jax |python -m launch\.)(.*)")
-_AT_AN_EARLIER_COMMIT = ("benchmarks.recipe",)  # docs/results.md names the commit
+_BLOCK = re.compile(r"^(?P<indent> *)```(?P<language>\S*)\n(?P<block>.*?)^(?P=indent)```$", re.DOTALL | re.MULTILINE)
+_CODE = re.compile(r"^    (?P<line>(?:python|cascade-jax) .*)$|`(?P<span>[^`]+)`", re.MULTILINE)
+_LAUNCH = re.compile(r"(?:\S*/)?(cascade-jax|python -m launch)(?:[ .](\S+))?(.*)")
+_NEXT = re.compile(r" && (?=\S*(?:python|pip|ruff|cascade-jax|cd)\b)")
+_OTHER_PROGRAM = re.compile(r"(?:docker|git|pip|podman|python3?|sbatch|ssh|tensorboard) \S")
 
 
 class Command(NamedTuple):
@@ -18,34 +19,50 @@ class Command(NamedTuple):
 
     Attributes:
         page: its file name.
-        verb: what is done.
-        arguments: flags and inputs.
+        program: "cascade-jax", "python -m launch", or "" for another program.
+        verb: what is done; of another program "".
+        arguments: flags and inputs, as they are typed; of another program the whole line.
     """
 
     page: str
+    program: str
     verb: str
-    arguments: tuple[str, ...]
+    arguments: str
 
     def __str__(self) -> str:
-        return f"{self.page}: {self.verb} {shlex.join(self.arguments)}"
+        return f"{self.page}: {self.verb} {self.arguments}"
 
 
 def commands_of(page: Path) -> list[Command]:
-    """The commands of a page that have a flag or an input, in their order, each once."""
-    text = page.read_text(encoding="utf-8")
-    lines = [
-        line for _, block in _BLOCK.findall(text) for line in block.replace("\\\n", " ").splitlines() if line.strip()
-    ]
-    lines += [match.replace("\n", " ") for match in _IN_A_LINE.findall(text)]
-    found = []
-    for line in lines:
-        match = _PROGRAM.match(line.strip())
-        if match is None:
-            continue
-        verb, *arguments = shlex.split(match[1], comments=True)
-        if arguments and verb.islower() and verb not in _AT_AN_EARLIER_COMMIT:
-            found.append(Command(page.name, verb, tuple(arguments)))
+    """The commands of a page, in their order, each once."""
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    found, at = [], 0
+    for block in _BLOCK.finditer(text):
+        found += _between_blocks(page.name, text[at : block.start()])
+        at = block.end()
+        if block["language"] not in ("python", "{toctree}"):
+            for line in filter(None, map(str.strip, block["block"].splitlines())):
+                found += [_command(page.name, part) for part in _NEXT.split(line)]
+    found += _between_blocks(page.name, text[at:])
     return list(dict.fromkeys(found))
+
+
+def _between_blocks(page: str, text: str) -> Iterator[Command]:
+    """The commands in a line of their own, or within a sentence, which also names commands without saying how."""
+    for code in _CODE.finditer(text):
+        command = _command(page, " ".join((code["line"] or code["span"]).split()))
+        if not command.program:
+            if _OTHER_PROGRAM.match(command.arguments):
+                yield command
+        elif command.arguments not in ("", "...") or command.verb.startswith(("--", "benchmark")):
+            yield command
+
+
+def _command(page: str, line: str) -> Command:
+    match = _LAUNCH.match(line)
+    if match is None:
+        return Command(page, "", "", line)
+    return Command(page, match[1], match[2] or "", " ".join(match[3].split(" # ")[0].split()))
 
 
 COMMANDS = [command for page in PAGES for command in commands_of(page)]
