@@ -28,7 +28,8 @@ def test_a_fold_that_was_trained_on_more_devices_is_said_at_every_later_start(tm
         record_start(tmp_path)
     (line,) = caplog.messages
     assert line == (
-        f"{tmp_path}: device_count (was 8 and 4, is 2); what follows equals the run's to float tolerance, not to the bit"
+        f"{tmp_path}: device_count (was 8 and 4, is 2); what follows equals the run's to float tolerance, not to the "
+        "bit"
     )
 
 
