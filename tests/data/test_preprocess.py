@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given, settings
 
 from cascade_jax.data.case import Case, CaseError
-from cascade_jax.data.preprocess import bounding_box, preprocess, resampled_shape, restore_labels
+from cascade_jax.data.preprocess import bounding_box, preprocess, resampled_shape, restore_labels, restore_scores
 from cascade_jax.phantoms import simulated
 
 
@@ -78,6 +78,7 @@ def test_what_does_not_fit_is_cut_off_evenly_and_comes_back_as_background():
     np.testing.assert_array_equal(restored[:, 10:30], case.labels[:, 10:30])
     assert not restored[:, :10].any()
     assert not restored[:, 30:].any()
+    np.testing.assert_array_equal(restore_scores(one_hot(example.labels), example.grid), one_hot(restored))
 
 
 def test_tissue_of_one_intensity_is_refused():
