@@ -117,7 +117,8 @@ def summarise_vote(vote: "Vote", voxel_ml: float) -> VoteSummary:
     count = vote.fold_sums.shape[-1]
     pairs = count * vote.fold_priors.astype(np.int64) + vote.fold_labels
     stages = np.stack([np.bincount(fold.ravel(), minlength=count**2).reshape(count, count) for fold in pairs])
-    return VoteSummary(voxel_ml * vote.fold_sums.astype(np.float64), voxel_ml * stages, np.float64(vote.fold_highest))
+    sums, highest = (np.asarray(array, np.float64) for array in (vote.fold_sums, vote.fold_highest))
+    return VoteSummary(voxel_ml * sums, voxel_ml * stages, highest)
 
 
 def make_account(summary: VoteSummary, labels: np.ndarray, case: Case, table: LabelTable) -> Account:
@@ -192,7 +193,7 @@ def measure_appearance(
     muscle = muscle if muscle.any() else main
     # One slice after another, for a slice says nothing of what surrounds the heart in the next.
     near = np.stack([ndimage.distance_transform_edt(~plane, spacing[1:]) <= _AROUND_MM for plane in heart])
-    near &= tissue & heart.any(axis=(1, 2))[:, None, None]
+    near &= tissue & np.asarray(heart.any(axis=(1, 2)))[:, None, None]
     around = near & ~heart
     level = float(np.median(scaled[muscle]))
     surroundings = float(np.median(scaled[around])) if around.any() else level

@@ -74,7 +74,7 @@ def read_model(weights) -> dict:
         unknown = [rule.name for rule in rules if rule.name not in RULES]
         if not all(type(rule.minimum_mm3) in (int, float) and 0 <= rule.minimum_mm3 < math.inf for rule in rules):
             raise ValueError("a rule's volume is a number")
-        result = {"plan": plan, "folds": folds, "rules": rules}
+        result: dict = {"plan": plan, "folds": folds, "rules": rules}
         result |= {"compute_dtype": str(model["compute_dtype"]), "mirror": bool(model["mirror"])}
         result["licence"] = one_line(model.get("licence") or "")
         if not result["licence"].isprintable():

@@ -173,7 +173,7 @@ class Cascade:
         labels, confidence = self.finish(self.majority(vote, example), self.summarise(vote, example, case), case)
         probabilities = None
         if details or confidence is None:
-            probabilities = restore_scores(vote.probabilities, example.grid)
+            probabilities = restore_scores(np.asarray(vote.probabilities), example.grid)
         if confidence is None:
             confidence = uncalibrated(probabilities, labels, case.spacing, self.plan.labels)
         seen = warnings_of_labels(labels, case.spacing, self.plan.labels)
@@ -183,7 +183,7 @@ class Cascade:
             return Segmentation(labels, None, None, confidence)
         if len(self.folds) == 1:
             return Segmentation(labels, probabilities, None, confidence)
-        share = disagreement(vote.counts)
+        share = disagreement(np.asarray(vote.counts))
         restored = restore_scores(np.stack([1 - share, share], axis=-1), example.grid)[..., 1]
         return Segmentation(labels, probabilities, restored, confidence)
 
@@ -210,7 +210,7 @@ class Cascade:
 
     def majority(self, vote: Vote, example: Example) -> np.ndarray:
         """The vote's labels in the case's own grid, uint8, before postprocessing."""
-        return restore_labels(vote.counts + vote.probabilities, example.grid)
+        return restore_labels(np.asarray(vote.counts + vote.probabilities), example.grid)
 
     def fold_params(self, stage: int, fold: int) -> Any:
         """One fold's parameters of one stage (0 or 1); folds beyond the last begin anew with the first."""
@@ -249,10 +249,12 @@ class Cascade:
         """
         image, spacing = np.asarray(image), tuple(float(value) for value in spacing)
         if image.ndim == 2 and image.size:
-            stack = self.segment(image[..., None], (*spacing, np.nan)[:3], details=details)
+            stack, known = image[..., None], (*spacing, np.nan)[:3]
             if not details:
-                return stack[:, :, 0]
-            return Segmentation(*(part if part is None else part[:, :, 0] for part in stack[:3]), stack.confidence)
+                return self.segment(stack, known)[:, :, 0]
+            *parts, confidence = self.segment(stack, known, details=True)
+            labels, probabilities, shares = (None if part is None else part[:, :, 0] for part in parts)
+            return Segmentation(labels, probabilities, shares, confidence)
         if image.ndim != 3 or not image.size:
             raise CaseError(
                 "image", f"has shape {image.shape}; a stack has three dimensions (x, y, slice), a slice two"

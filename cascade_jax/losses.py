@@ -1,6 +1,7 @@
 """The training loss: cross-entropy plus soft Dice at every decoder resolution."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -57,7 +58,7 @@ def deep_supervision_loss(
         A scalar.
     """
     weights = [0.5**level for level in range(len(logits))]
-    loss = 0.0
+    loss: Any = 0.0
     for weight, level_logits in zip(weights, logits, strict=True):
         steps = tuple(
             slice(None, None, full // size)

@@ -166,7 +166,8 @@ def smallest_shape(plan: Plan, shape: Sequence[int]) -> tuple[int, int, int]:
     """The smallest shape that holds `shape` (depth, height, width) and that both networks of the plan accept."""
     depth_multiple, *_ = total_strides(plan.volumes.strides)
     plane = np.lcm(total_strides(plan.volumes.strides)[1:], total_strides(plan.slices.strides))
-    return round_up(np.maximum(shape, plan.shape), (depth_multiple, *plane.tolist()))
+    depth, height, width = round_up(np.maximum(shape, plan.shape).tolist(), (depth_multiple, *plane.tolist()))
+    return depth, height, width
 
 
 def bucket(plan: Plan, shape: Sequence[int]) -> tuple[int, int, int]:
@@ -256,7 +257,7 @@ def make_plan(
     if window is not None and (len(window) != 2 or min(window) < 1):
         raise ValueError(f"window {tuple(window)} is not (height, width), in voxels")
     volumes = _stage((shape[0], *(window or shape[1:])), spacing, _VOLUME_BATCH, volume_overrides)
-    spacing = tuple(float(value) for value in spacing)
+    spacing = (float(spacing[0]), float(spacing[1]), float(spacing[2]))
     shape = smallest_shape(Plan(spacing, shape, slices, volumes), shape)
     if window is not None:
         window = tuple(np.minimum(round_up(window, total_strides(volumes.strides)[1:]), shape[1:]).tolist())

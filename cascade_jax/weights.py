@@ -28,7 +28,7 @@ def write_weights(path: Path, params: Any) -> None:
         CaseError: the file cannot be written.
         ValueError: a weight is beyond float16's range.
     """
-    arrays = {
+    arrays: dict[str, Any] = {
         name: np.asarray(leaf).astype(np.float16) for name, leaf in traverse_util.flatten_dict(params, sep="/").items()
     }
     for name, array in arrays.items():

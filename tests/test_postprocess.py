@@ -58,9 +58,10 @@ def two_ventricles(gap):
     return labels, ventricle
 
 
+@pytest.mark.parametrize("mirrored", [False, True])
 @pytest.mark.parametrize("gap", [5, 7])
-def test_a_second_cavity_that_touches_the_myocardium_goes_with_the_wall_drawn_around_it(gap):
-    labels, ventricle = two_ventricles(gap)
+def test_a_second_cavity_that_touches_the_myocardium_goes_with_the_wall_drawn_around_it(gap, mirrored):
+    labels, ventricle = (volume[:, ::-1, ::-1] if mirrored else volume for volume in two_ventricles(gap))
     one = apply([Rule("one_ventricle")], labels, (10.0, 1.5, 1.5))
     np.testing.assert_array_equal(one == 1, ventricle == 1)
     np.testing.assert_array_equal(one == 3, ventricle == 3)

@@ -220,7 +220,7 @@ def _cross_validate(config: ConfigDict, workdir: Path, progress: Progress) -> st
         if config.data.corrected:
             _gather_corrections(config, workdir, labels, progress)
         folds, stages = sorted(config.folds), sorted(config.stages)
-        request = {"folds": folds, "stages": stages} | ({"all_cases": True} if config.all_cases else {})
+        request: dict = {"folds": folds, "stages": stages} | ({"all_cases": True} if config.all_cases else {})
         if (message := _finished(config, workdir, request)) is not None:
             others_go_on(config, workdir, needed=False)
             return message

@@ -48,7 +48,7 @@ def _hold_freed_memory() -> None:
     library.mallopt(_M_MMAP_MAX, 0)
     library.mallopt(_M_TRIM_THRESHOLD, -1)
 
-    def after_compiling(event: str, _: float, **__) -> None:
+    def after_compiling(event: str, duration_secs: float, **_: str | int) -> None:
         if event.endswith("backend_compile_duration"):
             library.malloc_trim(0)
 

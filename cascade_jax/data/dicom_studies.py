@@ -121,7 +121,8 @@ def group_studies(studies: Mapping[str, Sequence[Path]], root: Path) -> list[Stu
 
 def read_patient(source: Path, files: Sequence[Path]) -> dict[str, str]:
     """{`IDENTIFIERS`: what the study has}, of its first image; empty words where that has none or cannot be read."""
-    only, words = files[:1] if source.is_dir() else None, {}
+    only = files[:1] if source.is_dir() else None
+    words: Mapping[str, str] = {}
     with contextlib.suppress(CaseError):  # whoever reads the images will meet it
         for _, _, content, _ in dicom_contents(source, SkippedFiles(), only):
             if is_image(content[:_HEAD]):

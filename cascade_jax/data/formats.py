@@ -98,7 +98,7 @@ def _read_pair(path: Path):
     except Exception as error:
         raise CaseError(path, f"is no header of an image ({type(error).__name__})") from None
     header["vox_offset"] = 0
-    return header, image.get_fdata
+    return header, image.get_fdata  # type: ignore[attr-defined]  # a pair of files has it
 
 
 def _read_by_simpleitk(path: Path):

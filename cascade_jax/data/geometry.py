@@ -94,7 +94,7 @@ def geometry_of_header(header: nib.Nifti1Header) -> Geometry:
             candidates[0][axis] = candidates[1][axis] = next(
                 (size[axis] for size in candidates if _is_thickness(size[axis])), 1.0
             )
-        if np.allclose(*candidates, rtol=_SAME_SIZE):
+        if np.allclose(candidates[0], candidates[1], rtol=_SAME_SIZE):
             candidates.pop()
     fitting = [(size, axes) for size in candidates if (axes := _stack_axes(shape, size)) is not None]
     if not fitting:

@@ -57,7 +57,7 @@ def read_nifti_geometry(path: Path) -> tuple[nib.Nifti1Header, Geometry]:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
+def _opened(path: Path) -> Iterator[gzip.GzipFile | BinaryIO]:
     with reading(path):
         if path.exists() and not path.is_file():  # a pipe never ends
             raise CaseError(path, "is no ordinary file")

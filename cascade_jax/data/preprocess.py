@@ -1,6 +1,7 @@
 """From a case to the grid the networks see, and back to the case's own grid."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import scipy.ndimage
@@ -72,7 +73,7 @@ def bounding_box(image: np.ndarray) -> tuple[tuple[int, int], ...]:
 
 def _bounding_box(tissue: np.ndarray) -> tuple[tuple[int, int], ...]:
     depth, *plane = tissue.shape
-    tissue = tissue.any(axis=0)
+    tissue = np.asarray(tissue.any(axis=0))
     if not tissue.any():
         return ((0, depth), *((0, size) for size in plane))
     rows, columns = np.flatnonzero(tissue.any(axis=1)), np.flatnonzero(tissue.any(axis=0))
@@ -80,15 +81,14 @@ def _bounding_box(tissue: np.ndarray) -> tuple[tuple[int, int], ...]:
 
 
 def resampled_shape(
-    shape: tuple[int, int, int], spacing: tuple[float, float, float], target_spacing: tuple[float, float]
+    shape: Sequence[int], spacing: Sequence[float], target_spacing: Sequence[float]
 ) -> tuple[int, int, int]:
     """The shape of a volume after resampling in the plane from `spacing` (depth, height, width) to `target_spacing`
     (height, width), all in mm."""
     depth, *plane = shape
-    return (
-        depth,
-        *(max(1, round(n * old / new)) for n, old, new in zip(plane, spacing[1:], target_spacing, strict=True)),
-    )
+    sizes = zip(plane, spacing[1:], target_spacing, strict=True)
+    height, width = (max(1, round(size * old / new)) for size, old, new in sizes)
+    return depth, height, width
 
 
 def _resample_plane(plane: np.ndarray, shape: tuple[int, int], order: int) -> np.ndarray:

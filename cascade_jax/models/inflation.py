@@ -36,6 +36,6 @@ def inflate(params: Any, like: Any) -> Any:
             raise ValueError(f"{name} of shape {source.shape} cannot be inflated to {target.shape}")
         return jnp.zeros(target.shape).at[target.shape[0] // 2, :, :, :channels].set(source)
 
-    if jax.tree.structure(params) != jax.tree.structure(like):
+    if jax.tree.structure(params) != jax.tree.structure(like):  # type: ignore[operator]
         raise ValueError("the networks have different layers")
     return jax.tree_util.tree_map_with_path(fill, like, params)

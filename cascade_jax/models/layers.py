@@ -34,14 +34,14 @@ def normalize_and_activate(inputs: jax.Array, scale: jax.Array, bias: jax.Array)
     """Instance normalisation (Ulyanov et al. 2016) over the spatial axes, then a leaky ReLU of slope 0.01.
 
     Args:
-        inputs: (batch, *spatial, channel). Statistics are float32 whatever its dtype.
+        inputs: (batch, *spatial, channel). Statistics are float32 at least, whatever its dtype.
         scale: float32 (channel,).
         bias: float32 (channel,).
 
     Returns:
         The inputs' shape and dtype.
     """
-    values = inputs.astype(jnp.float32)
+    values = inputs.astype(jnp.promote_types(inputs.dtype, jnp.float32))
     axes, channels_last = tuple(range(1, inputs.ndim - 1)), (1,) * (inputs.ndim - 1) + (-1,)
     mean, mean_of_squares = (jnp.mean(power, axes, keepdims=True) for power in (values, values * values))
     # Both moments in one pass over memory; rounding can take their difference a hair below zero.

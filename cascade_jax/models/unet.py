@@ -37,7 +37,7 @@ class UNet(nn.Module):
         kernel_sizes: for each stage, the (odd) kernel size along each spatial axis.
         strides: for each stage, the stride with which it is entered; the first is all ones.
         num_classes: the number of logits of each voxel.
-        dtype: of the computation. Parameters, instance-norm statistics and logits are float32 always.
+        dtype: of the computation. Parameters are float32 always, instance-norm statistics and logits at least.
         convolve: the convolution; see `cascade_jax.models.convolution`.
 
     Raises:
@@ -79,8 +79,8 @@ class UNet(nn.Module):
             deep_supervision: also return the logits of the coarser decoder stages, for the training loss.
 
         Returns:
-            float32 logits (batch, *spatial, num_classes); with `deep_supervision`, a tuple of them, one for each
-            decoder stage from full resolution to the coarsest.
+            float32 logits (batch, *spatial, num_classes), float64 where `dtype` is; with `deep_supervision`, a tuple of
+            them, one for each decoder stage from full resolution to the coarsest.
 
         Raises:
             ValueError: the image has another number of axes, or its size is not a multiple of the strides' product.
@@ -103,15 +103,15 @@ class UNet(nn.Module):
             outputs = block(f"encoder{stage}", stage, strides)(outputs)
             skips.append(outputs)
 
-        logits = []
+        logits, precise = [], jnp.promote_types(self.dtype, jnp.float32)
         for stage in reversed(range(len(self.features) - 1)):
             strides = self.strides[stage + 1]
             outputs = Upsampling(self.features[stage], strides, self.dtype, name=f"upsampling{stage}")(outputs)
             outputs = jnp.concatenate([outputs, skips[stage]], axis=-1)
             outputs = block(f"decoder{stage}", stage, (1,) * len(strides))(outputs)
             if stage == 0 or deep_supervision:
-                head = nn.Dense(self.num_classes, dtype=jnp.float32, param_dtype=jnp.float32, name=f"logits{stage}")
-                logits.append(head(outputs.astype(jnp.float32)))
+                head = nn.Dense(self.num_classes, dtype=precise, param_dtype=jnp.float32, name=f"logits{stage}")
+                logits.append(head(outputs.astype(precise)))
         return tuple(reversed(logits)) if deep_supervision else logits[-1]
 
 

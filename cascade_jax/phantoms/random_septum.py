@@ -96,7 +96,7 @@ def _with_lobes(key: jax.Array, heart: RandomHeart, stack: Stack, pixel: float) 
         here = exists[index] & (area > 300.0)  # mm2, where the right ventricle is more than its tip
         blood = jnp.maximum(blood, here * _disc(stack, *place, sizes[index] * radius))
         wall = jnp.maximum(wall, here * _disc(stack, *place, sizes[index] * radius + thickness))
-    return heart.replace(right_ventricle=blood, right_wall=wall)
+    return heart.replace(right_ventricle=blood, right_wall=wall)  # type: ignore[attr-defined]
 
 
 def _organs(key: jax.Array, image: jax.Array, heart: RandomHeart, stack: Stack, pixel: float) -> jax.Array:

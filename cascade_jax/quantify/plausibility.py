@@ -41,4 +41,4 @@ def _touching(one: np.ndarray, other: np.ndarray) -> int:
     """How many sides the voxels of two masks (depth, height, width) share in the plane."""
     rows = np.count_nonzero(one[:, 1:] & other[:, :-1]) + np.count_nonzero(one[:, :-1] & other[:, 1:])
     columns = np.count_nonzero(one[:, :, 1:] & other[:, :, :-1]) + np.count_nonzero(one[:, :, :-1] & other[:, :, 1:])
-    return rows + columns
+    return int(rows + columns)

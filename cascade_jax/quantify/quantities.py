@@ -201,7 +201,7 @@ def quantify(
         """An angle in the slices as they came; NaN for None."""
         return np.nan if angle is None else float(-angle % 360 if mirrored else angle)
 
-    case = volumes(labels, spacing) | wall_figures(measured) | endocardial_extent(measured, spacing[2])
+    case: dict = volumes(labels, spacing) | wall_figures(measured) | endocardial_extent(measured, spacing[2])
     if image is not None:
         remote = thresholds.remote_region(np.asarray(image), labels, spacing)
         case |= _threshold_figures(np.asarray(image), labels, spacing, remote)

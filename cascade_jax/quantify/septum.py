@@ -158,7 +158,7 @@ def septum_in(directions: np.ndarray, seen: np.ndarray) -> Insertions | None:
     if probability[inside].mean() - probability[~inside].mean() < _LEAST_CLEAR:
         return None
     last = start + lengths[length] - 1
-    return Insertions(step * _crossing(odds, start, -1) % 360, step * _crossing(odds, last, 1) % 360)
+    return Insertions(step * _crossing(odds, int(start), -1) % 360, step * _crossing(odds, last, 1) % 360)
 
 
 def _crossing(odds: np.ndarray, end: int, outward: int) -> float:

@@ -48,7 +48,8 @@ class Spokes:
 def centre_of(plane: np.ndarray) -> tuple[float, float]:
     """The ventricle's centre in a slice (x, y), in voxels: of the cavity, or of everything where there is none."""
     inside = plane == CAVITY
-    return tuple(float(value) for value in ndimage.center_of_mass(inside if inside.any() else plane > 0))
+    x, y = ndimage.center_of_mass(inside if inside.any() else plane > 0)
+    return float(x), float(y)
 
 
 def spoke_angles() -> np.ndarray:

@@ -146,7 +146,7 @@ def detection(target: str, sizes: Mapping[str, Sizes]) -> dict:
     present = np.array([one["present"] for one in true], bool)
     drawn = np.array([one["present"] for one in predicted], bool)
     mass = np.array([one["g"] for one in predicted], np.float64)
-    result = {"n": len(present)}
+    result: dict = {"n": len(present)}
     for group, right, measure, members, agreeing in (
         ("present", "found", "sensitivity", present, present & drawn),
         ("absent", "left_alone", "specificity", ~present, ~present & ~drawn),

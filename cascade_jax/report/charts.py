@@ -132,7 +132,8 @@ def box_plots(values: Mapping[str, Mapping[str, Sequence[float]]], cases: Sequen
         cases: what the values of a column are of.
     """
     rows = -(-len(values) // _PANELS_IN_A_ROW)
-    figure, points = _figure(2.8 * min(len(values), _PANELS_IN_A_ROW), 2.8 * rows), {}
+    points: dict[str, list[Point]] = {}
+    figure = _figure(2.8 * min(len(values), _PANELS_IN_A_ROW), 2.8 * rows)
     grid = figure.subplots(rows, min(len(values), _PANELS_IN_A_ROW), squeeze=False).ravel()
     for axes in grid[len(values) :]:
         axes.set_axis_off()
@@ -165,7 +166,8 @@ def bland_altman(
         pairs: {quantity with its unit: (predicted, true)}, one value a case.
         cases: {quantity: what its values are of}.
     """
-    figure, points = _figure(4.5 * len(pairs), 3.2), {}
+    points: dict[str, list[Point]] = {}
+    figure = _figure(4.5 * len(pairs), 3.2)
     for axes, (quantity, values) in zip(np.atleast_1d(figure.subplots(1, len(pairs))), pairs.items(), strict=True):
         predicted, true = (np.asarray(side, float) for side in values)
         gid = f"points-{len(points)}"

@@ -84,8 +84,8 @@ def draw_case(
             axes.imshow(image[column], "gray", clim=greys, extent=extent, interpolation="bilinear")
             for letter, *ends in marks[column] if labels is None else ():
                 axes.plot(ends[::2], ends[1::2], color="white", linewidth=1.5)
-                beyond = 1.6 * np.array(ends[2:]) - 0.6 * np.array(ends[:2])
-                axes.text(*beyond, letter, color="white", fontsize=7, ha="center", va="center", clip_on=True)
+                x, y = 1.6 * np.array(ends[2:]) - 0.6 * np.array(ends[:2])  # beyond the line's end
+                axes.text(x, y, letter, color="white", fontsize=7, ha="center", va="center", clip_on=True)
             if labels is not None:
                 axes.imshow(_overlay(labels[column], colours), extent=extent, interpolation="nearest")
             axes.set(xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[], facecolor="black")
@@ -126,7 +126,7 @@ def _window(
         labelled |= (labels != BACKGROUND).any(axis=0)
     if not labelled.any():
         return 0, shape[2] * spacing[2], 0, shape[1] * spacing[1]
-    rows, columns = (labelled.any(axis=axis).nonzero()[0] for axis in (1, 0))
+    rows, columns = (np.flatnonzero(labelled.any(axis=axis)) for axis in (1, 0))
     y, y_end = rows[0] * spacing[1], (rows[-1] + 1) * spacing[1]
     x, x_end = columns[0] * spacing[2], (columns[-1] + 1) * spacing[2]
     half = max(x_end - x, y_end - y) / 2 + MARGIN_MM

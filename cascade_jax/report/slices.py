@@ -140,7 +140,7 @@ def grey_images(image: np.ndarray, front: int) -> GreyStack:
     return GreyStack(images, held, shown, _uri(small, "JPEG", quality=80))
 
 
-def grey_limits(image: np.ndarray) -> tuple[tuple[float, float], tuple[float, float]]:
+def grey_limits(image: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Intensities of black and white: of what a picture holds, and of what is shown at first."""
     tissue = image[~outside_field_of_view(image)]
     held, shown = (

@@ -100,7 +100,7 @@ def listed(predictions: Path, cases: Sequence[Found]) -> list[dict]:
     for case in cases:
         confidence = said.get(case.name)
         expected = {} if confidence is None else confidence.expected_dice
-        row = {
+        row: dict = {
             "name": case.name,
             "expected_dice": [_number(expected.get(target)) for target in EMIDEC.targets],
             "doubtful": None if confidence is None else confidence.doubtful,

@@ -126,7 +126,7 @@ def sample_keys(key: jax.Array, batch_size: int, positions: jax.Array | None) ->
 
 def only_counted(batch: Batch, counts: jax.Array) -> Batch:
     """The batch with no voxel valid in samples that do not count, bool (batch,): loss and gradients pass over them."""
-    return batch.replace(valid=batch.valid & jnp.expand_dims(counts, tuple(range(1, batch.valid.ndim))))
+    return batch.replace(valid=batch.valid & jnp.expand_dims(counts, tuple(range(1, batch.valid.ndim))))  # type: ignore[attr-defined]
 
 
 def step_key(key_data: jax.Array, step: jax.Array) -> jax.Array:
@@ -319,7 +319,7 @@ def _window_with_heart(key: jax.Array, sample: Batch, extent: jax.Array, size: t
         begin = (*start, *[0] * (array.ndim - 3))
         return jax.lax.dynamic_slice(array, begin, (*size, *array.shape[3:]))
 
-    return sample.replace(inputs=cut(sample.inputs), labels=cut(sample.labels), valid=cut(sample.valid))
+    return sample.replace(inputs=cut(sample.inputs), labels=cut(sample.labels), valid=cut(sample.valid))  # type: ignore[attr-defined]
 
 
 def mix_phantoms(share: float, of_cohort: Draw, of_phantoms: Draw) -> Draw:
@@ -335,7 +335,7 @@ def mix_phantoms(share: float, of_cohort: Draw, of_phantoms: Draw) -> Draw:
 
         def phantoms():
             batch = of_phantoms(batch_key, drawn_from, None, positions)
-            return batch.replace(case=jnp.full_like(batch.case, -1))
+            return batch.replace(case=jnp.full_like(batch.case, -1))  # type: ignore[attr-defined]
 
         return jax.lax.cond(
             jax.random.bernoulli(choice_key, share),

@@ -50,7 +50,7 @@ def compare_with_start(run: CrossValidation) -> Comparison:
         CaseError: a case or a final label cannot be read.
     """
     table, names = run.plan.labels, [name for fold in run.folds for name in fold]
-    dice = {"before": [], "after": []}
+    dice: dict[str, list] = {"before": [], "after": []}
     for name in run.progress(names, "segmenting with the weights at the start"):
         case = emidec.read_case(run.files[name], table)
         final = emidec.read_labels(emidec.contour_path(run.workdir / "predictions" / "final", name), table)[0]

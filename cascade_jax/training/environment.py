@@ -31,9 +31,10 @@ def environment() -> dict[str, object]:
 
 
 def record_start(workdir: Path) -> None:
-    """Adds this start to `workdir/run.json`; a line says what differs from the one before.
+    """Adds this start to `workdir/run.json`; a line says what differs from any start before, whose folds may lie there.
 
-    On other devices and with other versions a run is the same to float tolerance, not to the bit.
+    On other devices, on another number of them and with other versions a run is the same to float tolerance, not to the
+    bit.
 
     Raises:
         CaseError: the file is damaged or cannot be written.
@@ -43,12 +44,10 @@ def record_start(workdir: Path) -> None:
     if not isinstance(starts, list) or not all(isinstance(start, dict) for start in starts):
         raise CaseError(path, "is damaged: it is no list of starts; remove it to go on")
     now = environment()
-    if starts:
-        different = [name for name, value in now.items() if starts[-1].get(name) != value]
-        if different:
-            changes = ", ".join(f"{name} (was {starts[-1].get(name)}, is {now[name]})" for name in different)
-            logging.warning(
-                "%s: %s; what follows equals the run's to float tolerance, not to the bit", workdir, changes
-            )
+    # As keys, so that each is named once.
+    others = {name: {str(start.get(name)): None for start in starts if start.get(name) != now[name]} for name in now}
+    changes = ", ".join(f"{name} (was {' and '.join(was)}, is {now[name]})" for name, was in others.items() if was)
+    if changes:
+        logging.warning("%s: %s; what follows equals the run's to float tolerance, not to the bit", workdir, changes)
     time = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     write_text(path, json.dumps([*starts, {"time": time} | now], indent=1))

@@ -53,7 +53,11 @@ def _drawn(case: Case, random: np.random.Generator, parts: Sequence[tuple[tuple,
 
 
 def _head(case: Case, random: np.random.Generator) -> np.ndarray:
-    parts = [((0, 0), (0.85, 0.7), 900), ((0, 0), (0.78, 0.63), 150), ((0, 0), (0.72, 0.57), 600)]
+    parts: list[tuple[tuple, tuple, float]] = [
+        ((0, 0), (0.85, 0.7), 900),
+        ((0, 0), (0.78, 0.63), 150),
+        ((0, 0), (0.72, 0.57), 600),
+    ]
     parts += [((0.05, side), (0.2, 0.06), 1100) for side in (-0.1, 0.1)]  # ventricles of the brain
     return _drawn(case, random, parts)
 

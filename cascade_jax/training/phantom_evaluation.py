@@ -139,7 +139,7 @@ def as_markdown(results: dict) -> str:
     dice = np.array([results["cases"]["final"][name]["myocardium"]["dice"] for name in names])
     expected = np.array([results["confidence"][name]["myocardium"] for name in names])
     doubtful = np.array([results["doubtful"][name] is not None for name in names])
-    rank = np.corrcoef(*(values.argsort().argsort() for values in (dice, expected)))[0, 1]
+    rank = np.corrcoef(dice.argsort().argsort(), expected.argsort().argsort())[0, 1]
     lines += [
         "",
         f"The expected Dice of the myocardium ranks the phantoms by the true one with a Spearman correlation of "

@@ -170,7 +170,8 @@ def draw_examples(key: jax.Array, count: int, progress: Progress) -> tuple[np.nd
         heights = jax.random.uniform(height, (1,), minval=_HEIGHTS[0], maxval=_HEIGHTS[1])
         return draw_septum_phantom(rest, heights, SIZE, PIXEL)
 
-    examples, random = [], np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    examples: list = []
+    random = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     for part in progress(jax.random.split(key, max(1, count // _DRAWN_AT_ONCE)), "hearts"):
         phantoms = jax.device_get(draw(jax.random.split(part, _DRAWN_AT_ONCE)))
         for index in range(_DRAWN_AT_ONCE):

@@ -107,7 +107,7 @@ def train_step(
     updates, optimizer_state = optimizer.update(gradients, state.optimizer_state, state.params)
     params = optax.apply_updates(state.params, updates)
     metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradients)}
-    return state.replace(step=state.step + 1, params=params, optimizer_state=optimizer_state), metrics
+    return state.replace(step=state.step + 1, params=params, optimizer_state=optimizer_state), metrics  # type: ignore[attr-defined]
 
 
 def mesh_of(devices: Sequence[jax.Device]) -> Mesh:

@@ -8,7 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import nibabel as nib
+import numpy as np
 import pytest
 
 import cascade_jax
@@ -119,6 +121,29 @@ def test_a_cohort_that_was_moved_or_copied_is_the_same(stopped):
     config = tiny_config(stopped / "elsewhere", stages=(1,))
     assert "Stage one is trained" in train.run_training(config, stopped / "run", silent)
     assert json.loads((stopped / "run" / "config.json").read_text())["data"]["root"] == str(stopped / "elsewhere")
+
+
+def test_the_order_in_which_a_disk_lists_its_files_changes_no_bit(finished_run, tmp_path, monkeypatch):
+    iterdir = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda folder: iter(sorted(iterdir(folder), reverse=True)))
+    shutil.copytree(finished_run / "cohort", tmp_path / "cohort")
+    go_on(tmp_path)
+    for name in ("folds.json", "tables.json"):
+        assert (tmp_path / "run" / name).read_text() == (finished_run / "run" / name).read_text()
+    expected, actual = (cascade_jax.load(folder / "run").params for folder in (finished_run, tmp_path))
+    jax.tree.map(np.testing.assert_array_equal, actual, expected)
+
+
+def test_going_on_with_another_number_of_devices_is_said_in_one_line(stopped, caplog):
+    path = stopped / "run" / "run.json"
+    starts = json.loads(path.read_text())
+    path.write_text(json.dumps([starts[-1] | {"device_count": 7}]))
+    go_on(stopped, stages=(1,))
+    (line,) = (message for message in caplog.messages if "device_count" in message)
+    assert line == (
+        f"{stopped / 'run'}: device_count (was 7, is {starts[-1]['device_count']}); what follows equals the run's to "
+        "float tolerance, not to the bit"
+    )
 
 
 def test_before_anything_is_trained_files_may_change(stopped):

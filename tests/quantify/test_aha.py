@@ -50,6 +50,14 @@ def test_the_base_is_the_larger_end_whichever_way_the_stack_runs():
     assert quantify(labels, SPACING).segments[-1]["name"] == "apical cap"
 
 
+def test_the_larger_end_is_that_of_the_larger_ventricle_however_thick_its_wall():
+    radius, _ = grid()
+    cavity, wall = np.linspace(30.0, 10.0, 6), np.linspace(2.0, 15.0, 6)
+    labels = np.where(radius < cavity, 1, np.where(radius < cavity + wall, 2, 0)).astype(np.uint8)
+    assert (labels[:, :, 0] == 2).sum() < (labels[:, :, 5] == 2).sum()
+    assert aha.base_comes_first(labels) and not aha.base_comes_first(labels[:, :, ::-1])
+
+
 def test_a_slice_without_cavity_amid_the_stack_is_of_its_neighbours_ring():
     radius, _ = grid((150, 160, 9))
     labels = np.where(radius < INNER, 1, np.where(radius < OUTER, 2, 0)).astype(np.uint8)

@@ -181,3 +181,20 @@ def test_dark_blood_does_not_empty_the_deviations():
     image += np.random.default_rng(1).normal(0, 6, labels.shape)
     case = quantify(np.where(labels == 3, 2, labels), SPACING, image).case
     assert case["infarct_5sd_ml"] == pytest.approx((labels == 3).sum() * 2.5 / 1000, rel=0.01)
+
+
+@pytest.mark.parametrize(("blood", "measured"), [(100.0, False), (400.0, True)])
+def test_deviations_above_the_bright_myocardium_count_only_below_the_blood(blood, measured):
+    labels = ring(10.0)
+    image = np.where(labels == 3, 180.0, np.where(labels == 2, 50.0, np.where(labels == 1, blood, 0.0)))
+    image += np.random.default_rng(1).normal(0, 40, labels.shape)
+    case = quantify(np.where(labels == 3, 2, labels), SPACING, image).case
+    assert np.isfinite(case["infarct_6sd_ml"]) == measured == (case["infarct_sd_reason"] == "")
+
+
+def test_inner_myocardium_has_myocardium_on_its_four_sides_whatever_lies_at_its_corners():
+    labels = np.full((5, 5, 2), 2, np.uint8)
+    labels[1, 1, 0] = 1
+    inner = thresholds.inner_myocardium(labels)
+    assert inner[2, 2].all() and not inner[2, 1, 0] and not inner[1, 2, 0] and inner[2, 1, 1]
+    assert not inner[0].any() and not inner[:, 4].any()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cascade_jax.quantify.quantities import endocardial_extent
+from cascade_jax.quantify.quantities import endocardial_extent, wall_figures
 from cascade_jax.quantify.wall import spokes, wall_of
 from tests.quantify.hearts import INNER, SPACING, grid, ring
 
@@ -66,3 +66,30 @@ def test_an_epicardial_infarct_does_not_touch_the_endocardium():
     measured = spokes(labels, SPACING)
     assert not measured.at_endocardium.any()
     assert np.nanmean(measured.transmurality[:, :44]) == pytest.approx(50, abs=2)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("far", [False, True])
+def test_a_wall_cut_off_by_the_edge_of_the_image_ends_there(axis, far):
+    cut = [slice(None)] * 3
+    cut[axis] = slice(0, 130) if far else slice(20, None)
+    labels = ring()[tuple(cut)]
+    assert (np.take(labels, -1 if far else 0, axis) >= 2).any()
+    within = np.pad(labels, ((9, 9), (9, 9), (0, 0)))
+    np.testing.assert_allclose(spokes(labels, SPACING).thickness, spokes(within, SPACING).thickness, atol=0.2)
+
+
+def test_the_endocardium_of_an_open_wall_is_as_long_as_the_wall_that_is_there():
+    labels = ring(0)
+    labels[(grid()[1] < 90) & (labels == 2)] = 0
+    extent = endocardial_extent(spokes(labels, SPACING), SPACING[2])
+    assert extent["endocardium_cm2"] == pytest.approx(0.75 * 2 * np.pi * INNER * 6 * SPACING[2] / 100, rel=0.03)
+    assert extent["infarct_endocardium_percent"] == 0
+
+
+def test_the_mean_transmurality_is_of_the_spokes_that_meet_infarct():
+    figures = wall_figures(spokes(ring(), SPACING))  # half of the wall, on a quarter of it
+    assert figures["transmurality_mean_percent"] == pytest.approx(50, abs=2)
+    assert figures["transmurality_max_percent"] == pytest.approx(50, abs=6)
+    assert np.isnan(wall_figures(spokes(ring(0), SPACING))["transmurality_mean_percent"])
+    assert wall_figures(spokes(ring(0), SPACING))["wall_thickness_mm"] == pytest.approx(10, abs=0.1)

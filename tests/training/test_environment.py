@@ -21,6 +21,18 @@ def test_every_start_is_recorded_and_another_environment_is_said(tmp_path, monke
     assert len(read_json(tmp_path / "run.json")) == 3
 
 
+def test_a_fold_that_was_trained_on_more_devices_is_said_at_every_later_start(tmp_path, monkeypatch, caplog):
+    for count in (8, 4, 8, 2, 2):
+        caplog.clear()
+        monkeypatch.setattr(environment, "environment", lambda count=count: {"device_count": count, "device": "cpu"})
+        record_start(tmp_path)
+    (line,) = caplog.messages
+    assert line == (
+        f"{tmp_path}: device_count (was 8 and 4, is 2); what follows equals the run's to float tolerance, not to the "
+        "bit"
+    )
+
+
 def test_a_damaged_record_is_named(tmp_path):
     (tmp_path / "run.json").write_text("[1]")
     with pytest.raises(CaseError, match="is damaged"):

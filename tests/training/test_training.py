@@ -153,10 +153,12 @@ def test_as_many_devices_are_used_as_get_a_share_and_others_are_named(
     assert (f"--config.plan.slices.batch_size={would} would" in caplog.text) == (would is not None)
 
 
-def fit_slices(cohort, folder, cases=(0, 1, 2), *, steps=6, dice=0.0, initial_params=None, share=0.0):
+def fit_slices(
+    cohort, folder, cases=(0, 1, 2), *, steps=6, steps_per_dispatch=1, dice=0.0, initial_params=None, share=0.0
+):
     """Stage one's training on some cases; `dice` is its validation's, or a function of the parameters."""
     config = default.get_config()
-    config.stage1.steps, config.stage1.steps_per_dispatch = steps, 1
+    config.stage1.steps, config.stage1.steps_per_dispatch = steps, steps_per_dispatch
     config.stage1.validate_every, config.stage1.checkpoint_every = 3, 2
     config.init_from, config.init_share = "a cascade" if share else "", share
     parts = [StagePlan(n.features, n.kernel_sizes, n.strides, 4) for n in (SLICES, VOLUMES)]
@@ -219,6 +221,15 @@ def test_a_run_that_stops_goes_on_from_its_checkpoint_to_the_same_bits(cohort, t
     # Once more finds it done.
     again = fit_slices(cohort, tmp_path / "parts")
     jax.tree.map(np.testing.assert_array_equal, whole, again)
+
+
+def test_a_run_ends_with_the_same_bits_however_many_steps_are_in_a_dispatch(cohort, tmp_path):
+    one, two, three = (fit_slices(cohort, tmp_path / str(count), steps_per_dispatch=count) for count in (1, 2, 3))
+    jax.tree.map(np.testing.assert_array_equal, two, one)
+    jax.tree.map(np.testing.assert_array_equal, three, one)
+    logs = [[row.split(",")[:3] for row in (tmp_path / run / "metrics.csv").read_text().splitlines()] for run in "123"]
+    assert [row for row in logs[1] if row[1]] == [row for row in logs[0] if row[1]]
+    assert logs[2] == logs[0]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
