@@ -58,7 +58,7 @@ def must_stream(examples: PreparedCohort, memory_gb: float) -> bool:
 def device_memory_gb() -> float:
     """The memory of the default device, or of the machine where that is a CPU, in 10^9 bytes; infinite where neither is
     known."""
-    if limit := (jax.devices()[0].memory_stats() or {}).get("bytes_limit"):
+    if limit := (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit"):
         return limit / 1e9
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import pytest
 
 from cascade_jax.errors import CaseError, ConfigError
-from launch.benchmarks import compare_machines, machine, scaling, scaling_worker, workspace
+from launch.benchmarks import machine, machines, scaling, scaling_worker, workspace
 
 ABOUT = {
     "versions": {"cascade_jax": "0.1.0", "jax": "0.10.2", "jaxlib": "0.10.2"},
@@ -329,8 +329,8 @@ def two_machines(folder):
 
 
 def test_two_machines_stand_in_one_table(tmp_path):
-    machines = [compare_machines.read_machine(path) for path in two_machines(tmp_path)]
-    head, _, h100, one, two, _, *about = compare_machines.table(machines).splitlines()
+    read = [machines.read_machine(path) for path in two_machines(tmp_path)]
+    head, _, h100, one, two, _, *about = machines.table(read).splitlines()
     assert [cell.strip() for cell in h100.split("|")[1:-1]] == [
         "h100",
         "2",
@@ -402,7 +402,7 @@ def damaged(content, change):
 def test_a_file_that_lacks_a_figure_is_named_with_what_it_lacks(tmp_path, change, fault):
     path = write(tmp_path / "one.json", damaged(figures([point(1), point(2, 4, 19.0)]), change))
     with pytest.raises(CaseError) as raised:
-        compare_machines.read_machine(path)
+        machines.read_machine(path)
     assert raised.value.fault.startswith(fault) and raised.value.path == str(path)
 
 
