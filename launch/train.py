@@ -10,19 +10,12 @@ import contextlib
 from pathlib import Path
 
 from absl import flags
-from ml_collections import ConfigDict, config_flags
 
-from cascade_jax.errors import CaseError, ConfigError
+from cascade_jax.errors import CaseError
 from cascade_jax.progress import bar
-from launch import command, weights
+from launch import command, config_flag, weights
 
-_CONFIG = config_flags.DEFINE_config_file(
-    "config",
-    None,
-    "A file with get_config(); cascade-jax also takes a name: emidec, emidec:laptop, corrections, phantom, pretrain or "
-    "two_labels.",
-    lock_config=True,
-)
+_CONFIG = config_flag.define()
 _WORKDIR = flags.DEFINE_string("workdir", None, "The working folder: everything the run makes goes there.")
 
 
@@ -32,7 +25,7 @@ def main() -> None:
     from cascade_jax.commands import train
     from cascade_jax.data import folders
 
-    config = _load_config()
+    config = config_flag.load(_CONFIG)
     for name in ("root", "held_out"):
         if folder := config.get("data", {}).get(name):
             of_predictions = name == "root" and config.data.get("corrected")
@@ -45,14 +38,6 @@ def main() -> None:
     if config.get("kind") != "pretraining":
         command.print_left_out("report", "figures and reports")
     print(train.run_training(config, Path(_WORKDIR.value), bar))
-
-
-def _load_config() -> ConfigDict:
-    try:
-        return ConfigDict(_CONFIG.value)
-    except OSError:
-        path = config_flags.get_config_filename(flags.FLAGS["config"])
-        raise ConfigError(f"--config={path}: there is no such file") from None
 
 
 if __name__ == "__main__":

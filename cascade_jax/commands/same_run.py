@@ -14,6 +14,7 @@ from cascade_jax.data.files import read_json
 # What may differ between two starts of the same run: which part of it is done this time, how several devices are used,
 # and what is drawn.
 _NOT_RECORDED = ("folds", "stages", "parallel", "figures", "figure_cases", "all_cases")
+_NOT_RECORDED_OF_STAGE = ("accumulate", "rematerialise")  # of the same results, how much memory they take
 # Where the files lie may differ too, as long as the same stands in them: `check_same_inputs`.
 _PATHS = ("root", "images", "held_out", "splits")
 _MOST_NAMED = 5
@@ -28,6 +29,8 @@ _BEFORE_CONFIG = (
 def recorded_settings(config: ConfigDict) -> dict:
     """The settings that a working folder stands for."""
     values = json.loads(config.to_json_best_effort())
+    for stage in STAGES:
+        values[stage] = {key: value for key, value in values[stage].items() if key not in _NOT_RECORDED_OF_STAGE}
     return {
         key: name_of(value) if key == "init_from" else value
         for key, value in values.items()

@@ -132,6 +132,19 @@ def _read_index(path: Path) -> dict:
     return index
 
 
+def read_shape(path: Path) -> tuple[int, int, int, int]:
+    """(case, depth, height, width) of the cohort at `path`, without its voxels.
+
+    Raises:
+        CaseError: it cannot be read.
+    """
+    path = Path(path) / "image"
+    try:
+        return tuple(ts.open(_array_spec(path), open=True).result().shape)
+    except (OSError, ValueError) as error:
+        raise CaseError(path, f"cannot be read ({_first_line(error)}); remove the folder to make it again") from None
+
+
 def _grid(values: dict) -> Grid:
     as_pairs = {key: tuple(map(tuple, values[key])) for key in ("box", "extent")}
     return Grid(**{key: tuple(value) for key, value in values.items()} | as_pairs)

@@ -19,6 +19,7 @@ from cascade_jax.data.files import read_json, write_text
 from cascade_jax.data.labels import LabelTable
 from cascade_jax.data.preprocess import Example, restore_labels
 from cascade_jax.models.graph import predict_prior
+from cascade_jax.models.unet import UNet
 from cascade_jax.plan import Plan
 from cascade_jax.progress import Progress
 from cascade_jax.report.confidence import CONFIDENCE_TABLE, write_confidence
@@ -51,6 +52,23 @@ def _select(positions: Sequence[int], size: int) -> CaseSelection:
     """Cases of a cohort, of which there may be `size`."""
     index = np.resize(np.array(positions, np.int32), size)
     return jax.device_put(CaseSelection(index, np.int32(len(positions))))
+
+
+def make_draw(config: ConfigDict, plan: Plan, networks: tuple[UNet, UNet], stage: int) -> Draw:
+    """What draws the batches of a stage (0 or 1)."""
+    settings = config[STAGES[stage]]
+    augmentation = augment.Augmentation(**settings.augmentation)
+    batch_size = stage_plan(plan, stage).batch_size
+    if stage == 0:
+        of_cohort = draw_slices(batch_size, plan.shape[1:], augmentation)
+        of_phantoms = draw_phantom_slices(batch_size, plan)
+    else:
+        corruption = augment.PriorCorruption(**settings.prior)
+        num_classes = len(plan.labels.names)
+        share = HEART_SHARE if plan.window is None else 1.0
+        of_cohort = draw_volumes(batch_size, plan.volume_shape, augmentation, corruption, num_classes, share)
+        of_phantoms = draw_phantom_volumes(batch_size, plan, networks[0], corruption)
+    return mix_phantoms(config.phantom_share, of_cohort, of_phantoms) if config.phantom_share > 0 else of_cohort
 
 
 def write_slice_labels(
@@ -122,29 +140,9 @@ class CrossValidation:
 
     # Training
 
-    def _draw(self, stage: int) -> Draw:
-        settings = self.config[STAGES[stage]]
-        augmentation = augment.Augmentation(**settings.augmentation)
-        batch_size = stage_plan(self.plan, stage).batch_size
-        if stage == 0:
-            of_cohort = draw_slices(batch_size, self.plan.shape[1:], augmentation)
-            of_phantoms = draw_phantom_slices(batch_size, self.plan)
-        else:
-            corruption = augment.PriorCorruption(**settings.prior)
-            num_classes = len(self.plan.labels.names)
-            share = HEART_SHARE if self.plan.window is None else 1.0
-            size = self.plan.volume_shape
-            of_cohort = draw_volumes(batch_size, size, augmentation, corruption, num_classes, share)
-            of_phantoms = draw_phantom_volumes(batch_size, self.plan, self.networks[0], corruption)
-        return mix_phantoms(self.config.phantom_share, of_cohort, of_phantoms) if self._mixes else of_cohort
-
-    @property
-    def _mixes(self) -> bool:
-        return self.config.phantom_share > 0
-
     def _drawn_from(self, stage: int, cohort: Cohort, folder: Path) -> Any:
         """What a stage's batches are drawn from: the cohort and, where phantoms are mixed in, what those need."""
-        if not self._mixes:
+        if self.config.phantom_share == 0:
             return cohort
         if stage == 0:
             return cohort, None
@@ -181,7 +179,8 @@ class CrossValidation:
         cohort, largest = self._cohort, max(map(len, self.folds))
         if stage == 1:
             cohort = cohort.replace(prior=jax.device_put(self._read_priors()))
-        draw, size = self._draw(stage), (self.plan.shape, self.plan.volume_shape)[stage]
+        draw = make_draw(self.config, self.plan, self.networks, stage)
+        size = (self.plan.shape, self.plan.volume_shape)[stage]
         dice = jax.jit(dice_over_voxels(stage, self.networks[stage], size))
         devices = devices_for(self.plan, stage)
 

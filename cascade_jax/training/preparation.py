@@ -19,6 +19,47 @@ class PlanError(ValueError):
     """An override of the plan that does not fit the cohort or another override."""
 
 
+def plan_cohort(
+    shapes: Sequence[Sequence[int]], spacings: Sequence[Sequence[float]], overrides: Mapping, labels: LabelTable
+) -> tuple[Plan, tuple[int, int, int]]:
+    """The plan of a cohort, and the shape of its examples, which holds each case whole and the plan's samples.
+
+    Args:
+        shapes: of each case's field of view, (depth, height, width).
+        spacings: mm of each case along the same.
+        overrides: of the plan, as `make_plan` takes them.
+        labels: which labels there are.
+
+    Raises:
+        PlanError: an override does not fit.
+    """
+    try:
+        plan = make_plan(shapes, spacings, overrides, labels)
+    except ValueError as error:
+        raise PlanError(str(error)) from error
+    whole = [resampled_shape(*one, plan.spacing[1:]) for one in zip(shapes, spacings, strict=True)]
+    return plan, tuple(np.max([plan.shape, *whole], axis=0).tolist())
+
+
+def field_of_view(image: np.ndarray) -> list[int]:
+    """The (depth, height, width) of an image without what is empty at its borders."""
+    return [stop - start for start, stop in bounding_box(image)]
+
+
+def planned_shape(folder: Path, overrides: Mapping, labels: LabelTable) -> tuple[Plan, tuple[int, ...]] | None:
+    """The plan, and (case, depth, height, width), of a cohort that `prepare` has prepared in `folder` by the same
+    settings; None if there is none.
+
+    Raises:
+        CaseError: it cannot be read.
+    """
+    provenance = store.read_provenance(folder / "cohort")
+    wanted = json.loads(json.dumps({"overrides": overrides, "labels": labels.to_json()}))
+    if provenance is None or any(provenance.get(key) != value for key, value in wanted.items()):
+        return None
+    return _read_plan(folder / "plan.json"), store.read_shape(folder / "cohort")
+
+
 def file_checksums(files: Sequence[folders.CaseFiles]) -> dict[str, str]:
     """The SHA-256 of what stands in each of some cases' files, by case and file name.
 
@@ -76,14 +117,8 @@ def prepare(
 
     # Every case is read before anything is written: a fault in the last file must not be found after an hour.
     cases = [emidec.read_case(file, labels) for file in progress(files, f"reading {len(files)} cases of {root}")]
-    shapes = [[stop - start for start, stop in bounding_box(case.image)] for case in cases]
-    spacings = [case.spacing for case in cases]
-    try:
-        plan = make_plan(shapes, spacings, overrides, labels)
-    except ValueError as error:
-        raise PlanError(str(error)) from error
-    whole = [resampled_shape(*one, plan.spacing[1:]) for one in zip(shapes, spacings, strict=True)]
-    shape = tuple(np.max([plan.shape, *whole], axis=0).tolist())
+    shapes, spacings = [field_of_view(case.image) for case in cases], [case.spacing for case in cases]
+    plan, shape = plan_cohort(shapes, spacings, overrides, labels)
     examples = [
         preprocess(case, plan.spacing[1:], shape)
         for case in progress(cases, f"preparing {len(cases)} cases: {describe_plan(plan)}")
