@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from cascade_jax.cascade import Cascade
+from cascade_jax.data.case import Case, CaseError
 from cascade_jax.models import UNet, segment, segment_slices, segment_volume
 from cascade_jax.models.graph import count_votes, most_probable, one_hot_prior, vote_of_folds
 from cascade_jax.models.unet import params_like
@@ -69,6 +70,16 @@ def test_a_cascade_computes_what_the_graph_says(params, folds, mirror, windows):
     for name in ("labels", "counts", "fold_priors", "fold_labels"):
         np.testing.assert_array_equal(getattr(vote, name), getattr(expected, name))
     np.testing.assert_allclose(vote.probabilities, expected.probabilities, atol=1e-6)
+
+
+def test_a_case_that_the_devices_memory_is_too_small_for_fails_alone_and_is_named():
+    def vote(_):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1000 bytes.\nin a stack")
+
+    full = SimpleNamespace(example=lambda case: case, vote=vote)
+    case = Case("Case_A", np.zeros((1, 2, 2), np.float32), None, (1.0, 1.0, 1.0))
+    with pytest.raises(CaseError, match=r"^Case_A: the device's memory is too small for it \(RES[^\n]*$"):
+        Cascade.segment_case(full, case)
 
 
 def test_threads_that_segment_at_the_same_time_get_what_one_gets():

@@ -126,12 +126,13 @@ def plan_memory(
         progress: wraps the loop over a stage's programs with a bar.
     """
     for stage in [number - 1 for number in sorted(config.get("stages", (1, 2)))]:
-        configured = _step(config, run, stage, {}, memory)
+        for _ in progress([None], f"stage {stage + 1}: compiling its training step"):
+            configured = _step(config, run, stage, {}, memory)
         yield configured
         if compare or configured.fits is False:
             share = -(-stage_plan(run.plan, stage).batch_size // len(devices_for(run.plan, stage)))
             ways = ways_to_save(config, stage, share)
-            for settings in progress(ways, f"{STAGES[stage]}: compiling {len(ways)} ways to take less"):
+            for settings in progress(ways, f"stage {stage + 1}: compiling {len(ways)} ways to take less"):
                 yield _step(config, run, stage, settings, memory)
 
 

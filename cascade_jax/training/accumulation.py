@@ -17,8 +17,10 @@ def check_parts(setting: str, parts: int, batch_size: int, devices: int) -> None
     share = -(-batch_size // devices)
     if parts < 1 or share % parts:
         possible = ", ".join(str(number) for number in range(1, share + 1) if share % number == 0)
-        of_device = "" if devices == 1 else f", each of {devices} devices' share of the batch of {batch_size}"
-        raise ConfigError(f"{setting} is {parts}, which does not divide {share}{of_device}; possible: {possible}")
+        of_device = f"{share}, each of {devices} devices' share of " if devices > 1 else ""
+        raise ConfigError(
+            f"{setting} is {parts}, which does not divide {of_device}the batch of {batch_size}; possible: {possible}"
+        )
 
 
 def loss_and_gradient(

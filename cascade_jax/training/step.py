@@ -191,8 +191,8 @@ def compile_steps(
 
 
 def _compiler_options(network: UNet, parts: int) -> dict[str, str] | None:
-    """What keeps a CPU's compiler to the order of the program, where that is what saves memory: left alone, it does away
-    with the barriers early, and has every part at once and nothing computed again."""
+    """What keeps a CPU's compiler to the order of the program, where that order saves memory: left alone it does away
+    with the barriers early, has every part at once, and computes nothing again."""
     if jax.default_backend() == "cpu" and (parts > 1 or network.rematerialise):
         return {"xla_disable_hlo_passes": "cse_barrier_expander"}
     return None
