@@ -57,9 +57,9 @@ def test_other_errors_pass():
 
 def test_with_everything_switched_on_a_smaller_batch_is_the_advice():
     config = config_of(**{"stage1.accumulate": 4, "stage1.rematerialise": True})
-    with pytest.raises(TrainingError, match=r"a smaller batch \(--config.plan.slices.batch_size\)"):
-        with advising_on_memory(config, 0, 4, "fold 0"):
-            raise FULL
+    smaller = pytest.raises(TrainingError, match=r"a smaller batch \(--config.plan.slices.batch_size\)")
+    with smaller, advising_on_memory(config, 0, 4, "fold 0"):
+        raise FULL
 
 
 def test_a_training_whose_device_is_full_ends_in_one_line_that_says_what_to_switch_on(tmp_path, monkeypatch):
