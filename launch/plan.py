@@ -14,7 +14,7 @@ from absl import flags
 
 from cascade_jax.data.files import write_text
 from cascade_jax.data.outputs import recording_outputs, refuse_to_replace
-from cascade_jax.progress import bar
+from cascade_jax.progress import bar, say
 from launch import command, config_flag
 
 _CONFIG = config_flag.define()
@@ -38,8 +38,12 @@ def main() -> int:
         refuse_to_replace(output.parent, [output.name])
     memory, source = plan.known_memory(_MEMORY_GB.value)
     run = plan.plan_run(config, workdir, bar)
-    steps = list(plan.plan_memory(config, run, memory, compare=_COMPARE.value, progress=bar))
-    print(plan.as_text(run, steps, memory, source))
+    print(plan.heading(run, memory, source), flush=True)
+    steps = []
+    for step in plan.plan_memory(config, run, memory, compare=_COMPARE.value, progress=bar):
+        say(plan.row(step))
+        steps.append(step)
+    print("", *plan.advice(steps), sep="\n")
     if output:
         with recording_outputs(output.parent, [output.name]):
             write_text(output, json.dumps(plan.as_json(run, steps, memory, source), indent=1))

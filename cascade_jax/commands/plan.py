@@ -143,37 +143,36 @@ def _step(config: ConfigDict, run: PlannedRun, stage: int, settings: dict[str, A
     return Step(stage, settings, held, None if memory is None else held.total <= memory)
 
 
-def as_text(run: PlannedRun, steps: Sequence[Step], memory: int | None, source: str) -> str:
-    """The plan, a table of bytes, and what to do.
+def heading(run: PlannedRun, memory: int | None, source: str) -> str:
+    """The plan, the devices, and the head of a table whose rows are `row`s.
 
     Args:
         run: what `plan_run` returned.
-        steps: what `plan_memory` returned.
         memory: bytes of a device; None where that is unknown.
         source: who says so.
     """
     devices = jax.local_devices()
     cohort = "random phantoms" if run.cohort_shape is None else number_of_cases(run.cohort_shape[0])
     of_each = source if memory is None else f"{_gigabytes(memory)} each ({source})"
-    lines = [
-        f"plan: {cohort}; {describe_plan(run.plan)}",
-        f"devices: {len(devices)} x {devices[0].device_kind}, {of_each}",
-        "",
-        f"{'on each device, GB':<20}{''.join(f'{name:>13}' for name in _COLUMNS)}{'in all':>10}",
-    ]
-    fits = {True: "fits", False: "does not fit", None: ""}
-    for step in steps:
-        held = dataclasses.asdict(step.memory)
-        numbers = "".join(f"{held[name] / 1e9:>13.3f}" for name in _COLUMNS)
-        name = f"  stage {step.stage + 1}" if step.settings else f"stage {step.stage + 1}"
-        lines.append(
-            f"{name:<20}{numbers}{step.memory.total / 1e9:>10.3f}  "
-            f"{', '.join(filter(None, (fits[step.fits], as_flags(step.settings))))}".rstrip()
-        )
-    return "\n".join([*lines, "", *_advice(steps)])
+    return (
+        f"plan: {cohort}; {describe_plan(run.plan)}\n"
+        f"devices: {len(devices)} x {devices[0].device_kind}, {of_each}\n\n"
+        f"{'on each device, GB':<18}{''.join(f'{name:>13}' for name in _COLUMNS)}{'in all':>9}"
+    )
 
 
-def _advice(steps: Sequence[Step]) -> Iterator[str]:
+def row(step: Step) -> str:
+    """A step's gigabytes, whether it fits, and with what."""
+    held = dataclasses.asdict(step.memory)
+    numbers = "".join(f"{held[name] / 1e9:>13.3f}" for name in _COLUMNS)
+    name = f"{'  ' if step.settings else ''}stage {step.stage + 1}"
+    fits = {True: "fits", False: "does not fit", None: ""}[step.fits]
+    rest = ", ".join(filter(None, (fits, as_flags(step.settings))))
+    return f"{name:<18}{numbers}{step.memory.total / 1e9:>9.3f}  {rest}".rstrip()
+
+
+def advice(steps: Sequence[Step]) -> Iterator[str]:
+    """A line for each stage: whether it fits, or what to switch on."""
     for configured in (step for step in steps if not step.settings):
         name = f"stage {configured.stage + 1}"
         others = [step for step in steps if step.settings and step.stage == configured.stage]

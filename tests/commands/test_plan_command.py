@@ -85,7 +85,8 @@ def planned(monkeypatch, sizes, memory_gb, stages=(1,), compare=False):
     run = plan.PlannedRun(Plan.from_json(values), (4, 6, 32, 32))
     size = memory_gb and int(memory_gb * GB)
     steps = list(plan.plan_memory(config, run, size, compare=compare, progress=silent))
-    return steps, plan.as_text(run, steps, size, "as given"), plan.as_json(run, steps, size, "as given")
+    text = "\n".join([plan.heading(run, size, "as given"), *map(plan.row, steps), *plan.advice(steps)])
+    return steps, text, plan.as_json(run, steps, size, "as given")
 
 
 def test_what_fits_is_compiled_once_and_said(monkeypatch):
