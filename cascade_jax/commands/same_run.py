@@ -29,13 +29,19 @@ _BEFORE_CONFIG = (
 def recorded_settings(config: ConfigDict) -> dict:
     """The settings that a working folder stands for."""
     values = json.loads(config.to_json_best_effort())
-    for stage in STAGES:
-        values[stage] = {key: value for key, value in values[stage].items() if key not in _NOT_RECORDED_OF_STAGE}
+    _forget_memory(values)
     return {
         key: name_of(value) if key == "init_from" else value
         for key, value in values.items()
         if key not in _NOT_RECORDED
     }
+
+
+def _forget_memory(values: dict) -> None:
+    """Takes out how much memory the stages may take."""
+    for stage in STAGES:
+        if isinstance(values.get(stage), dict):
+            values[stage] = {key: value for key, value in values[stage].items() if key not in _NOT_RECORDED_OF_STAGE}
 
 
 def check_same_config(workdir: Path, config: ConfigDict) -> None:
@@ -49,6 +55,7 @@ def check_same_config(workdir: Path, config: ConfigDict) -> None:
     old, new = read_json(path), recorded_settings(config)
     if not isinstance(old, dict):
         raise CaseError(path, "is damaged: it holds no settings")
+    _forget_memory(old)
     # Before the kind was a setting, a pretraining had one of that name.
     old.setdefault("kind", "pretraining" if old.pop("pretraining", False) else "cross-validation")
     if old["kind"] == "cross-validation":
