@@ -164,7 +164,7 @@ def test_a_run_goes_on_with_less_memory(tmp_path):
     config.stage1.accumulate, config.stage2.rematerialise = 2, True
     same_run.check_same_config(tmp_path, config)
     config.stage1.steps += 1
-    with pytest.raises(CaseError, match="stage1.steps"):
+    with pytest.raises(CaseError, match=r"stage1\.steps"):
         same_run.check_same_config(tmp_path, config)
 
 
