@@ -29,6 +29,7 @@ from cascade_jax.data.preprocess import (
     restore_labels,
     restore_scores,
 )
+from cascade_jax.errors import is_out_of_memory
 from cascade_jax.models.graph import Vote, segment, spread_folds
 from cascade_jax.models.unet import UNet
 from cascade_jax.plan import Plan, StagePlan, bucket
@@ -163,10 +164,17 @@ class Cascade:
             details: whether to bring probabilities and disagreement to the case's grid too; otherwise they are None.
 
         Raises:
-            CaseError: the image has no contrast.
+            CaseError: the image has no contrast, or the device's memory is too small for it.
         """
         example = self.example(case)
-        return self.segmentation_of(self.vote(example), example, case, details=details)
+        try:
+            vote = self.vote(example)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            fault = f"the device's memory is too small for it ({str(error).splitlines()[0]})"
+            raise CaseError(case.name, f"{fault}; JAX_PLATFORMS=cpu computes on the processor") from error
+        return self.segmentation_of(vote, example, case, details=details)
 
     def segmentation_of(self, vote: Vote, example: Example, case: Case, *, details: bool) -> Segmentation:
         """What a vote on the networks' grid says about the case; arguments and result as for `segment_case`."""

@@ -24,6 +24,16 @@ class ConfigError(ValueError):
     """A setting that cannot be; the text is one line that names it."""
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error is XLA's about a device whose memory is full. It is known by its name, since JAX is not imported
+    here."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    text = str(error).lower()
+    return bool(names & {"JaxRuntimeError", "XlaRuntimeError"}) and (
+        "resource_exhausted" in text or "out of memory" in text
+    )
+
+
 class TrainingError(RuntimeError):
     """Training cannot go on; the text is one line that says at which step and why."""
 

@@ -16,12 +16,16 @@ from pathlib import Path
 from absl import app, flags, logging
 
 from cascade_jax.data.files import make_writable_folder
-from cascade_jax.errors import CaseError, ConfigError, TrainingError
+from cascade_jax.errors import CaseError, ConfigError, TrainingError, is_out_of_memory
 from cascade_jax.extras import missing
 from cascade_jax.stopping import Stopped, handling_signals
 from launch.pipe import reader_may_leave
 
 _ERRORS = (CaseError, ConfigError, TrainingError)
+_FULL = (
+    "the device's memory is full ({}): end what else uses it, or compute on the processor with JAX_PLATFORMS=cpu; "
+    "`cascade-jax plan` says what a training takes, and how it takes less"
+)
 _LARGEST_CACHE_BYTES = 500_000_000
 _DEFAULT_CONFIG = Path(__file__).parent / "configs" / "default.py"
 
@@ -73,7 +77,7 @@ def run(
         except KeyboardInterrupt:
             _fail(130, "interrupted; run the same command again to go on")
         except Exception as error:
-            _fail(1, _unexpected(error, private))
+            _fail(1, _FULL.format(_first_line(error)) if is_out_of_memory(error) else _unexpected(error, private))
         sys.exit(status)
 
     app.run(guarded, flags_parser=parse)

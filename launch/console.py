@@ -19,6 +19,7 @@ VERBS = (
     "dicom",
     "nnunet",
     "train",
+    "plan",
     "phantom",
     "export",
     "release",
@@ -37,6 +38,7 @@ _HELP = """cascade-jax VERB [--flags]
   dicom       outline a DICOM series: NIfTI, DICOM segmentation and report
   nnunet      take a data set over from nnU-Net, or give it one
   train       train both stages on labelled cases: --config=emidec, corrections, phantom, pretrain, two_labels or a file
+  plan        what a training will be, and whether it fits the device's memory
   phantom     simulate a cohort
   export      one StableHLO file that runs without this package
   release     a trained cascade as a few files

@@ -13,19 +13,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from absl import flags, logging
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
-from cascade_jax.errors import CaseError, ConfigError
+from cascade_jax.errors import CaseError
 from cascade_jax.progress import bar
-from launch import command, hosts, weights
+from launch import command, config_flag, hosts, weights
 
-_CONFIG = config_flags.DEFINE_config_file(
-    "config",
-    None,
-    "A file with get_config(); cascade-jax also takes a name: emidec, emidec:laptop, corrections, phantom, pretrain or "
-    "two_labels.",
-    lock_config=True,
-)
+_CONFIG = config_flag.define()
 _WORKDIR = flags.DEFINE_string("workdir", None, "The working folder: everything the run makes goes there.")
 
 
@@ -39,7 +33,7 @@ def _train() -> None:
     from cascade_jax import processes
     from cascade_jax.commands import train
 
-    config = _load_config()
+    config = config_flag.load(_CONFIG)
     if not processes.is_first():
         logging.set_verbosity(logging.ERROR)
         train.run_training(config, Path(_WORKDIR.value), _no_bar)
@@ -68,14 +62,6 @@ def _say_what_is_missing(config: ConfigDict) -> None:
     command.print_left_out("logs", "event files for TensorBoard")
     if config.get("kind") != "pretraining":
         command.print_left_out("report", "figures and reports")
-
-
-def _load_config() -> ConfigDict:
-    try:
-        return ConfigDict(_CONFIG.value)
-    except OSError:
-        path = config_flags.get_config_filename(flags.FLAGS["config"])
-        raise ConfigError(f"--config={path}: there is no such file") from None
 
 
 if __name__ == "__main__":

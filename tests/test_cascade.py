@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from cascade_jax.cascade import Cascade
+from cascade_jax.data.case import Case, CaseError
 from cascade_jax.models import UNet, segment, segment_slices, segment_volume
 from cascade_jax.models.graph import count_votes, most_probable, one_hot_prior, vote_of_folds
 from cascade_jax.models.unet import params_like
@@ -80,6 +81,16 @@ def test_weights_are_known_by_their_name_and_what_they_are(params):
     assert (name, len(digits)) == ("mine", 12)
     assert known_by(jax.tree.map(jnp.copy, params), "yours") == f"yours {digits}"
     assert known_by(other, "mine") != f"mine {digits}"
+
+
+def test_a_case_that_the_devices_memory_is_too_small_for_fails_alone_and_is_named():
+    def vote(_):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1000 bytes.\nin a stack")
+
+    full = SimpleNamespace(example=lambda case: case, vote=vote)
+    case = Case("Case_A", np.zeros((1, 2, 2), np.float32), None, (1.0, 1.0, 1.0))
+    with pytest.raises(CaseError, match=r"^Case_A: the device's memory is too small for it \(RES[^\n]*$"):
+        Cascade.segment_case(full, case)
 
 
 def test_threads_that_segment_at_the_same_time_get_what_one_gets():

@@ -15,6 +15,7 @@ from cascade_jax.data.files import read_json
 # and what is drawn.
 _NOT_RECORDED = ("folds", "stages", "parallel", "figures", "figure_cases", "all_cases")
 _NOT_RECORDED_OF_DATA = ("prepared", "processes", "memory_gb")  # where and how fast the same is read
+_NOT_RECORDED_OF_STAGE = ("accumulate", "rematerialise")  # of the same results, how much memory they take
 # Where the files lie may differ too, as long as the same stands in them: `check_same_inputs`.
 _PATHS = ("root", "images", "held_out", "splits")
 _MOST_NAMED = 5
@@ -31,11 +32,19 @@ def recorded_settings(config: ConfigDict) -> dict:
     values = json.loads(config.to_json_best_effort())
     for name in _NOT_RECORDED_OF_DATA:
         values.get("data", {}).pop(name, None)
+    _forget_memory(values)
     return {
         key: name_of(value) if key == "init_from" else value
         for key, value in values.items()
         if key not in _NOT_RECORDED
     }
+
+
+def _forget_memory(values: dict) -> None:
+    """Takes out how much memory the stages may take."""
+    for stage in STAGES:
+        if isinstance(values.get(stage), dict):
+            values[stage] = {key: value for key, value in values[stage].items() if key not in _NOT_RECORDED_OF_STAGE}
 
 
 def check_same_config(workdir: Path, config: ConfigDict) -> None:
@@ -49,6 +58,7 @@ def check_same_config(workdir: Path, config: ConfigDict) -> None:
     old, new = read_json(path), recorded_settings(config)
     if not isinstance(old, dict):
         raise CaseError(path, "is damaged: it holds no settings")
+    _forget_memory(old)
     # Before the kind was a setting, a pretraining had one of that name.
     old.setdefault("kind", "pretraining" if old.pop("pretraining", False) else "cross-validation")
     if old["kind"] == "cross-validation":

@@ -31,6 +31,7 @@ from cascade_jax.training.comparison import as_text, compare_with_start, write_c
 from cascade_jax.training.config import check_config, check_stages, labels_of
 from cascade_jax.training.crossval import ALL_FOLDER, CrossValidation
 from cascade_jax.training.environment import record_start
+from cascade_jax.training.loop import check_accumulation
 from cascade_jax.training.preparation import PlanError, file_checksums, prepare, read_prepared
 from cascade_jax.training.pretraining import Pretraining
 from cascade_jax.training.results import draw_cases, evaluate_held_out, write_results, write_single_cascade
@@ -70,7 +71,7 @@ def _finished(config: ConfigDict, workdir: Path, request: Mapping) -> str | None
     done = read_json(path)
     if not isinstance(done, dict):
         raise CaseError(path, "is damaged; remove it to have the results made again")
-    root, held_out = _cohorts(config, workdir)
+    root, held_out = cohorts(config, workdir)
     if root.exists():
         check_same_inputs(workdir, root, _checksums_of_files(config, root))
     if any(done.get(name) != value for name, value in request.items()):
@@ -82,7 +83,7 @@ def _finished(config: ConfigDict, workdir: Path, request: Mapping) -> str | None
     return f"{read_text(tables_file)}\n{workdir} is finished; nothing was left to do."
 
 
-def _cohorts(config: ConfigDict, workdir: Path) -> tuple[Path, Path | None]:
+def cohorts(config: ConfigDict, workdir: Path) -> tuple[Path, Path | None]:
     """Where the cohort lies, and that of the held-out cases if there is one."""
     if config.data.corrected:
         return workdir / "data" / "training", Path(config.data.held_out) if config.data.held_out else None
@@ -94,7 +95,7 @@ def _cohorts(config: ConfigDict, workdir: Path) -> tuple[Path, Path | None]:
 def _make_phantoms(config: ConfigDict, workdir: Path, progress: Progress) -> None:
     settings = config.data.phantom
     for root, cases, seed in zip(
-        _cohorts(config, workdir),
+        cohorts(config, workdir),
         (settings.cases, settings.held_out_cases),
         (settings.seed, settings.seed + 1),
         strict=True,
@@ -105,8 +106,12 @@ def _make_phantoms(config: ConfigDict, workdir: Path, progress: Progress) -> Non
             )
 
 
-def _gather_corrections(config: ConfigDict, workdir: Path, labels: LabelTable, progress: Progress) -> None:
-    """Makes the cohort of the cases that a reader has corrected, in the working folder."""
+def corrected_files(config: ConfigDict) -> list[folders.CaseFiles]:
+    """The cases of `data.root` that a reader has corrected, sorted by name: their images and the corrected labels.
+
+    Raises:
+        CaseError: they are fewer than the folds, or one has no image.
+    """
     predictions = Path(config.data.root)
     images = Path(config.data.images) if config.data.images else predictions
     corrected = find_corrections(predictions)
@@ -117,17 +122,24 @@ def _gather_corrections(config: ConfigDict, workdir: Path, labels: LabelTable, p
             f"has {number_of_cases(len(corrected))} that a reader has corrected; {config.num_folds} are needed, so "
             "that each can be judged by networks that were trained without it",
         )
-    root, _ = _cohorts(config, workdir)
+    for name in sorted(corrected):
+        if name not in files:
+            raise CaseError(images, f"holds no image of case {name} (`predict --images` writes them)")
+    return [dataclasses.replace(files[name], contour=corrected[name].path) for name in sorted(corrected)]
+
+
+def _gather_corrections(config: ConfigDict, workdir: Path, labels: LabelTable, progress: Progress) -> None:
+    """Makes the cohort of the cases that a reader has corrected, in the working folder."""
+    predictions = Path(config.data.root)
+    files = corrected_files(config)
+    root, _ = cohorts(config, workdir)
     new = root.with_name("gathered")
     marker = root.with_name(".gathered")
     if root.exists() and not marker.exists():
         raise CaseError(root, "was not made from corrections: choose another working folder")
     shutil.rmtree(new, ignore_errors=True)
-    for name in progress(sorted(corrected), f"reading {number_of_cases(len(corrected))} of {predictions}"):
-        if name not in files:
-            raise CaseError(images, f"holds no image of case {name} (`predict --images` writes them)")
-        case = emidec.read_case(dataclasses.replace(files[name], contour=corrected[name].path), labels)
-        emidec.write_case(new, case)
+    for file in progress(files, f"reading {number_of_cases(len(files))} of {predictions}"):
+        emidec.write_case(new, emidec.read_case(file, labels))
     # Only now: what networks were trained on stays as long as it is not the same.
     check_same_inputs(workdir, predictions, _checksums_of_files(config, new))
     write_text(marker, "")
@@ -138,12 +150,7 @@ def _gather_corrections(config: ConfigDict, workdir: Path, labels: LabelTable, p
 def _prepare(
     config: ConfigDict, workdir: Path, root: Path, labels: LabelTable, initial: Cascade | None, progress: Progress
 ) -> tuple[Plan, PreparedCohort]:
-    overrides = config.plan.to_dict()
-    if initial is not None:
-        if initial.plan.labels.names != labels.names:
-            known = ", ".join(initial.plan.labels.names)
-            raise ConfigError(f"init_from: {config.init_from} knows the labels {known}; labels.names has others")
-        overrides = with_networks_of(initial.plan, overrides)
+    overrides = overrides_of(config, labels, None if initial is None else initial.plan)
     before = read_provenance(config.data.prepared or workdir / "prepared" / "cohort")
     if before is not None and is_trained(workdir) and _given(before["overrides"]) != _given(overrides):
         raise CaseError(workdir, "was planned otherwise by an older version; use another working folder")
@@ -160,9 +167,29 @@ def _prepare(
         )
     except PlanError as error:
         raise ConfigError(f"plan: {error}") from error
+    check_plan(config, plan)
+    return plan, examples
+
+
+def overrides_of(config: ConfigDict, labels: LabelTable, initial: Plan | None) -> dict:
+    """What takes the place of what a plan would have; `initial` is the plan of the weights that training starts from.
+
+    Raises:
+        ConfigError: those weights know other labels.
+    """
+    if initial is None:
+        return config.plan.to_dict()
+    if initial.labels.names != labels.names:
+        known = ", ".join(initial.labels.names)
+        raise ConfigError(f"init_from: {config.init_from} knows the labels {known}; labels.names has others")
+    return with_networks_of(initial, config.plan.to_dict())
+
+
+def check_plan(config: ConfigDict, plan: Plan) -> None:
+    """Raises ConfigError where the config does not fit the plan."""
     if config.phantom_share and plan.spacing[1] != plan.spacing[2]:
         raise ConfigError(f"phantom_share: phantoms have square pixels, the plan's are {plan.spacing[1:]} mm")
-    return plan, examples
+    check_accumulation(config, plan)
 
 
 def _given(overrides: Mapping) -> dict:
@@ -194,6 +221,7 @@ def _pretrain(config: ConfigDict, workdir: Path, progress: Progress) -> str:
             pretraining = Pretraining(config, workdir, progress)
         except ValueError as error:
             raise ConfigError(f"plan: {error}") from error
+        check_accumulation(config, pretraining.plan)
         if config.init_from:
             checksums = {"init_from": checkpoint.digest(load(config.init_from).params)}
             check_same_inputs(workdir, Path(config.init_from), checksums)
@@ -226,7 +254,7 @@ def _cross_validate(config: ConfigDict, workdir: Path, progress: Progress) -> st
             return message
 
         record = json.dumps(recorded_settings(config), indent=1)
-        root, held_out = _cohorts(config, workdir)
+        root, held_out = cohorts(config, workdir)
         if not config.data.root:
             write_text(workdir / "config.json", record)
             _make_phantoms(config, workdir, progress)

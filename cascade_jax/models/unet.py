@@ -39,6 +39,8 @@ class UNet(nn.Module):
         num_classes: the number of logits of each voxel.
         dtype: of the computation. Parameters are float32 always, instance-norm statistics and logits at least.
         convolve: the convolution; see `cascade_jax.models.convolution`.
+        rematerialise: for a gradient, keep what enters each block and compute the feature maps inside it again, in the
+            place of keeping them all: less memory, for one more forward pass. Parameters are the same.
 
     Raises:
         ValueError: the stages' kernel sizes and strides are not of one length, of other than 2 or 3 axes, even, or
@@ -51,6 +53,7 @@ class UNet(nn.Module):
     num_classes: int = 5
     dtype: jnp.dtype = jnp.float32
     convolve: Convolve = convolve
+    rematerialise: bool = False
 
     def __post_init__(self):
         # Tuples, whatever was given: a network is hashed.
@@ -94,9 +97,11 @@ class UNet(nn.Module):
                     f"image of shape {image.shape}: size {size} is not a multiple of {factor}, the product of strides"
                 )
 
+        block_of = nn.remat(ConvolutionBlock) if self.rematerialise else ConvolutionBlock
+
         def block(name, stage, strides):
             kernel_size = self.kernel_sizes[stage]
-            return ConvolutionBlock(self.features[stage], kernel_size, strides, self.dtype, self.convolve, name=name)
+            return block_of(self.features[stage], kernel_size, strides, self.dtype, self.convolve, name=name)
 
         skips, outputs = [], image.astype(self.dtype)
         for stage, strides in enumerate(self.strides):

@@ -66,6 +66,8 @@ def check_stages(config: ConfigDict) -> None:
 
 def _check_steps(settings: ConfigDict) -> None:
     """Raises ValueError naming the setting, if a stage's numbers of steps do not fit together."""
+    if settings.accumulate < 1:
+        raise ValueError(f"accumulate is {settings.accumulate}; it must be 1 or more")
     for name in ("steps", "steps_per_dispatch", "validate_every", "checkpoint_every"):
         if settings[name] < 1:
             raise ValueError(f"{name} is {settings[name]}; it must be 1 or more")

@@ -22,6 +22,7 @@ from cascade_jax.data.labels import LabelTable
 from cascade_jax.data.prepared import PreparedCohort
 from cascade_jax.data.preprocess import Example, inside, restore_labels
 from cascade_jax.models.graph import predict_prior
+from cascade_jax.models.unet import UNet
 from cascade_jax.plan import Plan
 from cascade_jax.progress import Progress
 from cascade_jax.report.confidence import CONFIDENCE_TABLE, write_confidence
@@ -56,6 +57,23 @@ def _select(positions: Sequence[int], size: int) -> CaseSelection:
     """Cases of a cohort, of which there may be `size`."""
     index = np.resize(np.array(positions, np.int32), size)
     return jax.device_put(CaseSelection(index, np.int32(len(positions))))
+
+
+def make_draw(config: ConfigDict, plan: Plan, networks: tuple[UNet, UNet], stage: int) -> Draw:
+    """What draws the batches of a stage (0 or 1)."""
+    settings = config[STAGES[stage]]
+    augmentation = augment.Augmentation(**settings.augmentation)
+    batch_size = stage_plan(plan, stage).batch_size
+    if stage == 0:
+        of_cohort = draw_slices(batch_size, plan.shape[1:], augmentation)
+        of_phantoms = draw_phantom_slices(batch_size, plan)
+    else:
+        corruption = augment.PriorCorruption(**settings.prior)
+        num_classes = len(plan.labels.names)
+        share = HEART_SHARE if plan.window is None else 1.0
+        of_cohort = draw_volumes(batch_size, plan.volume_shape, augmentation, corruption, num_classes, share)
+        of_phantoms = draw_phantom_volumes(batch_size, plan, networks[0], corruption)
+    return mix_phantoms(config.phantom_share, of_cohort, of_phantoms) if config.phantom_share > 0 else of_cohort
 
 
 def write_slice_labels(
@@ -131,36 +149,16 @@ class CrossValidation:
 
     # Training
 
-    def _draw(self, stage: int) -> Draw:
-        settings = self.config[STAGES[stage]]
-        augmentation = augment.Augmentation(**settings.augmentation)
-        batch_size = stage_plan(self.plan, stage).batch_size
-        if stage == 0:
-            of_cohort = draw_slices(batch_size, self.plan.shape[1:], augmentation)
-            of_phantoms = draw_phantom_slices(batch_size, self.plan)
-        else:
-            corruption = augment.PriorCorruption(**settings.prior)
-            num_classes = len(self.plan.labels.names)
-            share = HEART_SHARE if self.plan.window is None else 1.0
-            size = self.plan.volume_shape
-            of_cohort = draw_volumes(batch_size, size, augmentation, corruption, num_classes, share)
-            of_phantoms = draw_phantom_volumes(batch_size, self.plan, self.networks[0], corruption)
-        return mix_phantoms(self.config.phantom_share, of_cohort, of_phantoms) if self._mixes else of_cohort
-
-    @property
-    def _mixes(self) -> bool:
-        return self.config.phantom_share > 0
-
     def _cohort_of(self, stage: int) -> Cohort | StreamedCohort:
         """What a stage learns from, with stage one's labels in stage two."""
         if self._streams:
-            prior = self._open_priors() if stage else None
-            return StreamedCohort(self.examples, stage_plan(self.plan, stage).batch_size, prior, self._mixes)
+            prior, mixes = self._open_priors() if stage else None, self.config.phantom_share > 0
+            return StreamedCohort(self.examples, stage_plan(self.plan, stage).batch_size, prior, mixes)
         return self._resident.replace(prior=jax.device_put(self._read_priors())) if stage else self._resident
 
     def _drawn_from(self, stage: int, cohort: Cohort | StreamedCohort, folder: Path) -> Any:
         """What a stage's batches are drawn from: the cohort and, where phantoms are mixed in, what those need."""
-        if not self._mixes:
+        if self.config.phantom_share == 0:
             return cohort
         params = checkpoint.restore_params(folder.parents[1] / STAGES[0] / folder.name / "params") if stage else None
         return dataclasses.replace(cohort, phantoms=params) if self._streams else (cohort, params)
@@ -202,7 +200,8 @@ class CrossValidation:
         All selections of cases have one size, so that they share its programs; the number is that of the draws.
         """
         cohort, largest = self._cohort_of(stage), max(map(len, self.folds))
-        draw, size = self._draw(stage), (self.plan.shape, self.plan.volume_shape)[stage]
+        draw = make_draw(self.config, self.plan, self.networks, stage)
+        size = (self.plan.shape, self.plan.volume_shape)[stage]
         if self._streams:
             dice = streamed_dice(stage, self.networks[stage], size)
         else:

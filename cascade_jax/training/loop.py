@@ -8,7 +8,9 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 from absl import logging
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from cascade_jax import checkpoint, processes, stopping
@@ -17,11 +19,13 @@ from cascade_jax.data.case import CaseError
 from cascade_jax.errors import TrainingError
 from cascade_jax.models.unet import UNet
 from cascade_jax.plan import Plan, StagePlan
+from cascade_jax.training.accumulation import check_parts
 from cascade_jax.training.batches import CaseSelection, Draw
 from cascade_jax.training.log import NoLog, TrainingLog
 from cascade_jax.training.optimizers import make_optimizer
 from cascade_jax.training.step import compile_steps, initial_state, mesh_of, replicated_over
 from cascade_jax.training.streaming import StreamedCohort, streamed_steps
+from cascade_jax.training.switches import advising_on_memory
 
 
 def stage_plan(plan: Plan, stage: int) -> StagePlan:
@@ -50,6 +54,36 @@ def devices_for(plan: Plan, stage: int) -> list[jax.Device]:
             share * len(devices),
         )
     return devices if processes.are_several() else devices[:used]
+
+
+def check_accumulation(config: ConfigDict, plan: Plan) -> None:
+    """Raises ConfigError where a stage's batch cannot be taken in as many parts as the config has, on the devices
+    that there are: to be called before a first stage is trained for hours."""
+    for stage, name in enumerate(STAGES):
+        batch_size = stage_plan(plan, stage).batch_size
+        check_parts(f"{name}.accumulate", config[name].accumulate, batch_size, len(jax.devices()))
+
+
+def stage_steps(
+    config: ConfigDict, plan: Plan, stage: int, network: UNet, draw: Draw, mesh: Mesh, *, is_streamed: bool = False
+) -> tuple[optax.GradientTransformation, Callable]:
+    """A stage's optimizer, and what `compile_steps` makes of the config for it."""
+    settings, batch_size = config[STAGES[stage]], stage_plan(plan, stage).batch_size
+    check_parts(f"{STAGES[stage]}.accumulate", settings.accumulate, batch_size, mesh.size)
+    optimizer = make_optimizer(
+        settings.optimizer, settings.schedule, settings.learning_rate, settings.steps, settings.clip_norm
+    )
+    run_steps = compile_steps(
+        network.clone(rematerialise=settings.rematerialise),
+        optimizer,
+        draw,
+        1 if is_streamed else settings.steps_per_dispatch,
+        mesh,
+        batch_size,
+        parallel=config.parallel,
+        parts=settings.accumulate,
+    )
+    return optimizer, run_steps
 
 
 def fit(
@@ -97,7 +131,8 @@ def fit(
         mean validation Dice over the labels is no lower.
 
     Raises:
-        TrainingError: a loss is not finite.
+        ConfigError: the batch cannot be taken in as many parts as the config has.
+        TrainingError: a loss is not finite, or a device's memory is too small.
         CaseError: a checkpoint, the parameters or the log cannot be read or written.
         Stopped: a signal came (`stopping.handling_signals`); the last step is saved.
     """
@@ -106,12 +141,8 @@ def fit(
     settings, batch_size = config[STAGES[stage]], stage_plan(plan, stage).batch_size
     initial_share = config.init_share if config.init_from else 0.0
 
-    optimizer = make_optimizer(
-        settings.optimizer, settings.schedule, settings.learning_rate, settings.steps, settings.clip_norm
-    )
     mesh, is_streamed = mesh_of(devices), isinstance(cohort, StreamedCohort)
-    steps_in_call = 1 if is_streamed else settings.steps_per_dispatch
-    run_steps = compile_steps(network, optimizer, draw, steps_in_call, mesh, batch_size, parallel=config.parallel)
+    optimizer, run_steps = stage_steps(config, plan, stage, network, draw, mesh, is_streamed=is_streamed)
     batch_shape = (batch_size, *input_shapes(plan)[stage])
     state = initial_state(jax.random.key(seed), network, optimizer, batch_shape, initial_params)
     # All on the mesh explicitly: a fresh state and a restored one then share a compiled step.
@@ -137,6 +168,7 @@ def fit(
         TrainingLog(folder, description, step, settings.steps) if processes.is_first() else NoLog() as log,
         jax.transfer_guard("disallow"),
         stopping.after_the_step() as stop_if_asked,
+        advising_on_memory(config, stage, -(-batch_size // len(devices)), description),
     ):
         while step < settings.steps:
             state, metrics = dispatch(state)

@@ -11,7 +11,7 @@ from cascade_jax.data.case import CaseError
 from cascade_jax.data.files import file_checksum, read_json, write_text
 from cascade_jax.data.labels import EMIDEC, LabelTable
 from cascade_jax.data.prepared import PreparedCohort
-from cascade_jax.data.preprocess import resampled_shape
+from cascade_jax.data.preprocess import bounding_box, resampled_shape
 from cascade_jax.plan import Plan, make_plan
 from cascade_jax.progress import Progress
 from cascade_jax.training import case_workers
@@ -19,6 +19,48 @@ from cascade_jax.training import case_workers
 
 class PlanError(ValueError):
     """An override of the plan that does not fit the cohort or another override."""
+
+
+def plan_cohort(
+    shapes: Sequence[Sequence[int]], spacings: Sequence[Sequence[float]], overrides: Mapping, labels: LabelTable
+) -> tuple[Plan, tuple[int, int, int]]:
+    """The plan of a cohort, and the shape of its examples, which holds each case whole and the plan's samples.
+
+    Args:
+        shapes: of each case's field of view, (depth, height, width).
+        spacings: mm of each case along the same.
+        overrides: of the plan, as `make_plan` takes them.
+        labels: which labels there are.
+
+    Raises:
+        PlanError: an override does not fit.
+    """
+    try:
+        plan = make_plan(shapes, spacings, overrides, labels)
+    except ValueError as error:
+        raise PlanError(str(error)) from error
+    whole = [resampled_shape(*one, plan.spacing[1:]) for one in zip(shapes, spacings, strict=True)]
+    return plan, tuple(np.max([plan.shape, *whole], axis=0).tolist())
+
+
+def field_of_view(image: np.ndarray) -> list[int]:
+    """The (depth, height, width) of an image without what is empty at its borders."""
+    return [stop - start for start, stop in bounding_box(image)]
+
+
+def planned_shape(folder: Path, overrides: Mapping, labels: LabelTable) -> tuple[Plan, tuple[int, ...]] | None:
+    """The plan, and (case, depth, height, width), of a cohort that `prepare` has prepared in `folder` by the same
+    settings; None if there is none.
+
+    Raises:
+        CaseError: it cannot be read.
+    """
+    provenance = prepared.read_provenance(folder / "cohort")
+    wanted = json.loads(json.dumps({"overrides": overrides, "labels": labels.to_json()}))
+    if provenance is None or any(provenance.get(key) != value for key, value in wanted.items()):
+        return None
+    examples = PreparedCohort(folder / "cohort")
+    return _read_plan(folder / "plan.json"), (len(examples), *examples.shape)
 
 
 def file_checksums(files: Sequence[folders.CaseFiles]) -> dict[str, str]:
@@ -101,6 +143,11 @@ def prepare(
     return plan, examples
 
 
+def read_prepared(folder: Path, location: str = "") -> tuple[Plan, PreparedCohort]:
+    """What `prepare` has kept; raises CaseError where that is missing or damaged."""
+    return _read_plan(folder / "plan.json"), PreparedCohort(location or str(folder / "cohort"))
+
+
 def _survey(
     root: Path,
     files: Sequence[folders.CaseFiles],
@@ -113,17 +160,7 @@ def _survey(
     found = case_workers.each_case("survey", {"labels": labels.to_json()}, files, processes)
     cases = [case for _, case in zip(progress(files, f"reading {len(files)} cases of {root}"), found, strict=True)]
     shapes, spacings = ([tuple(case[name]) for case in cases] for name in ("shape", "spacing"))
-    try:
-        plan = make_plan(shapes, spacings, overrides, labels)
-    except ValueError as error:
-        raise PlanError(str(error)) from error
-    whole = [resampled_shape(*one, plan.spacing[1:]) for one in zip(shapes, spacings, strict=True)]
-    return plan, tuple(np.max([plan.shape, *whole], axis=0).tolist())
-
-
-def read_prepared(folder: Path, location: str = "") -> tuple[Plan, PreparedCohort]:
-    """What `prepare` has kept; raises CaseError where that is missing or damaged."""
-    return _read_plan(folder / "plan.json"), PreparedCohort(location or str(folder / "cohort"))
+    return plan_cohort(shapes, spacings, overrides, labels)
 
 
 def _read_plan(path: Path) -> Plan:

@@ -52,6 +52,14 @@ def plan_of(config: ConfigDict) -> Plan:
     return plan
 
 
+def make_draw(config: ConfigDict, plan: Plan, networks: tuple[UNet, UNet], stage: int) -> Draw:
+    """What draws the batches of a stage (0 or 1)."""
+    if stage == 0:
+        return draw_phantom_slices(plan.slices.batch_size, plan)
+    corruption = augment.PriorCorruption(**config.stage2.prior)
+    return draw_phantom_volumes(plan.volumes.batch_size, plan, networks[0], corruption)
+
+
 class Pretraining:
     """One run in one working folder; what an earlier start finished is not done again.
 
@@ -88,19 +96,16 @@ class Pretraining:
         extent = self._validation.extent
         held_out = Cohort(self._validation.image, self._validation.labels, None, extent, extent)
         held_out = jax.device_put(held_out)
-        draw = draw_phantom_slices(self.plan.slices.batch_size, self.plan)
-        slice_params = self._fit(0, draw, None, held_out, self._initial[0])
+        slice_params = self._fit(0, None, held_out, self._initial[0])
 
         held_out = held_out.replace(prior=_slice_labels(self.networks[0], slice_params, held_out))
-        corruption = augment.PriorCorruption(**self.config.stage2.prior)
-        draw = draw_phantom_volumes(self.plan.volumes.batch_size, self.plan, self.networks[0], corruption)
         initial = self._initial[1]
         if initial is None:
             initial = inflate(slice_params, params_like(self.networks[1], input_shapes(self.plan)[1]))
-        self._fit(1, draw, slice_params, held_out, initial)
+        self._fit(1, slice_params, held_out, initial)
 
-    def _fit(self, stage: int, draw: Draw, drawn_from: Any, held_out: Cohort, initial_params: Any | None) -> Any:
-        """Trains a stage on what `draw` makes of `drawn_from`, and validates it on phantoms held out."""
+    def _fit(self, stage: int, drawn_from: Any, held_out: Cohort, initial_params: Any | None) -> Any:
+        """Trains a stage on what its `make_draw` makes of `drawn_from`, and validates it on phantoms held out."""
         count = len(self._validation.image)
         cases = jax.device_put(CaseSelection(np.arange(count, dtype=np.int32), np.int32(count)))
         dice = jax.jit(dice_over_voxels(stage, self.networks[stage], self.plan.shape))
@@ -111,7 +116,7 @@ class Pretraining:
             self.plan,
             stage,
             self.networks[stage],
-            draw=draw,
+            draw=make_draw(self.config, self.plan, self.networks, stage),
             validate=functools.partial(dice, cohort=held_out, cases=cases),
             cohort=drawn_from,
             cases=None,

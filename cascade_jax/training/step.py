@@ -15,8 +15,8 @@ import numpy as np
 import optax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from cascade_jax.losses import deep_supervision_loss
 from cascade_jax.models.unet import UNet
+from cascade_jax.training.accumulation import loss_and_gradient
 from cascade_jax.training.batches import Batch, CaseSelection, Draw, share_positions, step_key
 
 DEVICE_AXIS = "devices"
@@ -82,6 +82,8 @@ def train_step(
     *,
     network: UNet,
     optimizer: optax.GradientTransformation,
+    parts: int = 1,
+    shares: int = 1,
     axis_name: str | None = None,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """One step: forward, backward, update.
@@ -91,19 +93,16 @@ def train_step(
     device holds.
 
     Under `jax.pmap`, `axis_name` is the mapped axis: every sum of the loss runs over the valid voxels of all its
-    devices, so each device holds the loss of the whole batch, and the mean of their gradients is its gradient.
+    devices, so each device holds the loss of the whole batch, and the sum of their gradients is its gradient.
+
+    `parts` and `shares` are those of `loss_and_gradient`: in how many parts each device takes its share of the batch,
+    and over how many devices `jax.jit` shards it.
 
     Returns:
         The next state, and float32 scalars `loss` and `gradient_norm`.
     """
 
-    def loss_of(params):
-        logits = network.apply({"params": params}, batch.inputs, deep_supervision=True)
-        return deep_supervision_loss(logits, batch.labels, batch.valid, axis_name=axis_name)
-
-    loss, gradients = jax.value_and_grad(loss_of)(state.params)
-    if axis_name is not None:
-        gradients = jax.lax.pmean(gradients, axis_name)
+    loss, gradients = loss_and_gradient(network, state.params, batch, parts=parts, shares=shares, axis_name=axis_name)
     updates, optimizer_state = optimizer.update(gradients, state.optimizer_state, state.params)
     params = optax.apply_updates(state.params, updates)
     metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradients)}
@@ -132,6 +131,7 @@ def compile_steps(
     batch_size: int | None = None,
     parallel: str = "jit",
     scan: bool | None = None,
+    parts: int = 1,
 ) -> Callable[[TrainState, Any, CaseSelection | None], tuple[TrainState, dict[str, jax.Array]]]:
     """Several training steps as one call.
 
@@ -146,6 +146,7 @@ def compile_steps(
         parallel: "jit", or "pmap" for a program mapped over the devices. Both do the same.
         scan: whether the steps are one compiled loop; if not, a program of one step is called so many times. None
             scans anywhere but on a CPU.
+        parts: how many each device takes its share of the batch in, one after another.
 
     Returns:
         A function (state, cohort, cases) -> (state, metrics), metrics with one entry for each step: `loss`,
@@ -154,11 +155,13 @@ def compile_steps(
     if scan is None:
         scan = jax.default_backend() != "cpu"  # in its while loops a convolution's kernel gradient is 30 times slower
     steps_in_program = steps_per_dispatch if scan else 1
+    shares = mesh.size if mesh is not None and parallel == "jit" else 1
+    step = functools.partial(train_step, network=network, optimizer=optimizer, parts=parts, shares=shares)
 
     def run(state, cohort, cases, positions=None, place=lambda batch: batch, axis_name=None):
         def one(state, _):
             batch = place(draw(step_key(state.key, state.step), cohort, cases, positions))
-            state, metrics = train_step(state, batch, network=network, optimizer=optimizer, axis_name=axis_name)
+            state, metrics = step(state, batch, axis_name=axis_name)
             return state, metrics | {"case": batch.case}
 
         if steps_in_program > 1:
@@ -166,10 +169,11 @@ def compile_steps(
         state, metrics = one(state, None)
         return state, jax.tree.map(lambda value: value[None], metrics)
 
+    options = _compiler_options(network, parts)
     if mesh is None:
-        program = jax.jit(run, donate_argnums=0)
+        program = jax.jit(run, donate_argnums=0, compiler_options=options)
     elif parallel == "jit":
-        program = _jitted(run, mesh, batch_size)
+        program = _jitted(run, mesh, batch_size, options)
     else:
         program = _pmapped(run, mesh, batch_size)
     if steps_in_program == steps_per_dispatch:
@@ -185,7 +189,15 @@ def compile_steps(
     return run_repeatedly
 
 
-def _jitted(run: Callable, mesh: Mesh, batch_size: int) -> Callable:
+def _compiler_options(network: UNet, parts: int) -> dict[str, str] | None:
+    """What keeps a CPU's compiler to the order of the program, where that order saves memory: left alone it does away
+    with the barriers early, has every part at once, and computes nothing again."""
+    if jax.default_backend() == "cpu" and (parts > 1 or network.rematerialise):
+        return {"xla_disable_hlo_passes": "cse_barrier_expander"}
+    return None
+
+
+def _jitted(run: Callable, mesh: Mesh, batch_size: int, compiler_options: dict[str, str] | None) -> Callable:
     """`run` over the global batch, which is sharded along its first axis."""
     sharded, replicated = NamedSharding(mesh, PartitionSpec(DEVICE_AXIS)), replicated_over(mesh)
 
@@ -194,7 +206,7 @@ def _jitted(run: Callable, mesh: Mesh, batch_size: int) -> Callable:
         positions = place(share_positions(batch_size, mesh.size).ravel())
         return run(state, cohort, cases, positions, place)
 
-    return jax.jit(over_the_mesh, donate_argnums=0, out_shardings=replicated)
+    return jax.jit(over_the_mesh, donate_argnums=0, out_shardings=replicated, compiler_options=compiler_options)
 
 
 def _pmapped(run: Callable, mesh: Mesh, batch_size: int) -> Callable:

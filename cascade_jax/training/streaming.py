@@ -8,7 +8,7 @@ cohort that lies on the device, and a run that was stopped goes on with the batc
 import contextlib
 import dataclasses
 import functools
-import os
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -24,6 +24,7 @@ from cascade_jax.errors import ConfigError
 from cascade_jax.extras import missing
 from cascade_jax.models.unet import UNet
 from cascade_jax.training.batches import CaseSelection, Cohort, choices, step_key
+from cascade_jax.training.device_memory import device_memory
 from cascade_jax.training.validation import dice_of, overlap_with_truth
 
 _THREADS = 8  # that read
@@ -33,37 +34,40 @@ _BYTES_A_VOXEL = 4 + 1 + 1  # image, labels, prior
 _SHARE = 0.5  # of the device's memory that a cohort may have where no setting says otherwise
 
 
-def must_stream(examples: PreparedCohort, memory_gb: float) -> bool:
+def is_streamed(shape: Sequence[int], memory_gb: float) -> bool:
     """Whether a cohort is too large to lie on the device.
 
     Args:
-        examples: the cohort.
+        shape: (case, depth, height, width).
         memory_gb: that it may have there (10^9 bytes); 0 is half of the device's memory.
+    """
+    return _needed_gb(shape) > _allowed_gb(memory_gb)
+
+
+def must_stream(examples: PreparedCohort, memory_gb: float) -> bool:
+    """`is_streamed` of a prepared cohort.
 
     Raises:
         ConfigError: it is too large, and what reads it otherwise is not installed.
     """
-    needed = len(examples) * int(np.prod(examples.shape)) * _BYTES_A_VOXEL / 1e9
-    allowed = memory_gb or _SHARE * device_memory_gb()
-    if needed <= allowed:
+    shape = (len(examples), *examples.shape)
+    if not is_streamed(shape, memory_gb):
         return False
     if (command := missing("stream")) is not None:
         raise ConfigError(
-            f"data.memory_gb: {len(examples)} cases take {needed:.3g} GB of {allowed:.3g} that they may have; to read "
-            f"them while training needs {command}"
+            f"data.memory_gb: {len(examples)} cases take {_needed_gb(shape):.3g} GB of {_allowed_gb(memory_gb):.3g} "
+            f"that they may have; to read them while training needs {command}"
         )
     return True
 
 
-def device_memory_gb() -> float:
-    """The memory of the default device, or of the machine where that is a CPU, in 10^9 bytes; infinite where neither is
-    known."""
-    if limit := (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit"):
-        return limit / 1e9
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
-    except (AttributeError, ValueError, OSError):
-        return float("inf")
+def _needed_gb(shape: Sequence[int]) -> float:
+    return math.prod(shape) * _BYTES_A_VOXEL / 1e9
+
+
+def _allowed_gb(memory_gb: float) -> float:
+    known, _ = device_memory(jax.local_devices()[0])
+    return memory_gb or _SHARE * (math.inf if known is None else known / 1e9)
 
 
 class _Batches:

@@ -19,6 +19,12 @@ def stage() -> ConfigDict:
     config.steps_per_dispatch = 10  # steps between two looks of the host; one compiled program on an accelerator
     config.validate_every = 2_500  # steps between validations; a multiple of steps_per_dispatch
     config.checkpoint_every = 2_500  # steps between checkpoints; a multiple of steps_per_dispatch
+    # In how many parts a batch is taken, one after another, for less memory; 1 takes it whole. The loss is that of the
+    # whole batch, whatever the parts. More than 1 costs one more forward pass: a third more time, about.
+    config.accumulate = 1  # divides the batch, or each device's share of it
+    # Whether feature maps are computed again for the gradient, in the place of being kept: less memory, for one more
+    # forward pass.
+    config.rematerialise = False
     config.augmentation = ConfigDict(dataclasses.asdict(Augmentation()))  # see cascade_jax/data/augment_settings.py
     return config
 

@@ -26,6 +26,8 @@ def _stage(steps: int, learning_rate: float, steps_per_dispatch: int) -> ConfigD
     config.steps_per_dispatch = steps_per_dispatch
     config.validate_every = 200 if steps < 10_000 else 1000
     config.checkpoint_every = config.validate_every
+    config.accumulate = 1  # in how many parts a batch is taken; see default.py, of this and the next
+    config.rematerialise = False
     return config
 
 

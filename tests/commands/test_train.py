@@ -183,6 +183,16 @@ def test_weights_to_start_from_that_were_trained_anew_are_named(finished, tmp_pa
         train.run_training(config, tmp_path / "second", silent)
 
 
+def test_a_run_goes_on_with_less_memory(tmp_path):
+    config = emidec.get_config("laptop")
+    (tmp_path / "config.json").write_text(json.dumps(same_run.recorded_settings(config)))
+    config.stage1.accumulate, config.stage2.rematerialise = 2, True
+    same_run.check_same_config(tmp_path, config)
+    config.stage1.steps += 1
+    with pytest.raises(CaseError, match=r"stage1\.steps"):
+        same_run.check_same_config(tmp_path, config)
+
+
 def test_a_run_is_known_by_which_weights_in_the_box_it_started_from(tmp_path):
     config = emidec.get_config("laptop")
 

@@ -58,6 +58,13 @@ def test_what_nobody_has_foreseen_is_one_line_that_names_a_file_with_the_traceba
     assert "Traceback" in Path(path).read_text() and "in main" in Path(path).read_text()
 
 
+def test_a_full_memory_is_one_line_with_advice():
+    result = run("import jax.numpy as jnp; jnp.zeros(10**16)", JAX_PLATFORMS="cpu")
+    assert result.returncode == 1 and result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: the device's memory is full (RESOURCE_EXHAUSTED") and "cascade-jax plan" in line
+
+
 def test_where_no_traceback_can_be_written_the_line_is_there_all_the_same():
     body = "import tempfile; tempfile.NamedTemporaryFile = open; raise ValueError('cut')"
     (line,) = run(body.replace("= open", "= lambda *_, **__: open('/nowhere/x', 'w')")).stderr.splitlines()

@@ -68,6 +68,12 @@ def test_bfloat16_computes_near_float32_and_keeps_parameters_and_logits_float32(
     assert 0 < float(jnp.abs(logits - exact).max()) < 0.1 * float(jnp.abs(exact).max())
 
 
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_parameters_are_the_same_whether_feature_maps_are_kept_or_computed_again(dimensions):
+    network, shape = small(dimensions)
+    assert shapes(network, shape) == shapes(network.clone(rematerialise=True), shape)
+
+
 def test_a_size_that_the_strides_do_not_divide_is_refused():
     network, _ = small(2)
     with pytest.raises(ValueError, match="size 10 is not a multiple of 4"):

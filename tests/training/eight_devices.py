@@ -90,12 +90,12 @@ def train(run, batch_size, state, cohort, cases):
     return state.params, losses, drawn
 
 
-def compare(stage, batch_size, devices, parallel):
+def compare(stage, batch_size, devices, parallel, parts=1):
     """Several steps of draw and training on some devices, and on one without a mesh."""
     network, draw, mesh = NETWORKS[stage], draw_of(stage, batch_size), mesh_of(devices)
     one = compile_steps(network, OPTIMIZER, draw, 1)
     params, losses, drawn = train(one, batch_size, *start(stage, batch_size))
-    run = compile_steps(network, OPTIMIZER, draw, 1, mesh, batch_size, parallel)
+    run = compile_steps(network, OPTIMIZER, draw, 1, mesh, batch_size, parallel, parts=parts)
     many_params, many_losses, many_drawn = train(run, batch_size, *start(stage, batch_size, replicated_over(mesh)))
     return {
         "losses": many_losses,
@@ -106,10 +106,10 @@ def compare(stage, batch_size, devices, parallel):
     }
 
 
-def largest_batch(stage, batch_size, devices):
+def largest_batch(stage, batch_size, devices, parts=1):
     """The largest first dimension of feature maps at full resolution in the program that each device runs."""
     network, mesh = NETWORKS[stage], mesh_of(devices)
-    run = compile_steps(network, OPTIMIZER, draw_of(stage, batch_size), 1, mesh, batch_size)
+    run = compile_steps(network, OPTIMIZER, draw_of(stage, batch_size), 1, mesh, batch_size, parts=parts)
     program = run.lower(*start(stage, batch_size, replicated_over(mesh))).compile().as_text()
     maps = ",".join(map(str, INPUT_SHAPES[stage][:-1]))
     return max(size for size in range(1, batch_size + 1) if f"f32[{size},{maps},4]" in program)
@@ -205,8 +205,12 @@ def main():
             compare(0, 7, devices[:4], "jit"),
             compare(0, 7, devices[:4], "pmap"),
             compare(1, 7, devices[:4], "jit"),
+            # Of each device's share of two samples, first one, then the other.
+            compare(0, 7, devices[:4], "jit", parts=2),
+            compare(0, 7, devices[:4], "pmap", parts=2),
         ],
         "largest_batch": largest_batch(1, 8, devices),
+        "largest_batch_in_parts": largest_batch(0, 16, devices, parts=2),
         "explicit_axes": step_on_explicit_axes(1),
         "fits": [fits(0, devices, folder, "pmap"), fits(1, devices, folder, "jit")],
     }

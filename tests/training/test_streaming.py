@@ -211,7 +211,7 @@ def test_a_setting_says_which_cohorts_are_read_meanwhile(cohort, monkeypatch):
     assert not must_stream(examples, 1.01 * gigabytes)
     assert must_stream(examples, 0.99 * gigabytes)
     assert not must_stream(examples, 0.0)
-    monkeypatch.setattr(streaming, "device_memory_gb", lambda: 1.9 * gigabytes)
+    monkeypatch.setattr(streaming, "device_memory", lambda _: (int(1.9e9 * gigabytes), ""))
     assert must_stream(examples, 0.0)
     monkeypatch.setattr(streaming, "missing", lambda extra: f"pip install 'cascade_jax[{extra}]'")
     with pytest.raises(ConfigError, match=r"6 cases take .* needs pip install 'cascade_jax\[stream\]'$"):

@@ -120,6 +120,7 @@ def test_several_devices_train_as_one_with_a_global_batch_that_they_do_not_divid
 
 def test_a_device_computes_its_share_of_the_batch_and_no_more(eight_devices):
     assert eight_devices[0]["largest_batch"] == 1
+    assert eight_devices[0]["largest_batch_in_parts"] == 1
 
 
 def test_a_step_is_the_same_on_explicit_mesh_axes(eight_devices):
