@@ -145,7 +145,7 @@ class Cascade:
         digest = hashlib.sha256()
         for path, leaf in jax.tree.leaves_with_path(self.params):
             digest.update(jax.tree_util.keystr(path).encode())
-            digest.update(np.asarray(leaf))
+            digest.update(np.asarray(leaf).tobytes())
         return f"{self.name} {digest.hexdigest()[:_DIGITS_OF_WEIGHTS]}".strip()
 
     def example(self, case: Case) -> Example:

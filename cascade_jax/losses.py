@@ -92,7 +92,8 @@ def deep_supervision_loss(sums: Sequence[LossSums]) -> jax.Array:
             one.
     """
     weights = [0.5**level for level in range(len(sums))]
-    return sum(
-        weight / sum(weights) * sum(cross_entropy_and_dice_of(level))
-        for weight, level in zip(weights, sums, strict=True)
-    )
+    loss = jnp.zeros(())
+    for weight, level in zip(weights, sums, strict=True):
+        cross_entropy, dice = cross_entropy_and_dice_of(level)
+        loss += weight / sum(weights) * (cross_entropy + dice)
+    return loss

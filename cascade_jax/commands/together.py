@@ -25,9 +25,9 @@ def others_go_on(config: ConfigDict, workdir: Path, *, needed: bool = True) -> b
     """
     processes.wait_for_all("the cohort is prepared")
     settings = zlib.crc32(config.to_json_best_effort(sort_keys=True).encode())
-    needed, of_first = processes.as_first_says([needed, settings])
+    is_needed, of_first = processes.as_first_says((needed, settings))
     if settings != of_first:
         raise ConfigError("the first process was given other settings than this one; all need the same")
-    if needed and not (workdir / "config.json").exists():
+    if is_needed and not (workdir / "config.json").exists():
         raise CaseError(workdir, "does not hold what the first process wrote there; all need one file system")
-    return needed
+    return bool(is_needed)

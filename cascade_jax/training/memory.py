@@ -71,7 +71,8 @@ def step_memory(config: ConfigDict, plan: Plan, stage: int, cohort_shape: tuple[
     arguments = _placed((state, drawn_from, cases), replicated_over(mesh))
     # It is not run, and how a CPU's code is optimised, which takes longest, changes nothing of what it holds.
     options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
-    analysis = run_steps.lower(*arguments).compile(compiler_options=options).memory_analysis()
+    program: Any = run_steps
+    analysis = program.lower(*arguments).compile(compiler_options=options).memory_analysis()
     held = analysis.argument_size_in_bytes, analysis.output_size_in_bytes - analysis.alias_size_in_bytes
     parameters, optimizer_state = _bytes(params), _bytes(state.optimizer_state)
     return StepMemory(

@@ -178,7 +178,8 @@ def streamed_steps(
         settings: of the stage.
         sharding: where a step's cases go.
     """
-    batches = streamed.batches(*jax.device_get((state.key, cases)), settings.steps)
+    key_data, selection = jax.device_get((state.key, cases))
+    batches = streamed.batches(key_data, selection, settings.steps)
     batches.set_state({"next_index": first})
     phantoms = processes.replicate(streamed.phantoms, sharding)
 
