@@ -202,7 +202,7 @@ class CrossValidation:
         cohort, largest = self._cohort_of(stage), max(map(len, self.folds))
         draw = make_draw(self.config, self.plan, self.networks, stage)
         size = (self.plan.shape, self.plan.volume_shape)[stage]
-        dice: Callable
+        dice: Any
         if self._streams:
             dice = streamed_dice(stage, self.networks[stage], size)
         else:
