@@ -28,8 +28,10 @@ from cascade_jax.data.preprocess import (
     restore_scores,
 )
 from cascade_jax.models.graph import Vote, segment, spread_folds
+from cascade_jax.models.splitting import split_along_height
 from cascade_jax.models.unet import UNet
 from cascade_jax.plan import Plan, StagePlan, bucket
+from cascade_jax.spreading import cases_are_faster
 
 STAGES = ("stage1", "stage2")
 
@@ -113,6 +115,9 @@ class Cascade:
         licence: of the parameters, in one line; "" where they are under no other than this package's own.
         calibration: what the cross-validation learnt of its confidence, or None. With one, a target that it finds too
             improbable is not drawn.
+        devices: over which the folds of a vote are spread.
+        split_volumes: whether instead each of the devices has every fold and a part of the volume's height, which is
+            for volumes too large for one.
     """
 
     def __init__(
@@ -125,13 +130,28 @@ class Cascade:
         mirror: bool = False,
         licence: str = "",
         calibration: Calibration | None = None,
+        devices: Sequence[jax.Device] | None = None,
+        split_volumes: bool = False,
     ):
         self.calibration = calibration
+        self.devices = tuple(jax.local_devices() if devices is None else devices)
         self.plan, self.networks, self.params = plan, networks, params
         self.rules, self.folds, self.mirror, self.licence = tuple(rules), tuple(folds), mirror, licence
-        self._params, mesh = spread_folds(params, jax.local_devices())
+        self.split_volumes = split_volumes
+        self._params, mesh = spread_folds(params, self.devices[:1] if split_volumes else self.devices)
+        if mesh is None and devices is not None:
+            self._params = jax.device_put(self._params, self.devices[0])
         settings = {"mirror": mirror, "windows": plan.windows, "mesh": mesh, "folds": len(self.folds)}
         self._vote = functools.partial(_segment, networks, **settings)
+
+    def for_cases(self, number: int) -> list["Cascade"]:
+        """What segments so many cases soonest: this cascade, whose devices share the folds of each case, or the same
+        one on each of the devices, for a case of its own (`spreading.in_order`)."""
+        devices = self.devices[: max(1, number)]
+        if self.split_volumes or not cases_are_faster(number, len(self.folds), len(devices)):
+            return [self]
+        about = (self.plan, self.networks, self.params, self.rules, self.folds, self.mirror, self.licence)
+        return [Cascade(*about, self.calibration, (device,)) for device in devices]
 
     def example(self, case: Case) -> Example:
         """The case whole on the networks' grid; see `whole_example`."""
@@ -139,7 +159,10 @@ class Cascade:
 
     def vote(self, example: Example) -> Vote:
         """The folds' vote on the networks' grid, as numpy arrays; with several devices, each computes some folds."""
-        return jax.device_get(self._vote(self._params, example.image, example.valid))
+        volume = example.image, example.valid
+        if self.split_volumes:
+            self._params, *volume = split_along_height(self._params, volume, self.devices)
+        return jax.device_get(self._vote(self._params, *volume))
 
     def segment_case(self, case: Case, *, details: bool = False) -> Segmentation:
         """Segments a case; arrays are (depth, height, width) in the case's own grid.
@@ -262,7 +285,7 @@ class Cascade:
         return Segmentation(labels, result.probabilities.transpose(2, 1, 0, 3), shares, result.confidence)
 
 
-def load(workdir, *, mirror: bool | None = None) -> Cascade:
+def load(workdir, *, mirror: bool | None = None, split_volumes: bool = False) -> Cascade:
     """A trained cascade.
 
     Args:
@@ -272,6 +295,7 @@ def load(workdir, *, mirror: bool | None = None) -> Cascade:
             working directory, which is "./emidec".
         mirror: average over in-plane mirror images; None does as the training's config said. Otherwise than there, the
             cascade has no calibration.
+        split_volumes: over all devices, each of which has a part of the height: for volumes too large for one.
 
     Raises:
         CaseError: there is no finished model, or it cannot be read.
@@ -294,7 +318,8 @@ def load(workdir, *, mirror: bool | None = None) -> Cascade:
         calibration = read_calibration(folder / CONFIDENCE_FILE, plan.labels)
     mirror = model["mirror"] if mirror is None else mirror
     stages = tuple(params[stage] for stage in STAGES)
-    return Cascade(plan, networks, stages, rules, model["folds"], mirror, model["licence"], calibration)
+    about = (plan, networks, stages, rules, model["folds"], mirror, model["licence"], calibration)
+    return Cascade(*about, split_volumes=split_volumes)
 
 
 def _restore_folds(folder: Path, stage: str, folds: Sequence[int]) -> Any:

@@ -20,6 +20,7 @@ from cascade_jax.quantify.quantities import Quantities, quantify
 from cascade_jax.report.confidence import CONFIDENCE_TABLE, read_confidence, write_confidence
 from cascade_jax.report.figures import COLOUR_TABLES, draw_case, write_colour_tables
 from cascade_jax.report.insertions import known_insertions
+from cascade_jax.spreading import in_order
 
 TABLES = (CONFIDENCE_TABLE, *COLOUR_TABLES)  # of a folder of predictions
 _MAPS = (folders.DOUBT, folders.DISAGREEMENT)
@@ -59,11 +60,22 @@ def predict_cases(
     refuse_to_replace(output, TABLES)
     make_writable_folder(output)
     read_confidence(output, table)
-    for file in progress(files, f"segmenting {number_of_cases(len(files))} of {source}"):
+
+    def segment(worker: Cascade, file: folders.CaseFiles) -> tuple[Case, Segmentation] | CaseError:
         try:
             case = emidec.read_case(file, table)
             case = with_true_affine(case) if images else case
-            result = cascade.segment_case(case, details=figures)
+            return case, worker.segment_case(case, details=figures)
+        except CaseError as error:
+            return error
+
+    results = in_order(segment, cascade.for_cases(len(files)), files)
+    waiting = progress(files, f"segmenting {number_of_cases(len(files))} of {source}")
+    for file, segmented in zip(waiting, results, strict=True):
+        try:
+            if isinstance(segmented, CaseError):
+                raise segmented
+            case, result = segmented
             with recording_outputs(output, files_of(case.name, images)):
                 write_prediction(output, case, result, table, figures=figures, images=images)
             said[case.name] = result.confidence

@@ -22,6 +22,7 @@ from cascade_jax.models.graph import predict_prior
 from cascade_jax.plan import Plan
 from cascade_jax.progress import Progress
 from cascade_jax.report.confidence import CONFIDENCE_TABLE, write_confidence
+from cascade_jax.spreading import in_order
 from cascade_jax.training.batches import (
     CaseSelection,
     Cohort,
@@ -33,7 +34,10 @@ from cascade_jax.training.batches import (
     make_cohort,
     mix_phantoms,
 )
+from cascade_jax.training.claim import FolderInUse, claim
+from cascade_jax.training.folds import groups_of_devices, train_folds
 from cascade_jax.training.loop import devices_for, fit, stage_plan
+from cascade_jax.training.step import compile_steps
 from cascade_jax.training.validation import dice_over_voxels
 from cascade_jax.training.windows import HEART_SHARE
 
@@ -78,6 +82,7 @@ class CrossValidation:
         progress: wraps loops with a bar.
         initial: the cascade whose parameters training starts from, with the plan's networks; None starts from random
             ones. What comes of them stays under their `licence`.
+        devices: to train and predict on; None is all of this machine's.
     """
 
     def __init__(
@@ -89,7 +94,9 @@ class CrossValidation:
         files: Sequence[folders.CaseFiles],
         progress: Progress,
         initial: Cascade | None = None,
+        devices: Sequence[jax.Device] | None = None,
     ):
+        self.devices = list(jax.local_devices() if devices is None else devices)
         self.initial, self.licence = initial, "" if initial is None else initial.licence
         self.config, self.workdir, self.plan, self.progress = config, workdir, plan, progress
         self.examples, self.files = examples, {file.name: file for file in files}
@@ -151,14 +158,36 @@ class CrossValidation:
         return cohort, checkpoint.restore_params(folder.parents[1] / STAGES[0] / folder.name / "params")
 
     def train(self, stage: int, folds: Sequence[int]) -> None:
-        """Trains one stage (0 or 1) on some folds and predicts each fold's validation cases."""
-        fit_cases = self._fit_cases(stage)
-        for fold in folds:
+        """Trains one stage (0 or 1) on some folds and predicts each fold's validation cases.
+
+        Where the config has `share_folds`, a fold that another run has in use is left to it, and waited for at the end.
+        """
+        fit_cases, taken = self._fit_cases(stage), []
+        groups = groups_of_devices(
+            self.plan,
+            stage,
+            self.devices,
+            folds=len(folds),
+            at_once=self.config.folds_at_once,
+            parallel=self.config.parallel,
+        )
+
+        def train_fold(fold, devices, wait=False):
             validation = self.positions(fold)
             training = [position for position in range(len(self.names)) if position not in validation]
             folder = fold_folder(self.workdir, STAGES[stage], fold)
-            params = fit_cases(fold, f"fold {fold}", folder, training, validation)
-            (self._predict_volumes if stage else self._predict_slices)(fold, folder, params)
+            try:
+                with claim(folder, wait=wait):
+                    params = fit_cases(fold, f"fold {fold}", folder, training, validation, devices)
+                    (self._predict_volumes if stage else self._predict_slices)(fold, folder, params, devices)
+            except FolderInUse:
+                if not self.config.share_folds:
+                    raise
+                taken.append(fold)
+
+        train_folds(train_fold, folds, groups)
+        for fold in taken:
+            train_fold(fold, groups[0], wait=True)
 
     def train_on_all(self) -> Path:
         """Trains one more cascade, on every case; its stage two, on each fold's priors for the cases it had not seen.
@@ -170,11 +199,15 @@ class CrossValidation:
         for stage in range(2):
             folder = fold_folder(workdir, STAGES[stage], 0)
             # No case is left to validate on: what the log shows it has seen.
-            self._fit_cases(stage)(len(self.folds), "all cases", folder, range(len(self.names)), self.positions(0))
+            devices = devices_for(self.plan, stage, self.devices, self.config.parallel)
+            validation = self.positions(0)
+            self._fit_cases(stage)(len(self.folds), "all cases", folder, range(len(self.names)), validation, devices)
         return workdir
 
-    def _fit_cases(self, stage: int) -> Callable[[int, str, Path, Sequence[int], Sequence[int]], Any]:
-        """(number, name, folder, training, validation) -> parameters of one stage.
+    def _fit_cases(
+        self, stage: int
+    ) -> Callable[[int, str, Path, Sequence[int], Sequence[int], Sequence[jax.Device]], Any]:
+        """(number, name, folder, training, validation, devices) -> parameters of one stage.
 
         All selections of cases have one size, so that they share its programs; the number is that of the draws.
         """
@@ -183,17 +216,20 @@ class CrossValidation:
             cohort = cohort.replace(prior=jax.device_put(self._read_priors()))
         draw, size = self._draw(stage), (self.plan.shape, self.plan.volume_shape)[stage]
         dice = jax.jit(dice_over_voxels(stage, self.networks[stage], size))
-        devices = devices_for(self.plan, stage)
+        compile_steps.cache_clear()  # of the programs of another stage
 
-        def fit_cases(number, name, folder, training, validation):
-            validation_cases = _select(validation, largest)
+        def fit_cases(number, name, folder, training, validation, devices):
+            validated = jax.device_put((cohort, _select(validation, largest)), devices[0])
+            initial_params = None
+            if self.initial is not None:
+                initial_params = jax.device_put(self.initial.fold_params(stage, number), devices[0])
             return fit(
                 self.config,
                 self.plan,
                 stage,
                 self.networks[stage],
                 draw=draw,
-                validate=functools.partial(dice, cohort=cohort, cases=validation_cases),
+                validate=functools.partial(dice, cohort=validated[0], cases=validated[1]),
                 cohort=self._drawn_from(stage, cohort, folder),
                 cases=_select(training, len(self.names)),
                 names=self.names,
@@ -201,27 +237,42 @@ class CrossValidation:
                 seed=int(np.random.default_rng([self.config.seed, stage, number]).integers(2**31)),
                 folder=folder,
                 description=f"stage {stage + 1}, {name}",
-                initial_params=None if self.initial is None else self.initial.fold_params(stage, number),
+                initial_params=initial_params,
             )
 
         return fit_cases
 
-    def _validation_cases(self, stage: int, fold: int) -> Iterator[tuple[int, Case]]:
-        """A fold's validation cases as they lie in their files, each with its position."""
+    def _of_validation_cases(
+        self, stage: int, fold: int, predict: Callable[[Any, Case], Any], workers: Sequence[Any]
+    ) -> Iterator[tuple[int, Case, Any]]:
+        """A fold's validation cases as they lie in their files, each with its position before and behind it what
+        `predict(worker, case)` makes of it; each worker is one of a device (`spreading.in_order`)."""
         description = f"stage {stage + 1}, fold {fold}: predicting its {len(self.folds[fold])} validation cases"
-        for position in self.progress(self.positions(fold), description):
-            yield position, emidec.read_case(self.files[self.names[position]], self.plan.labels)
 
-    def _predict_slices(self, fold: int, folder: Path, params: Any) -> None:
+        def of_position(worker, position):
+            case = emidec.read_case(self.files[self.names[position]], self.plan.labels)
+            return position, case, predict(worker, case)
+
+        positions = self.positions(fold)
+        results = in_order(of_position, workers, positions)
+        for _, result in zip(self.progress(positions, description), results, strict=True):
+            yield result
+
+    def _predict_slices(self, fold: int, folder: Path, params: Any, devices: Sequence[jax.Device]) -> None:
         """Stage one's labels of a fold's validation cases, as the cascade has them; on the grid of the cohort's
         examples they lie in `folder/predictions`, stage two's priors."""
         marker = folder / "predictions"
         if marker.exists():
             return
         priors = []
-        for position, case in self._validation_cases(0, fold):
-            example, prepared = whole_example(self.plan, case), self.examples[position]
-            labels = jax.device_get(self._predict_prior(params, example.image, example.valid))
+
+        def predict(params, case):
+            example = whole_example(self.plan, case)
+            return example, jax.device_get(self._predict_prior(params, example.image, example.valid))
+
+        workers = [jax.device_put(params, device) for device in devices[: len(self.folds[fold])]]
+        for position, case, (example, labels) in self._of_validation_cases(0, fold, predict, workers):
+            prepared = self.examples[position]
             write_slice_labels(self.workdir, STAGES[0], labels[None], example, case, self.plan.labels)
             priors.append(np.zeros(prepared.image.shape, np.uint8))
             priors[-1][prepared.valid] = labels[example.valid]
@@ -240,15 +291,19 @@ class CrossValidation:
             )
         )
 
-    def _predict_volumes(self, fold: int, folder: Path, params: Any) -> None:
+    def _predict_volumes(self, fold: int, folder: Path, params: Any, devices: Sequence[jax.Device]) -> None:
         """Final labels, before postprocessing, of a fold's validation cases: those of the cascade of that fold."""
         if (folder / CONFIDENCE_TABLE).exists():
             return
-        cascade, said, summaries = self.cascade_of(fold, params), {}, {}
+        cascade, said, summaries = self.cascade_of(fold, params, devices=devices), {}, {}
         output = self.workdir / "predictions" / STAGES[1]
-        for _, case in self._validation_cases(1, fold):
+
+        def predict(cascade, case):
             example = cascade.example(case)
-            vote = cascade.vote(example)
+            return example, cascade.vote(example)
+
+        workers = cascade.for_cases(len(self.folds[fold]))
+        for _, case, (example, vote) in self._of_validation_cases(1, fold, predict, workers):
             result = cascade.segmentation_of(vote, example, case, details=True)
             emidec.write_labels(output, result.labels, case)
             emidec.write_maps(output, result.maps, case)
@@ -273,11 +328,18 @@ class CrossValidation:
                 raise
             raise CaseError(path, "is damaged; remove the fold's confidence.csv to have it made again") from None
 
-    def cascade_of(self, fold: int, volume_params: Any, rules: Sequence[postprocess.Rule] = ()) -> Cascade:
-        """The cascade in which one fold votes alone."""
+    def cascade_of(
+        self,
+        fold: int,
+        volume_params: Any,
+        rules: Sequence[postprocess.Rule] = (),
+        devices: Sequence[jax.Device] | None = None,
+    ) -> Cascade:
+        """The cascade in which one fold votes alone, on some devices."""
         slice_params = checkpoint.restore_params(fold_folder(self.workdir, STAGES[0], fold) / "params")
         params = jax.tree.map(lambda leaf: leaf[None], (slice_params, volume_params))
-        return Cascade(self.plan, self.networks, params, rules, (fold,), self.config.mirror, self.licence)
+        about = (self.plan, self.networks, params, rules, (fold,), self.config.mirror, self.licence)
+        return Cascade(*about, devices=devices or self.devices, split_volumes=self.config.parallel == "height")
 
     def _read_priors(self) -> np.ndarray:
         """Stage one's labels of every case, each from the fold that had not seen it: uint8 (case, depth, ...)."""

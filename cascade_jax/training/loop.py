@@ -28,15 +28,30 @@ def stage_plan(plan: Plan, stage: int) -> StagePlan:
     return (plan.slices, plan.volumes)[stage]
 
 
-def devices_for(plan: Plan, stage: int) -> list[jax.Device]:
-    """As many of this machine's devices as make a stage (0 or 1) faster; a line says which batch would use all.
+def number_kept_busy(batch_size: int, devices: int) -> int:
+    """How many of some devices have work where each takes an equal share of a batch, rounded up."""
+    return -(-batch_size // -(-batch_size // devices))
 
-    Each takes an equal share of the batch, rounded up.
+
+def devices_for(
+    plan: Plan, stage: int, devices: Sequence[jax.Device] | None = None, parallel: str = "jit"
+) -> list[jax.Device]:
+    """As many of the devices as make a stage (0 or 1) faster; a line says which batch would use all.
+
+    Each takes an equal share of the batch, rounded up; where `parallel` is "height", an equal part of the height.
+
+    Args:
+        plan: of the run.
+        stage: 0 or 1.
+        devices: to choose from; None is all of this machine's.
+        parallel: of the config.
     """
-    devices = jax.local_devices()
+    devices = list(jax.local_devices() if devices is None else devices)
+    if parallel == "height":
+        height = input_shapes(plan)[stage][-3]
+        return devices[: max(count for count in range(1, len(devices) + 1) if height % count == 0)]
     batch_size = stage_plan(plan, stage).batch_size
-    share = -(-batch_size // len(devices))
-    used = -(-batch_size // share)
+    used = number_kept_busy(batch_size, len(devices))
     if used < len(devices):
         logging.warning(
             "%s: a batch of %d keeps %d of %d devices busy; --config.plan.%s.batch_size=%d would keep all",
@@ -45,7 +60,7 @@ def devices_for(plan: Plan, stage: int) -> list[jax.Device]:
             used,
             len(devices),
             ("slices", "volumes")[stage],
-            share * len(devices),
+            -(-batch_size // len(devices)) * len(devices),
         )
     return devices[:used]
 

@@ -141,6 +141,37 @@ def test_a_run_on_eight_devices_goes_on_to_the_same_bits_and_on_one_to_the_same_
         assert share_off(ended, checkpoint.restore_params(folder / f"whole{stage}" / "params")) < 1e-3
 
 
+def test_a_run_on_eight_devices_goes_on_on_two_to_the_same_end(eight_devices):
+    assert max(eight_devices[0]["on_two"]) < 1e-3
+
+
+def test_a_cross_validation_on_eight_devices_ends_with_the_networks_of_one_device(eight_devices):
+    results = eight_devices[0]["cross_validations"]
+    assert min(results["moved"]) > 0.01, "folds that are alike would show nothing"
+    assert len(results["farthest"]) == 4
+    assert max(results["farthest"]) < 1e-4
+
+
+def test_folds_at_once_on_devices_of_their_own_are_those_trained_alone(eight_devices):
+    results = eight_devices[0]["cross_validations"]
+    assert results["together_and_alone"] == 0, "as many devices, the same bits"
+    assert max(results["together_farthest"]) < 1e-4
+
+
+def test_validation_cases_over_eight_devices_get_the_labels_of_one_device(eight_devices):
+    results = eight_devices[0]["cross_validations"]
+    assert results["labels_found"] > 1
+    assert results["labels_equal"] == [True] * 8  # four cases, of both stages
+
+
+@pytest.mark.parametrize(("way", "workers"), [("folds", 1), ("cases", 3), ("height", 1)])
+def test_folds_cases_or_height_over_devices_give_the_labels_of_one_device(eight_devices, way, workers):
+    result = eight_devices[0]["predictions"][way]
+    assert result["workers"] == workers
+    assert result["labels_equal"]
+    assert result["probabilities_apart"] < 1e-5
+
+
 @pytest.mark.parametrize(
     ("batch_size", "devices", "used", "would"), [(7, 4, 4, None), (8, 4, 4, None), (9, 4, 3, 12), (2, 8, 2, 8)]
 )
