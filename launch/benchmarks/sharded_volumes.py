@@ -25,7 +25,7 @@ def main() -> None:
 
     from cascade_jax.plan import make_plan
 
-    plan = make_plan([tuple(map(int, _SHAPE.value))], [(10.0, 1.5, 1.5)])
+    plan = make_plan([tuple(map(int, _SHAPE.value))], [(10.0, 1.43, 1.43)])
     print(f"volumes of {plan.volume_shape}, features {plan.volumes.features}, on {jax.devices()[0].device_kind}\n")
     print("| devices | prediction of a volume, MB | training step, MB | of it the state, MB |\n|---|---|---|---|")
     count = 1

@@ -75,7 +75,11 @@ def cross_validations(devices, folder):
             one.train(stage, folds)
         return workdir
 
-    one, eight = run("one", devices[:1]), run("eight", devices, folds_at_once=1)
+    one, eight = run("one", devices[:1]), run("eight", devices, stages=(0,), folds_at_once=1)
+    for fold in (0, 1):  # stage two from the same priors: of two labels as probable, rounding decides
+        priors = f"stage1/fold{fold}/predictions"
+        shutil.copytree(one / priors, eight / priors, dirs_exist_ok=True)
+    run("eight", devices, stages=(1,), folds_at_once=1)
     both = [(stage, fold) for stage in (0, 1) for fold in (0, 1)]
     # The same networks, each of whose folds predicts its two cases on one device again.
     again = folder / "again"
@@ -89,7 +93,9 @@ def cross_validations(devices, folder):
     together = run("together", devices, stages=(0,), folds_at_once=2)
     alone = run("alone", devices[4:], stages=(0,), folds=(1,))
     equal = [np.array_equal(a, b) for a, b in zip(labels_in(eight), labels_in(again), strict=True)]
+    same_labels = np.mean([(a == b).mean() for a, b in zip(labels_in(one), labels_in(eight), strict=True)])
     return {
+        "same_labels": float(same_labels),
         "farthest": [farthest(params_of(one, *which), params_of(eight, *which)) for which in both],
         "moved": [farthest(params_of(eight, stage, 0), params_of(eight, stage, 1)) for stage in (0, 1)],
         "labels_equal": equal,
