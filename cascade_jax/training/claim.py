@@ -32,12 +32,15 @@ class Claim:
 
     def _acquire(self) -> None:
         try:
-            self._lock.acquire(blocking=False)
-        except filelock.Timeout:
-            if not self._wait:
-                raise FolderInUse(self._folder, "is in use by another run") from None
-            logging.warning("waiting for another run, which has %s in use", self._folder)
-            self._lock.acquire(poll_interval=_POLL_SECONDS)
+            try:
+                self._lock.acquire(blocking=False)
+            except filelock.Timeout:
+                if not self._wait:
+                    raise
+                logging.warning("waiting for another run, which has %s in use", self._folder)
+                self._lock.acquire(poll_interval=_POLL_SECONDS)
+        except filelock.Timeout:  # which is an OSError too
+            raise FolderInUse(self._folder, "is in use by another run") from None
         except (OSError, NotImplementedError) as error:
             raise CaseError(self._folder, f"cannot be locked: {error}") from None
 

@@ -19,6 +19,7 @@ from cascade_jax.data.files import read_json, write_text
 from cascade_jax.data.labels import LabelTable
 from cascade_jax.data.preprocess import Example, restore_labels
 from cascade_jax.models.graph import predict_prior
+from cascade_jax.models.splitting import split_along_height
 from cascade_jax.plan import Plan
 from cascade_jax.progress import Progress
 from cascade_jax.report.confidence import CONFIDENCE_TABLE, write_confidence
@@ -266,11 +267,17 @@ class CrossValidation:
             return
         priors = []
 
+        split = self.config.parallel == "height"
+
         def predict(params, case):
             example = whole_example(self.plan, case)
-            return example, jax.device_get(self._predict_prior(params, example.image, example.valid))
+            volume = example.image, example.valid
+            if split:
+                params, *volume = split_along_height(params, volume, devices)
+            return example, jax.device_get(self._predict_prior(params, *volume))
 
-        workers = [jax.device_put(params, device) for device in devices[: len(self.folds[fold])]]
+        own = devices[: 1 if split else len(self.folds[fold])]
+        workers = [jax.device_put(params, device) for device in own]
         for position, case, (example, labels) in self._of_validation_cases(0, fold, predict, workers):
             prepared = self.examples[position]
             write_slice_labels(self.workdir, STAGES[0], labels[None], example, case, self.plan.labels)

@@ -75,11 +75,7 @@ def cross_validations(devices, folder):
             one.train(stage, folds)
         return workdir
 
-    one, eight = run("one", devices[:1]), run("eight", devices, stages=(0,), folds_at_once=1)
-    for fold in (0, 1):  # stage two from the same priors: of two labels as probable, rounding decides
-        priors = f"stage1/fold{fold}/predictions"
-        shutil.copytree(one / priors, eight / priors, dirs_exist_ok=True)
-    run("eight", devices, stages=(1,), folds_at_once=1)
+    one, eight = run("one", devices[:1]), run("eight", devices, folds_at_once=1)
     both = [(stage, fold) for stage in (0, 1) for fold in (0, 1)]
     # The same networks, each of whose folds predicts its two cases on one device again.
     again = folder / "again"
