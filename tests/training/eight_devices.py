@@ -220,7 +220,7 @@ def main():
         "largest_batch": largest_batch(1, 8, devices),
         "explicit_axes": step_on_explicit_axes(1),
         "fits": [fits(0, devices, folder, "pmap"), fits(1, devices, folder, "jit")],
-        "on_two": [goes_on(stage, devices[:2], folder) for stage in (0, 1)],
+        "on_two": goes_on(1, devices[:2], folder),
         "predictions": predictions(devices),
         "cross_validations": cross_validations(devices, folder),
     }

@@ -99,7 +99,7 @@ def eight_devices(tmp_path_factory):
     command = [sys.executable, "-m", "tests.training.eight_devices", str(folder)]
     root = Path(__file__).parents[2]
     result = subprocess.run(
-        command, cwd=root, env=environment, capture_output=True, text=True, timeout=400, check=False
+        command, cwd=root, env=environment, capture_output=True, text=True, timeout=900, check=False
     )
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout.splitlines()[-1]), folder
@@ -142,7 +142,7 @@ def test_a_run_on_eight_devices_goes_on_to_the_same_bits_and_on_one_to_the_same_
 
 
 def test_a_run_on_eight_devices_goes_on_on_two_to_the_same_end(eight_devices):
-    assert max(eight_devices[0]["on_two"]) < 1e-3
+    assert eight_devices[0]["on_two"] < 1e-3
 
 
 def test_a_cross_validation_on_eight_devices_ends_with_the_networks_of_one_device(eight_devices):
@@ -153,10 +153,9 @@ def test_a_cross_validation_on_eight_devices_ends_with_the_networks_of_one_devic
     assert results["same_labels"] > 0.999
 
 
-def test_folds_at_once_on_devices_of_their_own_are_those_trained_alone(eight_devices):
+def test_a_fold_trained_beside_another_is_the_one_trained_alone(eight_devices):
     results = eight_devices[0]["cross_validations"]
-    assert results["together_and_alone"] == 0, "as many devices, the same bits"
-    assert max(results["together_farthest"]) < 1e-5
+    assert results["beside_another_and_alone"] == 0, "on as many devices, the same bits"
 
 
 def test_validation_cases_over_eight_devices_get_the_labels_of_one_device(eight_devices):
