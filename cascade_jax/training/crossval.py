@@ -36,7 +36,7 @@ from cascade_jax.training.batches import (
     mix_phantoms,
 )
 from cascade_jax.training.claim import FolderInUse, claim
-from cascade_jax.training.folds import groups_of_devices, train_folds
+from cascade_jax.training.folds import groups_of_devices, make_folds, train_folds
 from cascade_jax.training.loop import devices_for, fit, stage_plan
 from cascade_jax.training.step import compile_steps
 from cascade_jax.training.validation import dice_over_voxels
@@ -44,12 +44,6 @@ from cascade_jax.training.windows import HEART_SHARE
 
 SUMMARIES_FILE = "summaries.json"  # of a fold of stage two: what a case's account needs of its probabilities
 ALL_FOLDER = "all"  # of the working folder, where the cascade lies that is trained on every case
-
-
-def make_folds(names: Sequence[str], count: int, seed: int) -> list[list[str]]:
-    """Shuffles the cases once and deals them into `count` folds whose sizes differ by one at most."""
-    shuffled = np.random.default_rng(seed).permutation(sorted(names))
-    return [sorted(map(str, fold)) for fold in np.array_split(shuffled, count)]
 
 
 def _select(positions: Sequence[int], size: int) -> CaseSelection:
@@ -164,14 +158,8 @@ class CrossValidation:
         Where the config has `share_folds`, a fold that another run has in use is left to it, and waited for at the end.
         """
         fit_cases, taken = self._fit_cases(stage), []
-        groups = groups_of_devices(
-            self.plan,
-            stage,
-            self.devices,
-            folds=len(folds),
-            at_once=self.config.folds_at_once,
-            parallel=self.config.parallel,
-        )
+        ways = {"at_once": self.config.folds_at_once, "parallel": self.config.parallel}
+        groups = groups_of_devices(self.plan, stage, self.devices, folds=len(folds), **ways)
 
         def train_fold(fold, devices, wait=False):
             validation = self.positions(fold)
@@ -205,9 +193,7 @@ class CrossValidation:
             self._fit_cases(stage)(len(self.folds), "all cases", folder, range(len(self.names)), validation, devices)
         return workdir
 
-    def _fit_cases(
-        self, stage: int
-    ) -> Callable[[int, str, Path, Sequence[int], Sequence[int], Sequence[jax.Device]], Any]:
+    def _fit_cases(self, stage: int) -> Callable[[int, str, Path, Sequence[int], Sequence[int], Sequence], Any]:
         """(number, name, folder, training, validation, devices) -> parameters of one stage.
 
         All selections of cases have one size, so that they share its programs; the number is that of the draws.
@@ -221,9 +207,7 @@ class CrossValidation:
 
         def fit_cases(number, name, folder, training, validation, devices):
             validated = jax.device_put((cohort, _select(validation, largest)), devices[0])
-            initial_params = None
-            if self.initial is not None:
-                initial_params = jax.device_put(self.initial.fold_params(stage, number), devices[0])
+            start = None if self.initial is None else self.initial.fold_params(stage, number)
             return fit(
                 self.config,
                 self.plan,
@@ -238,7 +222,7 @@ class CrossValidation:
                 seed=int(np.random.default_rng([self.config.seed, stage, number]).integers(2**31)),
                 folder=folder,
                 description=f"stage {stage + 1}, {name}",
-                initial_params=initial_params,
+                initial_params=jax.device_put(start, devices[0]),
             )
 
         return fit_cases
@@ -266,7 +250,6 @@ class CrossValidation:
         if marker.exists():
             return
         priors = []
-
         split = self.config.parallel == "height"
 
         def predict(params, case):

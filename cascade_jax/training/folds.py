@@ -1,4 +1,4 @@
-"""Several folds at once: each in a thread of its own, on devices of its own."""
+"""The folds: which cases each has, and several at once, each in a thread of its own on devices of its own."""
 
 import collections
 import contextlib
@@ -7,20 +7,21 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
 import jax
+import numpy as np
 
 from cascade_jax import stopping
 from cascade_jax.plan import Plan
 from cascade_jax.training.loop import devices_for, number_kept_busy, stage_plan
 
 
+def make_folds(names: Sequence[str], count: int, seed: int) -> list[list[str]]:
+    """Shuffles the cases once and deals them into `count` folds whose sizes differ by one at most."""
+    shuffled = np.random.default_rng(seed).permutation(sorted(names))
+    return [sorted(map(str, fold)) for fold in np.array_split(shuffled, count)]
+
+
 def groups_of_devices(
-    plan: Plan,
-    stage: int,
-    devices: Sequence[jax.Device],
-    *,
-    folds: int,
-    at_once: int = 0,
-    parallel: str = "jit",
+    plan: Plan, stage: int, devices: Sequence[jax.Device], *, folds: int, at_once: int = 0, parallel: str = "jit"
 ) -> list[list[jax.Device]]:
     """Which devices train a fold: a group of as many for each of the folds that are trained at once.
 
