@@ -1,7 +1,9 @@
 """Checkpoints: read back as written, or named in one line."""
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -56,3 +58,19 @@ def test_parameters_of_version_0_1_0_are_read(tmp_path):
     with orbax.checkpoint.StandardCheckpointer() as checkpointer:
         checkpointer.save(tmp_path / "params", {"kernel": np.ones(3, np.float32)})
     np.testing.assert_array_equal(checkpoint.restore_params(tmp_path / "params")["kernel"], np.ones(3))
+
+
+def test_threads_save_and_restore_at_the_same_time(tmp_path):
+    """Each of several folds at once has a thread; Orbax alone mixes up their operations."""
+
+    def save_and_restore(fold):
+        folder, values = tmp_path / str(fold), {"weights": jnp.full((4, 4), float(fold))}
+        for step in range(1, 4):
+            checkpoint.save_state(folder / "checkpoints", step, values)
+        checkpoint.save_params(folder / "params", values)
+        return checkpoint.restore_state(folder / "checkpoints", values), checkpoint.restore_params(folder / "params")
+
+    with ThreadPoolExecutor(4) as pool:
+        for fold, restored in enumerate(pool.map(save_and_restore, range(4))):
+            for values in restored:
+                np.testing.assert_array_equal(values["weights"], float(fold))
