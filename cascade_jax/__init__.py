@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cascade_jax import losses, metrics, models, plan, postprocess, quantify
-    from cascade_jax.cascade import Cascade, Segmentation, load
+    from cascade_jax.cascade import Cascade, load
     from cascade_jax.data.case import LABEL_NAMES
     from cascade_jax.errors import CaseError
     from cascade_jax.models import UNet, segment
+    from cascade_jax.segmentation import Segmentation
 
 __version__ = "0.1.0"
 
@@ -42,7 +43,7 @@ _ATTRIBUTES = {
     "LABEL_NAMES": "cascade_jax.data.case",
     "Cascade": "cascade_jax.cascade",
     "CaseError": "cascade_jax.errors",
-    "Segmentation": "cascade_jax.cascade",
+    "Segmentation": "cascade_jax.segmentation",
     "UNet": "cascade_jax.models",
     "load": "cascade_jax.cascade",
     "segment": "cascade_jax.models",

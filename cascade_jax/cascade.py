@@ -3,9 +3,9 @@
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, overload
+from typing import Any, Literal, overload
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +16,7 @@ from cascade_jax.account import VoteSummary, make_account, summarise_vote, voxel
 from cascade_jax.bundle import folder_of, is_in_the_box, name_of, read_model
 from cascade_jax.calibration import CONFIDENCE_FILE, Calibration, read_calibration
 from cascade_jax.case_warnings import warnings_of_input, warnings_of_labels
-from cascade_jax.confidence import Confidence, disagreement, doubt, uncalibrated, with_warnings
-from cascade_jax.data import folders
+from cascade_jax.confidence import Confidence, disagreement, uncalibrated, with_warnings
 from cascade_jax.data.case import Case, CaseError
 from cascade_jax.data.emidec import from_file_axes, to_file_axes
 from cascade_jax.data.geometry import GeometryError, check_spacing
@@ -31,41 +30,14 @@ from cascade_jax.data.preprocess import (
 )
 from cascade_jax.errors import is_out_of_memory
 from cascade_jax.models.graph import Vote, segment, spread_folds
+from cascade_jax.models.splitting import split_along_height
 from cascade_jax.models.unet import UNet
 from cascade_jax.plan import Plan, StagePlan, bucket
+from cascade_jax.segmentation import Segmentation
+from cascade_jax.spreading import cases_are_faster
 
 STAGES = ("stage1", "stage2")
 _DIGITS_OF_WEIGHTS = 12
-
-
-class Segmentation(NamedTuple):
-    """What a cascade says about one case.
-
-    Attributes:
-        labels: uint8, postprocessed.
-        probabilities: float32, with the classes along a last axis: the mean over folds and mirror images, before
-            postprocessing.
-        disagreement: float32, the share of the folds that vote for another label than the majority; None if there is
-            one fold only.
-        confidence: what the cascade says of the labels: the Dice that it expects, intervals of the volumes, how
-            probable an infarct is, and what to look at yourself (`confidence.warnings`).
-    """
-
-    labels: np.ndarray
-    probabilities: np.ndarray | None
-    disagreement: np.ndarray | None
-    confidence: Confidence
-
-    @property
-    def expected_dice(self) -> Mapping[str, float]:
-        """{target: the Dice that the cascade expects to have}, of `confidence`."""
-        return self.confidence.expected_dice
-
-    @property
-    def maps(self) -> dict[str, np.ndarray | None]:
-        """Where not to believe the labels: the share of doubt, and of the folds that disagree, in every voxel."""
-        doubtful = None if self.probabilities is None else doubt(self.probabilities)
-        return {folders.DOUBT: doubtful, folders.DISAGREEMENT: self.disagreement}
 
 
 def compute_dtype(name: str) -> jnp.dtype:
@@ -118,6 +90,9 @@ class Cascade:
         calibration: what the cross-validation learnt of its confidence, or None. With one, a target that it finds too
             improbable is not drawn.
         name: what the parameters are called, as "emidec".
+        devices: over which the folds of a vote are spread.
+        split_volumes: whether instead each of the devices has every fold and a part of the volume's height, which is
+            for volumes too large for one.
     """
 
     def __init__(
@@ -131,11 +106,17 @@ class Cascade:
         licence: str = "",
         calibration: Calibration | None = None,
         name: str = "",
+        devices: Sequence[jax.Device] | None = None,
+        split_volumes: bool = False,
     ):
         self.calibration, self.name = calibration, name
+        self.devices = tuple(jax.local_devices() if devices is None else devices)
         self.plan, self.networks, self.params = plan, networks, params
         self.rules, self.folds, self.mirror, self.licence = tuple(rules), tuple(folds), mirror, licence
-        self._params, mesh = spread_folds(params, jax.local_devices())
+        self.split_volumes = split_volumes
+        self._params, mesh = spread_folds(params, self.devices[:1] if split_volumes else self.devices)
+        if mesh is None and devices is not None:
+            self._params = jax.device_put(self._params, self.devices[0])
         settings = {"mirror": mirror, "windows": plan.windows, "mesh": mesh, "folds": len(self.folds)}
         self._vote = functools.partial(_segment, networks, **settings)
 
@@ -148,13 +129,25 @@ class Cascade:
             digest.update(np.asarray(leaf).tobytes())
         return f"{self.name} {digest.hexdigest()[:_DIGITS_OF_WEIGHTS]}".strip()
 
+    def for_cases(self, number: int) -> list["Cascade"]:
+        """What segments so many cases soonest: this cascade, whose devices share the folds of each case, or the same
+        one on each of the devices, for a case of its own (`spreading.in_order`)."""
+        devices = self.devices[: max(1, number)]
+        if self.split_volumes or not cases_are_faster(number, len(self.folds), len(devices)):
+            return [self]
+        about = (self.plan, self.networks, self.params, self.rules, self.folds, self.mirror, self.licence)
+        return [Cascade(*about, self.calibration, self.name, (device,)) for device in devices]
+
     def example(self, case: Case) -> Example:
         """The case whole on the networks' grid; see `whole_example`."""
         return whole_example(self.plan, case)
 
     def vote(self, example: Example) -> Vote:
         """The folds' vote on the networks' grid, as numpy arrays; with several devices, each computes some folds."""
-        return jax.device_get(self._vote(self._params, example.image, example.valid))
+        volume = example.image, example.valid
+        if self.split_volumes:
+            self._params, *volume = split_along_height(self._params, volume, self.devices)
+        return jax.device_get(self._vote(self._params, *volume))
 
     def segment_case(self, case: Case, *, details: bool = False) -> Segmentation:
         """Segments a case; arrays are (depth, height, width) in the case's own grid.
@@ -287,7 +280,7 @@ class Cascade:
         return Segmentation(labels, result.probabilities.transpose(2, 1, 0, 3), shares, result.confidence)
 
 
-def load(workdir, *, mirror: bool | None = None) -> Cascade:
+def load(workdir, *, mirror: bool | None = None, split_volumes: bool = False) -> Cascade:
     """A trained cascade.
 
     Args:
@@ -297,6 +290,7 @@ def load(workdir, *, mirror: bool | None = None) -> Cascade:
             working directory, which is "./emidec".
         mirror: average over in-plane mirror images; None does as the training's config said. Otherwise than there, the
             cascade has no calibration.
+        split_volumes: over all devices, each of which has a part of the height: for volumes too large for one.
 
     Raises:
         CaseError: there is no finished model, or it cannot be read.
@@ -320,7 +314,8 @@ def load(workdir, *, mirror: bool | None = None) -> Cascade:
     mirror = model["mirror"] if mirror is None else mirror
     stages = tuple(params[stage] for stage in STAGES)
     name = name_of(workdir) if is_in_the_box(workdir) else folder.resolve().name
-    return Cascade(plan, networks, stages, rules, model["folds"], mirror, model["licence"], calibration, name)
+    about = (plan, networks, stages, rules, model["folds"], mirror, model["licence"], calibration, name)
+    return Cascade(*about, split_volumes=split_volumes)
 
 
 def _restore_folds(folder: Path, stage: str, folds: Sequence[int]) -> Any:

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from cascade_jax.data.store import checksum
 _CHECKSUMS = "sha256.json"  # of every other file of a folder
 _OVERHEAD_BYTES = 500_000  # of the many small files that Orbax writes
 _REMEDY = "remove the folder to have it trained again"
+# Orbax numbers its operations in the whole process, and of two at once one can wait for the other's signals.
+_one_at_a_time = threading.RLock()
 
 
 def _orbax():
@@ -61,7 +64,8 @@ def _writing(folder: Path, tree: Any) -> Iterator[None]:
     if free < needed:
         raise CaseError(folder, f"cannot be written: {needed / 1e6:.1f} MB are needed, {free / 1e6:.1f} MB are free")
     try:
-        yield
+        with _one_at_a_time:
+            yield
     except Exception as error:  # Orbax documents none; what the disk says comes in many classes
         for partial in Path(folder).parent.glob(f"{Path(folder).name}*orbax-checkpoint-tmp*"):
             shutil.rmtree(partial, ignore_errors=True)
@@ -72,7 +76,8 @@ def _writing(folder: Path, tree: Any) -> Iterator[None]:
 def _reading(folder: Path) -> Iterator[None]:
     """What goes wrong while a folder is read, as a CaseError."""
     try:
-        yield
+        with _one_at_a_time:
+            yield
     except CaseError:
         raise
     except PermissionError as error:

@@ -7,7 +7,7 @@ written by the first alone, so all see one file system. With one process, nothin
 import contextlib
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
 import jax
@@ -64,6 +64,16 @@ def join(coordinator: str | None = None, count: int | None = None, index: int | 
 def are_several() -> bool:
     """Whether this process is one of several."""
     return jax.process_count() > 1
+
+
+def all_devices() -> list[jax.Device]:
+    """The devices of all processes; of one process those are its own."""
+    return jax.devices() if are_several() else jax.local_devices()
+
+
+def own_devices(devices: Iterable[jax.Device]) -> list[jax.Device]:
+    """Those of this process, of some."""
+    return [device for device in devices if device.process_index == jax.process_index()]
 
 
 def is_first() -> bool:

@@ -18,13 +18,13 @@ class Stopped(KeyboardInterrupt):
 
 
 class _Requests:
-    """Whether a stop waits for the end of a step, and which signal has asked for one."""
+    """For how many trainings a stop waits for the end of a step, and which signal has asked for one."""
 
     def __init__(self):
-        self.deferred, self.number = False, None
+        self.deferring, self.number, self.lock = 0, None, threading.Lock()
 
     def handle(self, number: int, _frame) -> None:
-        if self.deferred and self.number is None:
+        if self.deferring and self.number is None:
             self.number = number
             print("stopping after this step; once more stops at once", file=sys.stderr, flush=True)
         else:
@@ -53,21 +53,24 @@ def after_the_step() -> Iterator[Callable[[Callable[[], str]], None]]:
     """Signals wait until the function that this gives is called.
 
     That calls what it is given, which saves and returns where training stands, and raises `Stopped`, if a signal has
-    come; else it does nothing. A second signal raises at once.
+    come; else it does nothing. A second signal raises at once. Where several threads train, each stops after its step.
     """
 
     def check(save: Callable[[], str]) -> None:
         if _requests.number is not None:
             raise Stopped(_requests.number, save())
 
-    _requests.deferred = True
+    with _requests.lock:
+        _requests.deferring += 1
+    ended_well = False
     try:
         yield check
-    except BaseException:
-        _requests.number = None
-        raise
+        ended_well = True
     finally:
-        _requests.deferred = False
+        with _requests.lock:
+            _requests.deferring -= 1
+            if not ended_well and not _requests.deferring:
+                _requests.number = None
 
 
 def is_asked() -> bool:
@@ -75,14 +78,21 @@ def is_asked() -> bool:
     return _requests.number is not None
 
 
-def ask() -> None:
-    """Does what SIGTERM does, where another process has got the signal."""
-    if _requests.number is None:
-        _requests.number = signal.SIGTERM
-
-
 def stop_if_asked(where: str) -> None:
     """Raises `Stopped` where a signal came during a step that was the last."""
-    number, _requests.number = _requests.number, None
+    number = _requests.number
     if number is not None:
+        if not _requests.deferring:
+            _requests.number = None
         raise Stopped(number, where)
+
+
+def ask() -> None:
+    """Asks this process's trainings to stop after their step, as a signal does: of other threads, or where another
+    process has got the signal. Until `forget`."""
+    _requests.number = _requests.number or signal.SIGTERM
+
+
+def forget() -> None:
+    """Takes back what `ask` or a signal asked for, when no training is left that could stop."""
+    _requests.number = None

@@ -41,6 +41,11 @@ _SERIES = flags.DEFINE_integer(
     "A DICOM series' number; without it, of the oblique stacks the one called late enhancement, of "
     "several the one with most slices.",
 )
+_SPLIT_VOLUMES = flags.DEFINE_bool(
+    "split_volumes",
+    False,
+    "Give each device a part of a volume's height in the place of whole cases or folds: for volumes too large for one.",
+)
 _STRICT = command.define_strict()
 
 
@@ -53,7 +58,7 @@ def main() -> int:
     command.configure_jax()
 
     source, output = Path(_INPUT.value), Path(_OUTPUT.value)
-    load = functools.partial(weights.load, mirror=_MIRROR.value)
+    load = functools.partial(weights.load, mirror=_MIRROR.value, split_volumes=_SPLIT_VOLUMES.value)
     has_dicom, has_others = holds_dicom_and_other_images(source)
     if has_dicom and has_others:
         raise CaseError(source, "holds DICOM images beside image files of another format: which are meant?")

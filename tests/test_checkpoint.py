@@ -1,6 +1,9 @@
 """Checkpoints: read back as written, or named in one line."""
 
+import contextlib
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -56,3 +59,28 @@ def test_parameters_of_version_0_1_0_are_read(tmp_path):
     with orbax.checkpoint.StandardCheckpointer() as checkpointer:
         checkpointer.save(tmp_path / "params", {"kernel": np.ones(3, np.float32)})
     np.testing.assert_array_equal(checkpoint.restore_params(tmp_path / "params")["kernel"], np.ones(3))
+
+
+def test_threads_save_and_restore_one_after_another(tmp_path, monkeypatch):
+    """Each of several folds at once has a thread; Orbax alone mixes up their operations now and then."""
+    manager, under_way, most = checkpoint._manager, [], []
+
+    @contextlib.contextmanager
+    def watched(folder):
+        under_way.append(folder)
+        most.append(len(under_way))
+        time.sleep(0.05)
+        with manager(folder) as one:
+            yield one
+        under_way.remove(folder)
+
+    def save_and_restore(fold):
+        folder, state = tmp_path / str(fold), {"weights": np.full((4, 4), fold, np.float32)}
+        checkpoint.save_state(folder, 1, state)
+        return checkpoint.restore_state(folder, state)["weights"]
+
+    monkeypatch.setattr(checkpoint, "_manager", watched)
+    with ThreadPoolExecutor(3) as pool:
+        for fold, weights in enumerate(pool.map(save_and_restore, range(3))):
+            np.testing.assert_array_equal(weights, np.full((4, 4), fold))
+    assert max(most) == 1

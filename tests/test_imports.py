@@ -44,11 +44,11 @@ assert UNet is models.UNet and metrics.dice and segment is models.segment
 
 # Each folder of the package, or module beside them, imports only what stands in a line above its own.
 _ORDER = (
-    ("__version__", "errors", "extras", "losses", "models", "progress", "stopping"),
+    ("__version__", "errors", "extras", "losses", "models", "progress", "spreading", "stopping"),
     ("cpu", "data", "processes"),
     ("case_warnings",),
     ("checkpoint", "confidence", "metrics", "phantoms", "plan", "quantify", "statistics", "weights"),
-    ("postprocess",),
+    ("postprocess", "segmentation"),
     ("account", "bundle"),
     ("calibration",),
     ("cascade", "report"),

@@ -4,7 +4,6 @@ import dataclasses
 
 import numpy as np
 
-from cascade_jax.cascade import Segmentation
 from cascade_jax.case_warnings import in_one_line
 from cascade_jax.confidence import Confidence
 from cascade_jax.data import emidec
@@ -12,6 +11,7 @@ from cascade_jax.data.case import Case
 from cascade_jax.data.labels import EMIDEC, LabelTable, display_name
 from cascade_jax.quantify.quantities import quantify
 from cascade_jax.report.account import Account
+from cascade_jax.segmentation import Segmentation
 
 _QUANTITIES = (
     "cavity_ml",

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from pydicom.datadict import tag_for_keyword
 
-from cascade_jax.cascade import Cascade, Segmentation
+from cascade_jax.cascade import Cascade
 from cascade_jax.case_warnings import codes, in_one_line, warnings_of_series
 from cascade_jax.commands.predict import TABLES, insertions_in, measure_case, write_tables
 from cascade_jax.confidence import Confidence, with_warnings
@@ -24,6 +24,7 @@ from cascade_jax.extras import missing
 from cascade_jax.report.account import Account
 from cascade_jax.report.confidence import read_confidence
 from cascade_jax.report.figures import LABEL_COLOURS, draw_case
+from cascade_jax.segmentation import Segmentation
 
 
 def predict_series(

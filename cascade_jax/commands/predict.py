@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cascade_jax.cascade import Cascade, Segmentation
+from cascade_jax.cascade import Cascade
 from cascade_jax.case_warnings import CaseWarning
 from cascade_jax.commands.pipeline import overlapped
 from cascade_jax.confidence import Confidence, most_doubtful_first
@@ -21,6 +21,7 @@ from cascade_jax.quantify.quantities import Quantities, quantify
 from cascade_jax.report.confidence import CONFIDENCE_TABLE, read_confidence, write_confidence
 from cascade_jax.report.figures import COLOUR_TABLES, draw_case, write_colour_tables
 from cascade_jax.report.insertions import known_insertions
+from cascade_jax.segmentation import Segmentation
 
 TABLES = (CONFIDENCE_TABLE, *COLOUR_TABLES)  # of a folder of predictions
 _MAPS = (folders.DOUBT, folders.DISAGREEMENT)
@@ -65,8 +66,8 @@ def predict_cases(
         case = emidec.read_case(file, table)
         return with_true_affine(case) if images else case
 
-    def compute(_, case: Case) -> tuple[Case, Segmentation]:
-        return case, cascade.segment_case(case, details=figures)
+    def compute(worker: Cascade, case: Case) -> tuple[Case, Segmentation]:
+        return case, worker.segment_case(case, details=figures)
 
     def write(_, done: tuple[Case, Segmentation]) -> Confidence:
         case, result = done
@@ -75,7 +76,7 @@ def predict_cases(
         return result.confidence
 
     shown = progress(files, f"segmenting {number_of_cases(len(files))} of {source}")
-    for file, confidence, error in overlapped(shown, read, compute, write):
+    for file, confidence, error in overlapped(shown, read, compute, write, cascade.for_cases(len(files))):
         if error is None:
             said[file.name] = confidence
         else:

@@ -11,9 +11,18 @@ from cascade_jax.cascade import STAGES
 from cascade_jax.data.case import CaseError
 from cascade_jax.data.files import read_json
 
-# What may differ between two starts of the same run: which part of it is done this time, how several devices are used,
-# and what is drawn.
-_NOT_RECORDED = ("folds", "stages", "parallel", "figures", "figure_cases", "all_cases")
+# What may differ between two starts of the same run: which part of it is done this time, how several devices and runs
+# are used, and what is drawn.
+_NOT_RECORDED = (
+    "folds",
+    "stages",
+    "parallel",
+    "folds_at_once",
+    "share_folds",
+    "figures",
+    "figure_cases",
+    "all_cases",
+)
 _NOT_RECORDED_OF_DATA = ("prepared", "processes", "memory_gb")  # where and how fast the same is read
 _NOT_RECORDED_OF_STAGE = ("accumulate", "rematerialise")  # of the same results, how much memory they take
 # Where the files lie may differ too, as long as the same stands in them: `check_same_inputs`.

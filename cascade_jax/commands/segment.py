@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from cascade_jax.cascade import Cascade, Segmentation
+from cascade_jax.cascade import Cascade
 from cascade_jax.case_warnings import codes, warnings_of_series
 from cascade_jax.commands.answer import answer, in_words
 from cascade_jax.commands.pipeline import overlapped
@@ -18,6 +18,7 @@ from cascade_jax.data.formats import stem_of
 from cascade_jax.data.labels import EMIDEC, LabelTable
 from cascade_jax.data.outputs import recording_outputs, refuse_to_replace
 from cascade_jax.data.scans import Scan, find_scans, only_one_study
+from cascade_jax.segmentation import Segmentation
 
 _NIFTI = ".nii.gz"
 _Read = tuple[Case, Any, list[str]]  # what `Scan.read` gives
@@ -115,7 +116,7 @@ def segment_scans(
             raise CaseError(job.scan.source, "the model has labels without DICOM codes; leave --all away")
         return case, series, notes
 
-    def compute(_, read: _Read) -> tuple[_Read, Segmentation]:
+    def compute(cascade: Cascade, read: _Read) -> tuple[_Read, Segmentation]:
         case, _, notes = read
         result = cascade.segment_case(case, details=everything)
         return read, result._replace(confidence=with_warnings(result.confidence, warnings_of_series(notes)))
@@ -123,7 +124,7 @@ def segment_scans(
     def write(job: Job, done: tuple[_Read, Segmentation]) -> tuple[str, list[str]]:
         return _write(job, *done, table, everything, strict)
 
-    for _, said, error in overlapped(jobs, read, compute, write):
+    for _, said, error in overlapped(jobs, read, compute, write, [cascade]):
         yield said if error is None else ("", [str(error)])
 
 

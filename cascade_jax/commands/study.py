@@ -223,7 +223,7 @@ def _rows(
         refuse_to_replace(output, [labels_of(scan)])
         return scan.read(EMIDEC)
 
-    def compute(_, read: tuple) -> tuple:
+    def compute(load: Callable[[], Cascade], read: tuple) -> tuple:
         case, series, notes = read
         result = load().segment_case(case)
         return case, series, result._replace(confidence=with_warnings(result.confidence, warnings_of_series(notes)))
@@ -234,7 +234,7 @@ def _rows(
             emidec.write_labels_as(output / labels_of(scan), result.labels, case)
         return _row(names[scan.key], labels_of(scan), series, len(case.image), answer(case, result, EMIDEC))
 
-    for scan, row, error in overlapped(scans, read, compute, write):
+    for scan, row, error in overlapped(scans, read, compute, write, [load]):
         # Without the path, which may name the patient.
         yield scan, row if error is None else {"case": names[scan.key], _FAILED: error.fault}
 

@@ -4,10 +4,9 @@ import contextlib
 import dataclasses
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import filelock
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -18,7 +17,7 @@ from cascade_jax.commands.together import others_go_on
 from cascade_jax.data import emidec, folders
 from cascade_jax.data.case import CaseError, number_of_cases
 from cascade_jax.data.corrections import find_corrections
-from cascade_jax.data.files import file_checksum, make_writable_folder, read_json, read_text, write_text
+from cascade_jax.data.files import file_checksum, read_json, read_text, write_text
 from cascade_jax.data.labels import LabelTable
 from cascade_jax.data.prepared import PreparedCohort, read_provenance
 from cascade_jax.errors import ConfigError
@@ -27,6 +26,7 @@ from cascade_jax.phantoms import simulated
 from cascade_jax.plan import Plan, with_networks_of
 from cascade_jax.progress import Progress
 from cascade_jax.report import tables
+from cascade_jax.training.claim import claim
 from cascade_jax.training.comparison import as_text, compare_with_start, write_comparison
 from cascade_jax.training.config import check_config, check_stages, labels_of
 from cascade_jax.training.crossval import ALL_FOLDER, CrossValidation
@@ -35,27 +35,6 @@ from cascade_jax.training.loop import check_accumulation
 from cascade_jax.training.preparation import PlanError, file_checksums, prepare, read_prepared
 from cascade_jax.training.pretraining import Pretraining
 from cascade_jax.training.results import draw_cases, evaluate_held_out, write_results, write_single_cascade
-
-
-@contextlib.contextmanager
-def claim(workdir: Path) -> Iterator[None]:
-    """Makes the working folder this process's alone, for as long as the context lasts.
-
-    Raises:
-        CaseError: the folder cannot be written or is in use.
-    """
-    make_writable_folder(workdir)
-    lock = filelock.FileLock(workdir / ".lock")
-    try:
-        lock.acquire(blocking=False)
-    except filelock.Timeout:
-        raise CaseError(workdir, "is in use by another run") from None
-    except (OSError, NotImplementedError) as error:
-        raise CaseError(workdir, f"cannot be locked: {error}") from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _checksums_of_files(config: ConfigDict, root: Path) -> dict[str, str]:
@@ -243,7 +222,7 @@ def _help_pretrain(config: ConfigDict, workdir: Path, progress: Progress) -> str
 def _cross_validate(config: ConfigDict, workdir: Path, progress: Progress) -> str:
     check_config(config)
     labels = labels_of(config)
-    with claim(workdir):
+    with claim(workdir, wait=config.share_folds) as claimed:
         check_same_config(workdir, config)
         if config.data.corrected:
             _gather_corrections(config, workdir, labels, progress)
@@ -276,9 +255,13 @@ def _cross_validate(config: ConfigDict, workdir: Path, progress: Progress) -> st
         write_text(workdir / "config.json", record)
         record_start(workdir)
         others_go_on(config, workdir)
-        _train_folds(crossval)
+        with claimed.lent() if config.share_folds else contextlib.nullcontext():
+            _train_folds(crossval)
         if 2 not in stages:
             return f"Stage one is trained on folds {', '.join(map(str, folds))}."
+        # Of several runs that share the folds, the first to come here makes the results.
+        if config.share_folds and (message := _finished(config, workdir, request)) is not None:
+            return message
 
         results, sizes, judgement = write_results(crossval, folds)
         if held_out is not None:
@@ -357,8 +340,8 @@ def run_training(config: ConfigDict, workdir: Path, progress: Progress) -> str:
     kind = config.get("kind")
     if kind not in _KINDS:
         raise ConfigError(f"kind is {kind!r}; known: {', '.join(_KINDS)}")
-    if processes.are_several() and config.parallel == "pmap":
-        raise ConfigError("parallel is 'pmap', which is for the devices of one process; several need 'jit'")
+    if processes.are_several() and (config.parallel != "jit" or config.get("share_folds")):
+        raise ConfigError("parallel other than 'jit', and share_folds, are for a run of one process, and this has several")
     first, other = _KINDS[kind]
     text = (first if processes.is_first() else other)(config, workdir, progress)
     processes.wait_for_all("the run is finished")

@@ -17,6 +17,10 @@ def check_config(config: ConfigDict) -> None:
         values = config[name]
         if not values or any(value not in allowed for value in values) or len(set(values)) < len(values):
             raise ConfigError(f"{name} is {values}; choose from {', '.join(map(str, allowed))}, each once")
+    if config.folds_at_once < 0:
+        raise ConfigError(f"folds_at_once is {config.folds_at_once}; it is 0 or more")
+    if config.share_folds and config.data.corrected:
+        raise ConfigError("share_folds: a cohort of corrections is gathered anew by each start; run one at a time")
     if not 0 <= config.phantom_share < 1:
         raise ConfigError(f"phantom_share is {config.phantom_share}; it goes from 0 to less than 1")
     if config.data.memory_gb < 0:

@@ -33,16 +33,31 @@ def stage_plan(plan: Plan, stage: int) -> StagePlan:
     return (plan.slices, plan.volumes)[stage]
 
 
-def devices_for(plan: Plan, stage: int) -> list[jax.Device]:
+def number_kept_busy(batch_size: int, devices: int) -> int:
+    """How many of some devices have work where each takes an equal share of a batch, rounded up."""
+    return -(-batch_size // -(-batch_size // devices))
+
+
+def devices_for(
+    plan: Plan, stage: int, devices: Sequence[jax.Device] | None = None, parallel: str = "jit"
+) -> list[jax.Device]:
     """As many of the devices as make a stage (0 or 1) faster; a line says which batch would use all.
 
-    Each takes an equal share of the batch, rounded up. Of several processes' devices all are taken, since each process
-    has to have one.
+    Each takes an equal share of the batch, rounded up; where `parallel` is "height", an equal part of the height. Of
+    several processes' devices all are taken, since each process has to have one.
+
+    Args:
+        plan: of the run.
+        stage: 0 or 1.
+        devices: to choose from; None is all that there are.
+        parallel: of the config.
     """
-    devices = jax.devices() if processes.are_several() else jax.local_devices()
+    devices = list(processes.all_devices() if devices is None else devices)
+    if parallel == "height":
+        height = input_shapes(plan)[stage][-3]
+        return devices[: max(count for count in range(1, len(devices) + 1) if height % count == 0)]
     batch_size = stage_plan(plan, stage).batch_size
-    share = -(-batch_size // len(devices))
-    used = -(-batch_size // share)
+    used = number_kept_busy(batch_size, len(devices))
     if used < len(devices):
         logging.warning(
             "%s: a batch of %d keeps %d of %d devices busy; --config.plan.%s.batch_size=%d would keep all",
@@ -51,7 +66,7 @@ def devices_for(plan: Plan, stage: int) -> list[jax.Device]:
             used,
             len(devices),
             ("slices", "volumes")[stage],
-            share * len(devices),
+            -(-batch_size // len(devices)) * len(devices),
         )
     return devices if processes.are_several() else devices[:used]
 
@@ -59,9 +74,10 @@ def devices_for(plan: Plan, stage: int) -> list[jax.Device]:
 def check_accumulation(config: ConfigDict, plan: Plan) -> None:
     """Raises ConfigError where a stage's batch cannot be taken in as many parts as the config has, on the devices
     that there are: to be called before a first stage is trained for hours."""
+    devices = max(1, len(jax.devices()) // max(1, config.get("folds_at_once", 0)))
     for stage, name in enumerate(STAGES):
-        batch_size = stage_plan(plan, stage).batch_size
-        check_parts(f"{name}.accumulate", config[name].accumulate, batch_size, len(jax.devices()))
+        batch_size, shares = stage_plan(plan, stage).batch_size, 1 if config.parallel == "height" else devices
+        check_parts(f"{name}.accumulate", config[name].accumulate, batch_size, shares)
 
 
 def stage_steps(
@@ -69,7 +85,8 @@ def stage_steps(
 ) -> tuple[optax.GradientTransformation, Callable]:
     """A stage's optimizer, and what `compile_steps` makes of the config for it."""
     settings, batch_size = config[STAGES[stage]], stage_plan(plan, stage).batch_size
-    check_parts(f"{STAGES[stage]}.accumulate", settings.accumulate, batch_size, mesh.size)
+    shares = 1 if config.parallel == "height" else mesh.size
+    check_parts(f"{STAGES[stage]}.accumulate", settings.accumulate, batch_size, shares)
     optimizer = make_optimizer(
         settings.optimizer, settings.schedule, settings.learning_rate, settings.steps, settings.clip_norm
     )

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from cascade_jax.cascade import STAGES, build_networks, compute_dtype, input_shapes
 from cascade_jax.models.unet import params_like
 from cascade_jax.plan import Plan
-from cascade_jax.training import crossval, pretraining
+from cascade_jax.training import draws, pretraining
 from cascade_jax.training.batches import CaseSelection, Cohort
 from cascade_jax.training.loop import devices_for, stage_plan, stage_steps
 from cascade_jax.training.step import TrainState, mesh_of, replicated_over
@@ -59,9 +59,9 @@ def step_memory(config: ConfigDict, plan: Plan, stage: int, cohort_shape: tuple[
     if jax.default_backend() == "cpu":
         config[STAGES[stage]].steps_per_dispatch = 1  # which is the program that a CPU runs
     networks = build_networks(plan, compute_dtype(config.compute_dtype))
-    draws = pretraining if config.kind == "pretraining" else crossval
+    of_kind = pretraining if config.kind == "pretraining" else draws
     mesh = mesh_of(devices_for(plan, stage))
-    draw = draws.make_draw(config, plan, networks, stage)
+    draw = of_kind.make_draw(config, plan, networks, stage)
     optimizer, run_steps = stage_steps(config, plan, stage, networks[stage], draw, mesh)
 
     params = params_like(networks[stage], input_shapes(plan)[stage])

@@ -121,7 +121,7 @@ class Pretraining:
             cohort=drawn_from,
             cases=None,
             names=("a random phantom",),
-            devices=devices_for(self.plan, stage),
+            devices=devices_for(self.plan, stage, parallel=self.config.parallel),
             seed=seed,
             folder=fold_folder(self.workdir, STAGES[stage], 0),
             description=f"stage {stage + 1}",

@@ -24,9 +24,11 @@ from cascade_jax.metrics import evaluate_labels
 from cascade_jax.report.agreement import Sizes, infarct_sizes
 from cascade_jax.report.confidence import read_confidence, write_confidence
 from cascade_jax.report.figures import draw_case, write_colour_tables
+from cascade_jax.spreading import in_order
 from cascade_jax.training.calibrating import ACCOUNTS_FILE, Known, known_case, write_accounts
-from cascade_jax.training.crossval import CrossValidation, write_slice_labels
+from cascade_jax.training.crossval import CrossValidation
 from cascade_jax.training.judging import learn_and_judge
+from cascade_jax.training.priors import write_slice_labels
 
 
 def _read(workdir: Path, folder: str, name: str, table: LabelTable) -> np.ndarray:
@@ -157,17 +159,22 @@ def evaluate_held_out(run: CrossValidation, root: Path) -> tuple[dict[str, dict]
         {column: {case: metrics}}: "ensemble", and each fold's "stage 1" and "final" result on its own; and of the
         challenge's labels {case: sizes of the ensemble's infarct}, else {}.
     """
-    cascade, table = load(run.workdir), run.plan.labels
+    cascade, table = load(run.workdir, split_volumes=run.config.parallel == "height"), run.plan.labels
     predictions = run.workdir / "predictions"
     columns: dict[str, dict] = {"ensemble": {}}
     sizes: dict[str, Sizes] = {}
     said: dict[str, Confidence] = {}
     one_hot = np.eye(len(table.names), dtype=np.float32)
     files = folders.find_cases(root, labelled=True)
-    for file in run.progress(files, f"the {len(cascade.folds)} folds vote on {len(files)} held-out cases"):
+
+    def vote_on(worker, file):
         case = emidec.read_case(file, table)
-        example = cascade.example(case)
-        vote = cascade.vote(example)
+        example = worker.example(case)
+        return case, example, worker.vote(example)
+
+    votes = in_order(vote_on, cascade.for_cases(len(files)), files)
+    waiting = run.progress(files, f"the {len(cascade.folds)} folds vote on {len(files)} held-out cases")
+    for _, (case, example, vote) in zip(waiting, votes, strict=True):
         result = cascade.segmentation_of(vote, example, case, details=True)
         emidec.write_labels(predictions / "held_out", result.labels, case)
         emidec.write_maps(predictions / "held_out", result.maps, case)

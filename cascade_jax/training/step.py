@@ -20,7 +20,7 @@ from cascade_jax.training.accumulation import loss_and_gradient
 from cascade_jax.training.batches import Batch, CaseSelection, Draw, share_positions, step_key
 
 DEVICE_AXIS = "devices"
-PARALLEL = ("jit", "pmap")  # ways to several devices
+PARALLEL = ("jit", "pmap", "height")  # ways to several devices
 
 
 @flax.struct.dataclass
@@ -121,7 +121,7 @@ def replicated_over(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-@functools.lru_cache(maxsize=1)  # every fold of a stage finds the program of the first
+@functools.lru_cache(maxsize=16)  # every fold of a stage finds the program of the first on its devices
 def compile_steps(
     network: UNet,
     optimizer: optax.GradientTransformation,
@@ -143,7 +143,9 @@ def compile_steps(
         mesh: what `mesh_of` returned: each device takes an equal share of the batch, rounded up. State, cohort and
             cases are `replicated_over` it. None runs where they are.
         batch_size: of the global batch; needed with a mesh.
-        parallel: "jit", or "pmap" for a program mapped over the devices. Both do the same.
+        parallel: "jit", or "pmap" for a program mapped over the devices. Both do the same. "height" gives each device
+            a part of every sample's height in the place of whole samples, for those that one device cannot hold: the
+            compiler's partitioner exchanges what convolutions need beyond a part's edges.
         scan: whether the steps are one compiled loop; if not, a program of one step is called so many times. None
             scans anywhere but on a CPU.
         parts: how many each device takes its share of the batch in, one after another.
@@ -174,6 +176,8 @@ def compile_steps(
         program = jax.jit(run, donate_argnums=0, compiler_options=options)
     elif parallel == "jit":
         program = _jitted(run, mesh, batch_size, options)
+    elif parallel == "height":
+        program = _split_along_height(run, mesh, options)
     else:
         program = _pmapped(run, mesh, batch_size)
     if steps_in_program == steps_per_dispatch:
@@ -207,6 +211,21 @@ def _jitted(run: Callable, mesh: Mesh, batch_size: int, compiler_options: dict[s
         return run(state, cohort, cases, positions, place)
 
     return jax.jit(over_the_mesh, donate_argnums=0, out_shardings=replicated, compiler_options=compiler_options)
+
+
+def _split_along_height(run: Callable, mesh: Mesh, compiler_options: dict[str, str] | None) -> Callable:
+    """`run` over the global batch, each sample of which is sharded along its height."""
+
+    def part(array, axis):
+        names: list[str | None] = [None] * array.ndim
+        names[axis] = DEVICE_AXIS
+        return jax.lax.with_sharding_constraint(array, NamedSharding(mesh, PartitionSpec(*names)))
+
+    def place(batch):
+        return batch.replace(inputs=part(batch.inputs, -3), labels=part(batch.labels, -2), valid=part(batch.valid, -2))
+
+    program, whole = functools.partial(run, place=place), replicated_over(mesh)
+    return jax.jit(program, donate_argnums=0, out_shardings=whole, compiler_options=compiler_options)
 
 
 def _pmapped(run: Callable, mesh: Mesh, batch_size: int) -> Callable:

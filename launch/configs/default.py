@@ -44,8 +44,15 @@ def get_config() -> ConfigDict:
     config.all_cases = False
     config.stages = (1, 2)  # which stages to run
     config.compute_dtype = "auto"  # "auto" (float32 on a CPU, bfloat16 elsewhere), "float32" or "bfloat16"
-    # How several devices share a batch: "jit" (sharded over a mesh) or "pmap"; both train alike.
+    # How several devices share a batch: "jit" (whole samples on each, over a mesh) or "pmap" (the same); or "height", a
+    # part of each sample's height on each, for samples too large for one device. All train alike.
     config.parallel = "jit"
+    # How many folds are trained at once, each on an equal share of the devices; 0 is as many as have room beside each
+    # other, each on the devices that its batch keeps busy.
+    config.folds_at_once = 0
+    # Whether other processes, given the same command and workdir, work on the folds too: each takes those that no other
+    # has, and waits at the end of a stage. Each must see the same files, and its own devices.
+    config.share_folds = False
     # "" starts from random weights. Weights in the box by name, or the working folder of another run: from its weights,
     # with its networks and its spacing in the place of the plan's, and what comes out is under its licence.
     # "phantom" has seen simulated hearts alone; "emidec", also called "pretrained", the EMIDEC cases (CC BY-NC-SA 4.0):

@@ -45,7 +45,7 @@ def get_config(platform: str = "cpu") -> ConfigDict:
     # more. Where the end alone does better on the validation, that comes out; the log says which.
     config.init_share = 0.5  # from 0 (the end of the training alone) to 1
     config.compute_dtype = "auto"
-    config.parallel = "jit"  # how several devices share a batch: "jit" (sharded over a mesh) or "pmap"
+    config.parallel = "jit"  # how several devices share a batch: "jit", "pmap" or "height", as in default.py
     config.mirror = True
     config.validation_phantoms = 32  # for the log
     config.postprocessing_phantoms = 200  # to choose the postprocessing

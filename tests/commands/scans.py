@@ -5,11 +5,11 @@ import types
 import nibabel as nib
 import numpy as np
 
-from cascade_jax.cascade import Segmentation
 from cascade_jax.case_warnings import LOW_CONFIDENCE, CaseWarning, warnings_of_labels
 from cascade_jax.confidence import DOUBTFUL, Confidence, doubting, volumes_ml, with_warnings
 from cascade_jax.data import emidec
 from cascade_jax.data.labels import EMIDEC
+from cascade_jax.segmentation import Segmentation
 
 
 class Reader:

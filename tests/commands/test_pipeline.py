@@ -11,7 +11,8 @@ from cascade_jax.data.case import CaseError
 def test_the_next_item_is_read_and_the_last_is_written_while_one_is_computed():
     read, written = {index: threading.Event() for index in range(5)}, {index: threading.Event() for index in range(4)}
 
-    def compute(index, value):
+    def compute(_, value):
+        index = value // 10
         if index < 3:
             assert read[index + 1].wait(30), "the next has not been read"
         if index:
@@ -26,7 +27,7 @@ def test_the_next_item_is_read_and_the_last_is_written_while_one_is_computed():
         return value
 
     computing = threading.Event()
-    done = list(overlapped(range(4), lambda index: read[index].set() or 10 * index, compute, write))
+    done = list(overlapped(range(4), lambda index: read[index].set() or 10 * index, compute, write, [None]))
     assert [(one.item, one.value, one.error) for one in done] == [(index, 10 * index + 1, None) for index in range(4)]
 
 
@@ -38,32 +39,33 @@ def test_no_more_is_read_than_the_next():
             taken.append(index)
             yield index
 
-    def compute(index, value):
-        assert len(taken) <= index + 2
+    def compute(_, value):
+        assert len(taken) <= value + 2
         return value
 
-    assert len(list(overlapped(items(), int, compute, lambda _, value: value))) == 10
+    assert len(list(overlapped(items(), int, compute, lambda _, value: value, [None]))) == 10
 
 
+@pytest.mark.parametrize("workers", [["one"], ["one", "another"]])
 @pytest.mark.parametrize("step", range(3))
-def test_a_fault_in_any_step_fails_its_item_alone(step):
+def test_a_fault_in_any_step_fails_its_item_alone(step, workers):
     def fails(of):
-        def work(item, value=None):
-            if of == step and item == 1:
+        def work(*given):
+            if of == step and given[-1] == 1:
                 raise CaseError("one.nii.gz", "is damaged")
-            return item
+            return given[-1]
 
         return work
 
-    done = list(overlapped(range(3), *map(fails, range(3))))
+    done = list(overlapped(range(3), *map(fails, range(3)), workers))
     assert [(one.item, one.value) for one in done] == [(0, 0), (1, None), (2, 2)]
     assert [str(one.error) for one in done] == ["None", "one.nii.gz: is damaged", "None"]
 
 
 def test_what_is_no_fault_of_a_case_ends_the_work():
-    def compute(item, _):
+    def compute(*_):
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        list(overlapped(range(3), int, compute, lambda _, value: value))
-    assert list(overlapped([], int, compute, compute)) == []
+        list(overlapped(range(3), int, compute, lambda _, value: value, [None]))
+    assert list(overlapped([], int, compute, compute, [None])) == []

@@ -4,13 +4,13 @@ import types
 
 import numpy as np
 
-from cascade_jax.cascade import Segmentation
 from cascade_jax.case_warnings import LOW_CONFIDENCE, CaseWarning
 from cascade_jax.confidence import Confidence, doubting
 from cascade_jax.data import emidec
 from cascade_jax.data.dicom_report import AHA_SEGMENTS
 from cascade_jax.data.labels import EMIDEC
 from cascade_jax.quantify.quantities import quantify
+from cascade_jax.segmentation import Segmentation
 
 
 def measure(labels, case):

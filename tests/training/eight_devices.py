@@ -19,6 +19,7 @@ import numpy as np
 import optax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from cascade_jax import checkpoint
 from cascade_jax.data.augment import Augmentation, PriorCorruption
 from cascade_jax.models import UNet
 from cascade_jax.plan import Plan, StagePlan
@@ -27,6 +28,7 @@ from cascade_jax.training.log import TrainingLog
 from cascade_jax.training.loop import fit
 from cascade_jax.training.step import compile_steps, initial_state, mesh_of, replicated_over, train_step
 from launch.configs import default
+from tests.training.on_eight_devices import cross_validations, predictions
 
 STEPS = 3
 SHAPE = (4, 16, 16)
@@ -197,14 +199,23 @@ def fits(stage, devices, folder, parallel):
     return all(bool((one == other).all()) for one, other in pairs)
 
 
+def goes_on(stage, devices, folder):
+    """How far what was stopped on eight devices ends on others from where it ends on eight."""
+    shutil.copytree(folder / f"stopped{stage}", folder / f"others{stage}")
+    ended = fit_one(stage, devices, folder / f"others{stage}")
+    return share_off(ended, checkpoint.restore_params(folder / f"whole{stage}" / "params"))
+
+
 def main():
     devices, folder = jax.local_devices(), Path(sys.argv[1])
     results = {
-        # Shares of two samples, of which the last holds one alone. `fits` are of one sample on each of eight devices.
+        # Shares of two samples or three, of which the last holds one alone; then parts of two samples' height. `fits`
+        # are of one sample on each of eight devices.
         "comparisons": [
             compare(0, 7, devices[:4], "jit"),
             compare(0, 7, devices[:4], "pmap"),
-            compare(1, 7, devices[:4], "jit"),
+            compare(1, 7, devices[:3], "jit"),
+            compare(1, 2, devices, "height"),
             # Of each device's share of two samples, first one, then the other.
             compare(0, 7, devices[:4], "jit", parts=2),
             compare(0, 7, devices[:4], "pmap", parts=2),
@@ -213,6 +224,9 @@ def main():
         "largest_batch_in_parts": largest_batch(0, 16, devices, parts=2),
         "explicit_axes": step_on_explicit_axes(1),
         "fits": [fits(0, devices, folder, "pmap"), fits(1, devices, folder, "jit")],
+        "on_two": goes_on(1, devices[:2], folder),
+        "predictions": predictions(devices),
+        "cross_validations": cross_validations(devices, folder),
     }
     print(json.dumps(results))
 

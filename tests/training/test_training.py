@@ -99,7 +99,7 @@ def eight_devices(tmp_path_factory):
     command = [sys.executable, "-m", "tests.training.eight_devices", str(folder)]
     root = Path(__file__).parents[2]
     result = subprocess.run(
-        command, cwd=root, env=environment, capture_output=True, text=True, timeout=400, check=False
+        command, cwd=root, env=environment, capture_output=True, text=True, timeout=900, check=False
     )
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout.splitlines()[-1]), folder
@@ -140,6 +140,37 @@ def test_a_run_on_eight_devices_goes_on_to_the_same_bits_and_on_one_to_the_same_
         losses = [[float(row[1]) for row in rows[1:] if row[1]] for rows in (here, there)]
         np.testing.assert_allclose(*losses, rtol=1e-4)
         assert share_off(ended, checkpoint.restore_params(folder / f"whole{stage}" / "params")) < 1e-3
+
+
+def test_a_run_on_eight_devices_goes_on_on_two_to_the_same_end(eight_devices):
+    assert eight_devices[0]["on_two"] < 1e-3
+
+
+def test_a_cross_validation_on_eight_devices_ends_with_the_networks_of_one_device(eight_devices):
+    results = eight_devices[0]["cross_validations"]
+    assert min(results["moved"]) > 0.01, "folds that are alike would show nothing"
+    assert len(results["farthest"]) == 4
+    assert max(results["farthest"]) < 1e-3  # most are a thousandth of that; on some voxels' labels rounding decides
+    assert results["same_labels"] > 0.999
+
+
+def test_a_fold_trained_beside_another_is_the_one_trained_alone(eight_devices):
+    results = eight_devices[0]["cross_validations"]
+    assert results["beside_another_and_alone"] == 0, "on as many devices, the same bits"
+
+
+def test_validation_cases_over_eight_devices_get_the_labels_of_one_device(eight_devices):
+    results = eight_devices[0]["cross_validations"]
+    assert results["labels_found"] > 1
+    assert results["labels_equal"] == [True] * 8  # four cases, of both stages
+
+
+@pytest.mark.parametrize(("way", "workers"), [("folds", 1), ("cases", 3), ("height", 1)])
+def test_folds_cases_or_height_over_devices_give_the_labels_of_one_device(eight_devices, way, workers):
+    result = eight_devices[0]["predictions"][way]
+    assert result["workers"] == workers
+    assert result["labels_equal"]
+    assert result["probabilities_apart"] < 1e-5
 
 
 @pytest.mark.parametrize(
