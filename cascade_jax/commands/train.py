@@ -341,7 +341,7 @@ def run_training(config: ConfigDict, workdir: Path, progress: Progress) -> str:
     if kind not in _KINDS:
         raise ConfigError(f"kind is {kind!r}; known: {', '.join(_KINDS)}")
     if processes.are_several() and (config.parallel != "jit" or config.get("share_folds")):
-        raise ConfigError("parallel other than 'jit', and share_folds, are for a run of one process, and this has several")
+        raise ConfigError("parallel other than 'jit', and share_folds, are for a run of one process; this has several")
     first, other = _KINDS[kind]
     text = (first if processes.is_first() else other)(config, workdir, progress)
     processes.wait_for_all("the run is finished")

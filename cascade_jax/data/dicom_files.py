@@ -126,7 +126,7 @@ def holds_dicom_and_other_images(source: Path) -> tuple[bool, bool]:
                 for info in archive.infolist():
                     if info.filename.lower().endswith(SUFFIXES):
                         others = True
-                    elif not images and not info.is_dir():
+                    elif not images and _is_file(info):
                         with archive.open(info) as file:
                             images = is_image(file.read(_HEAD))
             return images, others
@@ -230,6 +230,11 @@ def _is_archive(source: Path) -> bool:
         raise CaseError(source, f"cannot be read: {error.strerror}") from None
 
 
+def _is_file(info: zipfile.ZipInfo) -> bool:
+    """Whether an archive's member is a file; one without a name is none."""
+    return bool(info.filename) and not info.is_dir()
+
+
 def _members(source: Path, skipped: SkippedFiles):
     """As `_files`, of a zip archive, whose members may be named like their patient and say any size."""
 
@@ -241,7 +246,7 @@ def _members(source: Path, skipped: SkippedFiles):
     except Exception:  # zipfile raises many kinds
         raise damaged() from None
     with archive:
-        members = sorted((info for info in archive.infolist() if not info.is_dir()), key=lambda info: info.filename)
+        members = sorted(filter(_is_file, archive.infolist()), key=lambda info: info.filename)
         skipped.total = len(members)
 
         def reader(info: zipfile.ZipInfo):

@@ -142,6 +142,12 @@ def test_names_that_are_not_unicode_and_members_that_lead_out_of_an_archive_are_
     with zipfile.ZipFile(tmp_path / "scan.zip", "w") as archive:
         for index, path in enumerate((tmp_path / "in").iterdir()):
             archive.writestr(f"../../{index}", path.read_bytes())
+        archive.writestr("x", b"of no name")
+    content = (tmp_path / "scan.zip").read_bytes()
+    for mark in (b"PK\x01\x02", b"PK\x03\x04"):
+        at = content.rindex(mark) + (28 if mark == b"PK\x01\x02" else 26)
+        content = content[:at] + b"\0\0\1\0" + content[at + 4 :]  # the name is something else
+    (tmp_path / "scan.zip").write_bytes(content)
     before = sorted(tmp_path.parent.rglob("*"))
     assert read(tmp_path / "scan.zip")[0].image.shape == case.image.shape
     assert sorted(tmp_path.parent.rglob("*")) == before

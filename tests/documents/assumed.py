@@ -51,7 +51,7 @@ def prepare(root: Path, trained: Path) -> dict[str, Path]:
         "scans": files,
         **dict.fromkeys(("contours", "contours_ann", "contours_bob", "ann", "bob"), truth),
         "segmented": root / "segmented",
-        **dict.fromkeys(("cohort", "emidec-dataset-1.0.1", "56_cases"), cohort),
+        **dict.fromkeys(("cohort", "emidec-dataset-1.0.1", "56_cases", "many"), cohort),
         "14_cases": trained / "data" / "held_out",
         **dict.fromkeys(("runs/own", "runs/emidec", "runs/phantom"), trained),
         "Dataset001_Infarct": root / "Dataset001_Infarct",

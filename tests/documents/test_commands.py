@@ -46,6 +46,19 @@ NOT_RUN = {
     "|": "a drawing",
     "tables, report <- ": "a drawing",
     "benchmarks.recipe ": "is a script of an earlier commit, as the page says",
+    "sbatch ": "wants a cluster",
+    "kubectl ": "wants a cluster",
+    "train --config=emidec --workdir=/shared/run": "wants two hosts; tests/commands/test_hosts.py has two processes",
+    "for gpu in ": "the loop, over GPUs",
+    "CUDA_VISIBLE_DEVICES=": "wants four GPUs; tests/commands/test_shared_folds.py shares folds",
+    "plan: ": "what `plan` prints",
+    "devices: ": "what `plan` prints",
+    "on each device": "what `plan` prints",
+    "stage 1": "what `plan` prints",
+    "benchmark --suites=scaling": "tests/launch/test_scaling.py runs its trial",
+    "benchmarks.compare_machines": "wants the files of several machines; tests/launch/test_scaling.py has two",
+    "benchmarks.folds_in_one_program": "compiles three folds in one program: minutes",
+    "benchmarks.sharded_volumes": "compiles nnU-Net's network for one to eight devices: minutes",
     "benchmarks.two_programs": "networks of nnU-Net's size, in search of a compiler's fault: minutes",
 }
 
@@ -84,6 +97,7 @@ SMALL = {
     "benchmarks.other_images": {"cases": 1},
     "benchmarks.robustness": {"cases": 1},
     "benchmarks.phantom_distances": {"phantoms": 2},
+    "benchmarks.streaming": {"trial": True, "cases": 12, "turns": 1},
 }
 # What is put behind one command, by how it begins.
 FURTHER = {
@@ -91,6 +105,7 @@ FURTHER = {
     "train --config=emidec --workdir=runs/emidec": {"workdir": "runs/paper"},  # instead of the page's command before it
     "train --config=emidec": {"workdir": "runs/paper", "config.data.root": "emidec-dataset-1.0.1"},  # likewise
     "benchmark --suites=predict,loop,train,folds,augment,prepare": {"only": "preparation"},
+    "train --config=emidec --workdir=runs/many": {"config.data.processes": 2},
     "benchmark --suites=loop,precision": {"only": "step of the training loop, stage one"},
     "benchmark": {"only": "augmentation of one sample, stage one"},
 }
@@ -176,7 +191,7 @@ def made_small(command, words, trained):
     if "--help" in words:
         return words
     flags = dict(SMALL.get(command.verb, {}))
-    if command.verb == "train":
+    if command.verb in ("train", "plan"):
         flags |= training_made_small(words, trained)
     if command.verb == "benchmark":
         flags |= ONE_BENCHMARK
