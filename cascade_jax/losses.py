@@ -84,7 +84,7 @@ def deep_supervision_sums(logits: Sequence[jax.Array], labels: jax.Array, valid:
     return tuple(sums)
 
 
-def deep_supervision_loss(sums: Sequence[LossSums]) -> jax.Array:
+def deep_supervision_loss_of(sums: Sequence[LossSums]) -> jax.Array:
     """`cross_entropy_and_dice_of`, summed, at every resolution: a scalar.
 
     Args:
@@ -97,3 +97,8 @@ def deep_supervision_loss(sums: Sequence[LossSums]) -> jax.Array:
         cross_entropy, dice = cross_entropy_and_dice_of(level)
         loss += weight / sum(weights) * (cross_entropy + dice)
     return loss
+
+
+def deep_supervision_loss(logits: Sequence[jax.Array], labels: jax.Array, valid: jax.Array) -> jax.Array:
+    """`deep_supervision_loss_of` the `deep_supervision_sums` of a whole batch: a scalar."""
+    return deep_supervision_loss_of(deep_supervision_sums(logits, labels, valid))

@@ -26,7 +26,7 @@ from cascade_jax.data.case import CaseError
 from cascade_jax.data.files import write_text
 from cascade_jax.data.outputs import recording_outputs, refuse_full_folder, refuse_to_replace
 from launch import command
-from launch.benchmarks import scaling
+from launch.benchmarks import scaling, scaling_tables
 from launch.benchmarks.suites import SUITES, Contest
 from launch.benchmarks.worker import Contestant
 
@@ -247,7 +247,7 @@ def _scale() -> int:
         trace=trace,
     )
     figures = scaling.run(settings, _save)
-    print(scaling.as_text(figures))
+    print(scaling_tables.as_text(figures))
     measured = [*figures["points"], *figures["predictions"]]
     return 1 if any(point["status"] == scaling.FAILED for point in measured) else 0
 

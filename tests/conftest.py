@@ -5,6 +5,35 @@ import os
 import jax
 import pytest
 
+# Files that take minutes come first, so that no process is left alone with one at the end.
+_LONGEST = (
+    "documents/test_commands.py",
+    "training/test_training.py",
+    "commands/test_hosts.py",
+    "training/test_robustness.py",
+    "training/test_pretraining.py",
+    "documents/test_notebooks.py",
+    "test_real_cohort.py",
+    "training/test_other_images.py",
+    "launch/test_benchmark.py",
+    "commands/test_commands.py",
+    "commands/test_train.py",
+    "launch/test_scaling.py",
+)
+
+
+def pytest_configure(config):
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False  # by the number of tests, which says little of their time
+
+
+def pytest_collection_modifyitems(items):
+    def place(item):
+        file = item.nodeid.split("::")[0].removeprefix("tests/")
+        return _LONGEST.index(file) if file in _LONGEST else len(_LONGEST)
+
+    items.sort(key=place)
+
 
 @pytest.fixture(scope="session")
 def shared_folder(tmp_path_factory):

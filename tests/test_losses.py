@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cascade_jax.losses import cross_entropy_and_dice, deep_supervision_loss, deep_supervision_sums, loss_sums
+from cascade_jax.losses import cross_entropy_and_dice, deep_supervision_loss, loss_sums
 
 
 def sample(shape=(2, 6, 4), classes=5):
@@ -55,7 +55,7 @@ def test_deep_supervision_halves_the_weight_with_each_resolution():
     coarse = logits[:, ::2, ::2]
     full = sum(cross_entropy_and_dice(logits, labels, valid))
     half = sum(cross_entropy_and_dice(coarse, labels[:, ::2, ::2], valid[:, ::2, ::2]))
-    together = deep_supervision_loss(deep_supervision_sums((logits, coarse), labels, valid))
+    together = deep_supervision_loss((logits, coarse), labels, valid)
     assert float(together) == pytest.approx(float(2 * full + half) / 3, rel=1e-6)
 
 

@@ -12,6 +12,11 @@ _EPSILON = 1e-5
 _SLOPE = 0.01
 
 
+def at_least_float32(dtype: jnp.dtype) -> jnp.dtype:
+    """float32 for any narrower dtype, under strict promotion too."""
+    return jnp.dtype(jnp.float64 if dtype == jnp.float64 else jnp.float32)
+
+
 class Convolution(nn.Module):
     """A convolution with a float32 kernel and no bias: the instance norm that follows would remove it again."""
 
@@ -41,7 +46,7 @@ def normalize_and_activate(inputs: jax.Array, scale: jax.Array, bias: jax.Array)
     Returns:
         The inputs' shape and dtype.
     """
-    values = inputs.astype(jnp.promote_types(inputs.dtype, jnp.float32))
+    values = inputs.astype(at_least_float32(inputs.dtype))
     axes, channels_last = tuple(range(1, inputs.ndim - 1)), (1,) * (inputs.ndim - 1) + (-1,)
     mean, mean_of_squares = (jnp.mean(power, axes, keepdims=True) for power in (values, values * values))
     # Both moments in one pass over memory; rounding can take their difference a hair below zero.

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from cascade_jax.models.convolution import Convolve, convolve
-from cascade_jax.models.layers import Convolution, NormalizationAndActivation, Upsampling
+from cascade_jax.models.layers import Convolution, NormalizationAndActivation, Upsampling, at_least_float32
 
 
 class ConvolutionBlock(nn.Module):
@@ -108,7 +108,7 @@ class UNet(nn.Module):
             outputs = block(f"encoder{stage}", stage, strides)(outputs)
             skips.append(outputs)
 
-        logits, precise = [], jnp.promote_types(self.dtype, jnp.float32)
+        logits, precise = [], at_least_float32(self.dtype)
         for stage in reversed(range(len(self.features) - 1)):
             strides = self.strides[stage + 1]
             outputs = Upsampling(self.features[stage], strides, self.dtype, name=f"upsampling{stage}")(outputs)

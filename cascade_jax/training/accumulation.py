@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from cascade_jax.errors import ConfigError
-from cascade_jax.losses import deep_supervision_loss, deep_supervision_sums
+from cascade_jax.losses import deep_supervision_loss_of, deep_supervision_sums
 from cascade_jax.models.unet import UNet
 from cascade_jax.training.batches import Batch
 
@@ -56,7 +56,7 @@ def loss_and_gradient(
         _, pull_back = jax.vjp(lambda params: sums_of(params, part), params)
         return pull_back(by_sums)[0]
 
-    loss_of_sums = jax.value_and_grad(deep_supervision_loss)
+    loss_of_sums = jax.value_and_grad(deep_supervision_loss_of)
     if parts == 1:
         sums, pull_back = jax.vjp(lambda params: sums_of(params, batch), params)
         loss, by_sums = loss_of_sums(over_devices(sums))

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cascade_jax.errors import CaseError
-from launch.benchmarks import scaling
+from launch.benchmarks import scaling, scaling_tables
 
 _COLUMNS = (
     "machine",
@@ -70,7 +70,7 @@ def read_machine(path: Path) -> Machine:
             own = [point for point in points if (point["stage"], point["dtype"]) == (stage, dtype)]
             rows.append([str(stage), dtype, *_cells(own, [one for one in predictions if one["dtype"] == dtype])])
             curves.append(Curve(stage, dtype, _over(own, "weak", "devices"), _over(own, "batch", "batch_size")))
-        return Machine(path.stem, scaling.describe_machine(figures["about"]), rows, curves)
+        return Machine(path.stem, scaling_tables.describe_machine(figures["about"]), rows, curves)
     except KeyError as error:
         raise CaseError(path, f"is damaged: it lacks {error}") from None
     except (AttributeError, TypeError, ValueError, ZeroDivisionError) as error:
@@ -94,7 +94,7 @@ def _one_device(weak: Sequence[Mapping]) -> list[str]:
     one = weak[0]
     if one["status"] != scaling.MEASURED:
         return [one["status"], "", "", ""]
-    share, memory = f"{100 * one['utilisation']:.0f} %", scaling.memory_of(one)
+    share, memory = f"{100 * one['utilisation']:.0f} %", scaling_tables.memory_of(one)
     return [_with_range(one), share, f"{one['compile_seconds']:.0f}", f"{memory / 1e9:.2f}" if memory else ""]
 
 
@@ -132,9 +132,9 @@ def _with_range(point: Mapping) -> str:
 
 def table(machines: Sequence[Machine]) -> str:
     """The table in Markdown, and a line on each machine."""
-    rows = [scaling.table_row([machine.name, *row]) for machine in machines for row in machine.rows]
+    rows = [scaling_tables.table_row([machine.name, *row]) for machine in machines for row in machine.rows]
     about = [f"- {machine.name}: {machine.description}" for machine in machines]
-    return "\n".join([*scaling.table_head(_COLUMNS), *rows, "", *about])
+    return "\n".join([*scaling_tables.table_head(_COLUMNS), *rows, "", *about])
 
 
 def draw(path: Path, machines: Sequence[Machine]) -> None:

@@ -9,11 +9,10 @@ predicted on each. The g is the best one. Left out are what every start takes (r
 checkpoints and the tables.
 """
 
-import math
-
 from absl import flags
 
 from launch import command
+from launch.benchmarks.wall_time_model import stage_seconds
 
 _STEP_MS = flags.DEFINE_list("step_ms", None, "Milliseconds of a step on one device, of stage one and stage two.")
 _STEPS = flags.DEFINE_list("steps", ["250000", "250000"], "Steps of a fold, of stage one and stage two.")
@@ -25,29 +24,6 @@ _EFFICIENCIES = flags.DEFINE_list(
     "efficiencies", ["1", "0.8", "0.5"], "Of devices that share a batch: the time on one, over that on n times n."
 )
 _DEVICES = flags.DEFINE_list("devices", ["1", "2", "4", "5", "8", "10"], "Numbers of devices.")
-
-
-def stage_seconds(
-    devices: int,
-    *,
-    step_ms: float,
-    steps: int,
-    batch: int,
-    folds: int,
-    cases: int,
-    case_ms: float,
-    efficiency: float,
-) -> tuple[float, int]:
-    """Seconds of one stage on all folds by the model above, and how many folds at once that is with."""
-
-    def seconds(at_once):
-        each = devices // at_once
-        shared = math.ceil(batch / each) / batch
-        step = step_ms * shared / (efficiency if shared < 1 else 1.0)
-        return math.ceil(folds / at_once) * steps * step / 1000
-
-    fastest = min(range(1, min(devices, folds) + 1), key=seconds)
-    return seconds(fastest) + math.ceil(cases / devices) * case_ms / 1000, fastest
 
 
 def main() -> None:

@@ -53,7 +53,7 @@ def prepare(root: Path, trained: Path) -> dict[str, Path]:
         "segmented": root / "segmented",
         **dict.fromkeys(("cohort", "emidec-dataset-1.0.1", "56_cases", "many"), cohort),
         "14_cases": trained / "data" / "held_out",
-        **dict.fromkeys(("runs/own", "runs/emidec", "runs/phantom"), trained),
+        **dict.fromkeys(("runs/own", "runs/emidec", "runs/phantom", "runs/pretrain11"), trained),
         "Dataset001_Infarct": root / "Dataset001_Infarct",
         "nnUNet_raw/Dataset001_Infarct": theirs,
         "insertions.csv": root / "insertions.csv",

@@ -57,6 +57,15 @@ NOT_RUN = {
     "stage 1": "what `plan` prints",
     "benchmark --suites=scaling": "tests/launch/test_scaling.py runs its trial",
     "benchmarks.compare_machines": "wants the files of several machines; tests/launch/test_scaling.py has two",
+    "train --config=launch/configs/pretrain.py --workdir=runs/pretrain3": "as runs/pretrain2, with other numbers",
+    "train --config=launch/configs/pretrain.py --workdir=runs/pretrain4": "the same",
+    "train --config=launch/configs/pretrain.py --workdir=runs/pretrain5": "the same",
+    "train --config=launch/configs/pretrain.py --workdir=runs/pretrain6": "the same",
+    "train --config=launch/configs/pretrain.py --workdir=runs/pretrain7": "the same",
+    "train --config=launch/configs/pretrain.py:gpu --workdir=runs/pretrain8": "the same",
+    "train --config=launch/configs/pretrain.py --workdir=runs/pretrain9": "the same",
+    "train --config=launch/configs/pretrain.py:gpu --workdir=runs/pretrain10": "the same",
+    "train --config=launch/configs/pretrain.py --workdir=runs/pretrain11": "the same",
     "benchmarks.folds_in_one_program": "compiles three folds in one program: minutes",
     "benchmarks.sharded_volumes": "compiles nnU-Net's network for one to eight devices: minutes",
     "benchmarks.two_programs": "networks of nnU-Net's size, in search of a compiler's fault: minutes",
@@ -97,7 +106,7 @@ SMALL = {
     "benchmarks.other_images": {"cases": 1},
     "benchmarks.robustness": {"cases": 1},
     "benchmarks.phantom_distances": {"phantoms": 2},
-    "benchmarks.streaming": {"trial": True, "cases": 12, "turns": 1},
+    "benchmarks.streaming": {"trial": True, "cases": 12, "turns": 1, "stages": 1},
 }
 # What is put behind one command, by how it begins.
 FURTHER = {
@@ -175,7 +184,7 @@ def provide(verb, words, folder, assumed):
 
 def training_made_small(words, trained):
     """Two steps of small networks, from weights of this size where the command or its config starts from some."""
-    given = dict(word.lstrip("-").split("=", 1) for word in words)
+    given = dict(word.lstrip("-").split("=", 1) for word in words if "=" in word)
     config = given["config"].removeprefix("launch/configs/").replace(".py", "")
     start = given.get("config.init_from", {"emidec:laptop": "phantom", "corrections": "emidec"}.get(config, ""))
     if config.startswith("pretrain"):

@@ -7,8 +7,8 @@ import subprocess
 
 import pytest
 
-from tests.documents.commands import ROOT, Command
-from tests.documents.test_flags import test_a_command_of_the_documents_can_be_typed as check_that_it_can_be_typed
+from tests.documents.commands import ROOT
+from tests.documents.flags import check_that_it_can_be_typed
 
 FOLDER = ROOT / "launch" / "cluster"
 
@@ -23,7 +23,7 @@ def test_the_slurm_script_runs_one_training_with_a_process_for_each_gpu():
     assert before.split()[0] == "srun"
     arguments = shlex.split(arguments[0])
     assert "--distributed" in arguments
-    check_that_it_can_be_typed(Command(path.name, verb, tuple(arguments)))
+    check_that_it_can_be_typed(verb, arguments)
     asked = dict(re.findall(r"^#SBATCH --([\w-]+)=(\S+)$", text, re.MULTILINE))
     assert asked["ntasks-per-node"] == asked["gpus-per-node"]
 
@@ -35,7 +35,7 @@ def test_the_kubernetes_job_gives_each_pod_its_number():
     (container,) = job["spec"]["template"]["spec"]["containers"]
     assert container["command"] == ["cascade-jax"]
     verb, *arguments = container["args"]
-    check_that_it_can_be_typed(Command(path.name, verb, tuple(arguments)))
+    check_that_it_can_be_typed(verb, arguments)
     given = dict(argument.split("=", 1) for argument in arguments)
     count = job["spec"]["completions"]
     assert job["spec"]["completionMode"] == "Indexed" and given["--num_processes"] == str(count)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import pytest
 
 from cascade_jax.errors import CaseError, ConfigError
-from launch.benchmarks import machine, machines, scaling, scaling_worker, workspace
+from launch.benchmarks import machine, machines, scaling, scaling_tables, scaling_worker, workspace
 
 ABOUT = {
     "versions": {"cascade_jax": "0.1.0", "jax": "0.10.2", "jaxlib": "0.10.2"},
@@ -302,7 +302,7 @@ def test_an_accelerator_measures_all_of_its_devices_in_its_own_dtype_first(monke
     assert ("training", "float32", 8, 0) in asked
     assert asked[-2:] == [("prediction", "bfloat16", None, 0), ("prediction", "float32", None, 0)]
     assert max(p["batch_size"] for p in figures["points"] if "batch" in p["series"]) == 64
-    assert "failed: is not there" in scaling.as_text(figures)
+    assert "failed: is not there" in scaling_tables.as_text(figures)
 
 
 def write(path, content):

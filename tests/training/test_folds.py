@@ -15,7 +15,7 @@ from cascade_jax.plan import Plan, StagePlan
 from cascade_jax.training import crossval
 from cascade_jax.training.claim import claim
 from cascade_jax.training.folds import groups_of_devices, train_folds
-from launch.benchmarks.wall_time import stage_seconds
+from launch.benchmarks.wall_time_model import stage_seconds
 from tests.training.test_crossval import silent, tiny_config
 
 PLAN = Plan((10.0, 2.0, 2.0), (4, 24, 16), StagePlan((4,), (), (), 12), StagePlan((4,), (), (), 2))
