@@ -1,4 +1,4 @@
-"""Every command of the documents runs, in the order of its page, in a folder with what the page takes for granted.
+"""The commands of the documents run, in the order of their page, in a folder with what the page takes for granted.
 
 The command stands as it is typed; what is in the tables here is put behind it, to make it small. A command that several
 pages show runs once.
@@ -115,13 +115,19 @@ FURTHER = {
     "train --config=emidec": {"workdir": "runs/paper", "config.data.root": "emidec-dataset-1.0.1"},  # likewise
     "benchmark --suites=predict,loop,train,folds,augment,prepare": {"only": "preparation"},
     "train --config=emidec --workdir=runs/many": {"config.data.processes": 2},
+    "plan --config=emidec:laptop": {"compare": "false"},
     "benchmark --suites=loop,precision": {"only": "step of the training loop, stage one"},
     "benchmark": {"only": "augmentation of one sample, stage one"},
 }
 VARIABLES = {"cases": "2", "start": "phantom"}  # of the loop
 WITH_SMALL_WEIGHTS = ("export", "benchmarks.other_images", "benchmarks.robustness")
 OUTPUTS = ("--output", "-o", "--to_cohort", "--to_raw", "--pdf")
-FIRST = list({(one.verb, one.arguments): one for one in reversed(COMMANDS) if one.program}.values())
+# Pages that tell how their figures were made, with trainings and measurements: minutes, so they run by hand,
+# `CASCADE_JAX_LONG=1 python -m pytest tests/documents/test_commands.py`.
+BY_HAND = ("performance.md", "results.md", "model_card_emidec.md", "model_card_phantom.md")
+LEFT_OUT = () if os.environ.get("CASCADE_JAX_LONG") else BY_HAND
+RUN = [one for one in COMMANDS if one.program and one.page not in LEFT_OUT]
+FIRST = list({(one.verb, one.arguments): one for one in reversed(RUN)}.values())
 
 
 def line_of(command):
@@ -137,7 +143,7 @@ def test_every_line_of_the_documents_is_run_or_has_a_reason_not_to_be():
         assert command.program or reason_not_to_run(command), command
     for start in (*NOT_RUN, *FURTHER):
         assert any(line_of(command).startswith(start) for command in COMMANDS), f"no page has {start!r}"
-    assert len(FIRST) > 70
+    assert len(FIRST) > 40
 
 
 def test_the_python_of_the_documents_is_run():
@@ -229,7 +235,7 @@ def stand_for(command, folder, assumed):
             provide(command.verb, [made], folder, assumed)
 
 
-@pytest.mark.parametrize("command", [one for one in COMMANDS if one.program and not reason_not_to_run(one)], ids=str)
+@pytest.mark.parametrize("command", [one for one in RUN if not reason_not_to_run(one)], ids=str)
 def test_a_command_of_the_documents_runs(command, assumed, trained, folder_of, monkeypatch):
     folder = folder_of(command)
     if command not in FIRST:
