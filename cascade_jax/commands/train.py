@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 from ml_collections import ConfigDict
 
 from cascade_jax import checkpoint, processes
@@ -15,7 +14,7 @@ from cascade_jax.cascade import Cascade, load
 from cascade_jax.commands.same_run import check_same_config, check_same_inputs, is_trained, recorded_settings
 from cascade_jax.commands.together import others_go_on
 from cascade_jax.data import emidec, folders
-from cascade_jax.data.case import CaseError, number_of_cases
+from cascade_jax.data.case import CaseError, number_of_cases, some_of
 from cascade_jax.data.corrections import find_corrections
 from cascade_jax.data.files import file_checksum, read_json, read_text, write_text
 from cascade_jax.data.labels import LabelTable
@@ -184,8 +183,7 @@ def _draws(config: ConfigDict) -> bool:
 
 def _cases_to_draw(config: ConfigDict, names: Sequence[str]) -> list[str]:
     """Which cases are drawn: those that the config names, or some from the first to the last."""
-    spread = np.unique(np.linspace(0, len(names) - 1, config.figures).astype(int))
-    return [name for name in names if name in config.figure_cases] or [names[index] for index in spread]
+    return [name for name in names if name in config.figure_cases] or some_of(names, config.figures)
 
 
 def _pretrain(config: ConfigDict, workdir: Path, progress: Progress) -> str:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 from cascade_jax.errors import CaseError as CaseError
 
 if TYPE_CHECKING:  # so that who asks for a label's name waits for neither
     import nibabel as nib
     import numpy as np
+
+T = TypeVar("T")
 
 BACKGROUND, CAVITY, MYOCARDIUM, INFARCTION, NO_REFLOW = range(5)
 LABEL_NAMES = ("background", "cavity", "myocardium", "infarction", "no_reflow")
@@ -18,6 +21,13 @@ LABEL_NAMES = ("background", "cavity", "myocardium", "infarction", "no_reflow")
 def number_of_cases(count: int) -> str:
     """In words: "1 case", "2 cases"."""
     return "1 case" if count == 1 else f"{count} cases"
+
+
+def some_of(cases: Sequence[T], count: int) -> list[T]:
+    """So many of some cases, from the first to the last; all where there are no more."""
+    import numpy as np
+
+    return [cases[index] for index in np.unique(np.linspace(0, len(cases) - 1, count).astype(int))]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,7 +5,6 @@ python -m launch.benchmarks.other_images --cohort=DIR [--weights=NAME_OR_FOLDER]
 
 from pathlib import Path
 
-import numpy as np
 from absl import flags
 
 from launch import command, weights
@@ -18,13 +17,13 @@ _CASES = flags.DEFINE_integer("cases", 10, "So many of them, from the first to t
 def main() -> None:
     command.configure_jax()
     from cascade_jax.data import emidec, folders
+    from cascade_jax.data.case import some_of
     from cascade_jax.report.text_tables import in_markdown
     from cascade_jax.training.other_images import doubts, table_of
 
     cascade = weights.load()
     files = folders.find_cases(Path(_COHORT.value), labelled=True)
-    chosen = np.unique(np.linspace(0, len(files) - 1, _CASES.value).astype(int))
-    cases = [emidec.read_case(files[index], cascade.plan.labels) for index in chosen]
+    cases = [emidec.read_case(file, cascade.plan.labels) for file in some_of(files, _CASES.value)]
     print(in_markdown(table_of(doubts(cascade, cases))))
 
 

@@ -18,6 +18,7 @@ _CASES = flags.DEFINE_integer("cases", 10, "So many of them, from the first to t
 def main() -> None:
     command.configure_jax()
     from cascade_jax.data import emidec, folders
+    from cascade_jax.data.case import some_of
     from cascade_jax.phantoms import simulated
     from cascade_jax.progress import bar
     from cascade_jax.training.precision import voxels_that_differ
@@ -27,8 +28,7 @@ def main() -> None:
         cases = [simulated.simulate_case(0, index) for index in range(_CASES.value)]
     else:
         files = folders.find_cases(Path(_COHORT.value))
-        chosen = np.unique(np.linspace(0, len(files) - 1, _CASES.value).astype(int))
-        cases = [emidec.read_case(files[index], cascade.plan.labels) for index in chosen]
+        cases = [emidec.read_case(file, cascade.plan.labels) for file in some_of(files, _CASES.value)]
     counts = [voxels_that_differ(cascade, case) for case in bar(cases, "segmenting in float32 and in float64")]
     differ, voxels = np.sum(counts, axis=0)
     print(f"{differ} of {voxels} voxels of {len(cases)} cases have another label in float64:", end=" ")

@@ -5,7 +5,6 @@ python -m launch.benchmarks.robustness --cohort=DIR [--weights=NAME_OR_FOLDER] [
 
 from pathlib import Path
 
-import numpy as np
 from absl import flags
 
 from launch import command, weights
@@ -18,6 +17,7 @@ _CASES = flags.DEFINE_integer("cases", 0, "So many cases, from the first to the 
 def main() -> None:
     command.configure_jax()
     from cascade_jax.data import emidec, folders
+    from cascade_jax.data.case import some_of
     from cascade_jax.progress import bar
     from cascade_jax.report.text_tables import in_markdown
     from cascade_jax.training.robustness import compare, table_of
@@ -25,8 +25,7 @@ def main() -> None:
     cascade = weights.load()
     files = folders.find_cases(Path(_COHORT.value), labelled=True)
     if _CASES.value:
-        chosen = np.unique(np.linspace(0, len(files) - 1, _CASES.value).astype(int))
-        files = [files[index] for index in chosen]
+        files = some_of(files, _CASES.value)
     compared = [
         compare(cascade, emidec.read_case(file, cascade.plan.labels)) for file in bar(files, "segmenting changed scans")
     ]

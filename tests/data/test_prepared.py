@@ -24,6 +24,16 @@ def begin(location, count=3, provenance=FILES, *, replace=False):
     prepared.begin(location, [f"case{i}" for i in range(count)], SHAPE, {"plan": 1}, provenance, replace=replace)
 
 
+def write_all(location):
+    """A complete cohort of three cases, and what wrote it."""
+    begin(location)
+    writer = Writer(location)
+    for number, example in enumerate(examples()):
+        writer.write(number, example)
+    writer.finish()
+    return writer
+
+
 @pytest.fixture(params=["path", "file", "memory"])
 def location(request, tmp_path):
     return {
@@ -84,11 +94,7 @@ def test_a_place_in_common_keeps_what_it_holds_and_a_runs_own_is_made_anew(locat
 
 
 def test_a_damaged_case_is_named_and_is_the_only_one_to_be_made_again(tmp_path):
-    begin(tmp_path)
-    writer = Writer(tmp_path)
-    for number, example in enumerate(examples()):
-        writer.write(number, example)
-    writer.finish()
+    writer = write_all(tmp_path)
     file = next(path for path in (tmp_path / "labels" / "c" / "1").rglob("*") if path.is_file())
     content = bytearray(file.read_bytes())
     content[10] ^= 1
@@ -105,11 +111,7 @@ def test_a_damaged_case_is_named_and_is_the_only_one_to_be_made_again(tmp_path):
 
 def test_a_case_of_another_cohort_in_its_place_is_damage(tmp_path):
     """Each array is sound by itself; the checksum that was written down is another."""
-    begin(tmp_path)
-    writer = Writer(tmp_path)
-    for number, example in enumerate(examples()):
-        writer.write(number, example)
-    writer.finish()
+    writer = write_all(tmp_path)
     writer._arrays["image"][1].write(examples()[2].image).result()
     assert not writer.has(1)
     with pytest.raises(CaseError, match=r"case case1 is damaged \(its checksum differs"):

@@ -4,7 +4,7 @@ Run by test_training.py in a process of its own, since the number of devices is 
 
     python -m tests.training.eight_devices FOLDER
 
-What `fit_and_stop` leaves in FOLDER, another number of devices goes on with.
+What `fits` leaves in FOLDER, a run that was stopped, another number of devices goes on with.
 """
 
 import functools
@@ -25,10 +25,10 @@ from cascade_jax.data.augment import Augmentation, PriorCorruption
 from cascade_jax.models import UNet
 from cascade_jax.plan import Plan, StagePlan
 from cascade_jax.training.batches import CaseSelection, Cohort, draw_slices, draw_volumes
-from cascade_jax.training.log import TrainingLog
 from cascade_jax.training.loop import fit
 from cascade_jax.training.step import compile_steps, initial_state, mesh_of, replicated_over, train_step
 from launch.configs import default
+from tests.training.killing import killed_at
 from tests.training.on_eight_devices import cross_validations, predictions
 
 STEPS = 3
@@ -167,32 +167,10 @@ def fit_one(stage, devices, folder, parallel="jit", batch_size=8):
     )
 
 
-class Stopped(Exception):
-    pass
-
-
-def fit_and_stop(stage, devices, folder, parallel):
-    """The same, stopped in its fifth step: the checkpoint of the fourth is left."""
-    record = TrainingLog.steps
-
-    def stop_at_5(self, first, *values):
-        if first == 5:
-            raise Stopped
-        record(self, first, *values)
-
-    TrainingLog.steps = stop_at_5
-    try:
-        fit_one(stage, devices, folder, parallel)
-    except Stopped:
-        return
-    finally:
-        TrainingLog.steps = record
-    raise AssertionError("it was not stopped")
-
-
 def fits(stage, devices, folder, parallel):
     """Whole, and stopped and gone on with: whether both end with the same bits. A stopped one is left."""
-    fit_and_stop(stage, devices, folder / f"stopped{stage}", parallel)
+    with killed_at(5):
+        fit_one(stage, devices, folder / f"stopped{stage}", parallel)
     shutil.copytree(folder / f"stopped{stage}", folder / f"parts{stage}")
     parts = fit_one(stage, devices, folder / f"parts{stage}", parallel)
     whole = fit_one(stage, devices, folder / f"whole{stage}", parallel)

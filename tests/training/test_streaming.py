@@ -28,11 +28,11 @@ from cascade_jax.training.batches import (
     share_positions,
     step_key,
 )
-from cascade_jax.training.log import TrainingLog
 from cascade_jax.training.loop import fit
 from cascade_jax.training.streaming import StreamedCohort, must_stream, streamed_dice
 from cascade_jax.training.validation import dice_over_voxels
 from launch.configs import default
+from tests.training.killing import killed_at
 
 pytest.importorskip("grain")
 
@@ -125,10 +125,6 @@ def log_of(workdir):
     return [row.rsplit(",", 1)[0] for row in (workdir / "metrics.csv").read_text().splitlines()]
 
 
-class Killed(Exception):
-    pass
-
-
 @pytest.mark.parametrize("stage", [0, 1])
 def test_both_train_to_the_same_bits_and_a_run_that_was_killed_too(cohort, tmp_path, monkeypatch, stage):
     ended = train(cohort, stage, tmp_path / "resident", stream=False)
@@ -136,18 +132,9 @@ def test_both_train_to_the_same_bits_and_a_run_that_was_killed_too(cohort, tmp_p
     first = jax.tree.leaves(ended)[0]
     assert np.isfinite(first).all() and np.abs(first).max() > 0
 
-    read, record = [], TrainingLog.steps
-
-    def stop_at_5(self, first, *values):
-        if first == 5:
-            raise Killed
-        record(self, first, *values)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(TrainingLog, "steps", stop_at_5)
-        with pytest.raises(Killed):
-            train(cohort, stage, tmp_path / "killed", stream=True)
-    read_cases = StreamedCohort.read
+    with killed_at(5):
+        train(cohort, stage, tmp_path / "killed", stream=True)
+    read, read_cases = [], StreamedCohort.read
 
     def noting(self, cases, slices=None):
         read.append(tuple(cases))

@@ -29,6 +29,7 @@ from cascade_jax.training.optimizers import OPTIMIZERS, SCHEDULES, make_optimize
 from cascade_jax.training.step import compile_steps, initial_state
 from launch.configs import default
 from tests.training.eight_devices import fit_one, share_off
+from tests.training.killing import killed_at
 
 SLICES = UNet((4, 8), ((3, 3),) * 2, ((1, 1), (2, 2)))
 VOLUMES = UNet((4, 8), ((1, 3, 3), (3, 3, 3)), ((1, 1, 1), (1, 2, 2)))
@@ -223,10 +224,6 @@ DRAW_FOUR_SLICES = draw_slices(4, SHAPE[1:], Augmentation())
 NAMES = ("Case_A", "Case_B", "Case_C", "Case_D")
 
 
-class Killed(Exception):
-    pass
-
-
 def test_a_run_that_stops_goes_on_from_its_checkpoint_to_the_same_bits(cohort, tmp_path, monkeypatch):
     programs = []
 
@@ -236,17 +233,8 @@ def test_a_run_that_stops_goes_on_from_its_checkpoint_to_the_same_bits(cohort, t
 
     monkeypatch.setattr(loop, "compile_steps", compiled)
     whole = fit_slices(cohort, tmp_path / "whole")
-    record = TrainingLog.steps
-
-    def stop_at_5(self, first, *values):
-        if first == 5:
-            raise Killed
-        record(self, first, *values)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(TrainingLog, "steps", stop_at_5)
-        with pytest.raises(Killed):
-            fit_slices(cohort, tmp_path / "parts")
+    with killed_at(5):
+        fit_slices(cohort, tmp_path / "parts")
     assert not (tmp_path / "parts" / "params").exists()
     parts = fit_slices(cohort, tmp_path / "parts")
     jax.tree.map(np.testing.assert_array_equal, whole, parts)
