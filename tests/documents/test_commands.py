@@ -122,11 +122,7 @@ FURTHER = {
 VARIABLES = {"cases": "2", "start": "phantom"}  # of the loop
 WITH_SMALL_WEIGHTS = ("export", "benchmarks.other_images", "benchmarks.robustness")
 OUTPUTS = ("--output", "-o", "--to_cohort", "--to_raw", "--pdf")
-# Pages that tell how their figures were made, with trainings and measurements: minutes, so they run by hand,
-# `CASCADE_JAX_LONG=1 python -m pytest tests/documents/test_commands.py`.
-BY_HAND = ("performance.md", "results.md", "model_card_emidec.md", "model_card_phantom.md")
-LEFT_OUT = () if os.environ.get("CASCADE_JAX_LONG") else BY_HAND
-RUN = [one for one in COMMANDS if one.program and one.page not in LEFT_OUT]
+RUN = [one for one in COMMANDS if one.program]
 FIRST = list({(one.verb, one.arguments): one for one in reversed(RUN)}.values())
 
 
