@@ -31,7 +31,12 @@ _THREADS = 8  # that read
 _AHEAD = 8  # batches that are read before they are asked for
 _STEPS_AT_ONCE = 1000  # whose cases are worked out in one call
 _BYTES_A_VOXEL = 4 + 1 + 1  # image, labels, prior
-_SHARE = 0.5  # of the device's memory that a cohort may have where no setting says otherwise
+RESIDENT_SHARE = 0.5  # of the device's memory that a cohort may have where no setting says otherwise
+
+
+def cohort_gb(shape: Sequence[int]) -> float:
+    """What a cohort of (case, depth, height, width) takes on the device, in 10^9 bytes."""
+    return math.prod(shape) * _BYTES_A_VOXEL / 1e9
 
 
 def is_streamed(shape: Sequence[int], memory_gb: float) -> bool:
@@ -41,7 +46,7 @@ def is_streamed(shape: Sequence[int], memory_gb: float) -> bool:
         shape: (case, depth, height, width).
         memory_gb: that it may have there (10^9 bytes); 0 is half of the device's memory.
     """
-    return _needed_gb(shape) > _allowed_gb(memory_gb)
+    return cohort_gb(shape) > _allowed_gb(memory_gb)
 
 
 def must_stream(examples: PreparedCohort, memory_gb: float) -> bool:
@@ -55,19 +60,15 @@ def must_stream(examples: PreparedCohort, memory_gb: float) -> bool:
         return False
     if (command := missing("stream")) is not None:
         raise ConfigError(
-            f"data.memory_gb: {len(examples)} cases take {_needed_gb(shape):.3g} GB of {_allowed_gb(memory_gb):.3g} "
+            f"data.memory_gb: {len(examples)} cases take {cohort_gb(shape):.3g} GB of {_allowed_gb(memory_gb):.3g} "
             f"that they may have; to read them while training needs {command}"
         )
     return True
 
 
-def _needed_gb(shape: Sequence[int]) -> float:
-    return math.prod(shape) * _BYTES_A_VOXEL / 1e9
-
-
 def _allowed_gb(memory_gb: float) -> float:
     known, _ = device_memory(jax.local_devices()[0])
-    return memory_gb or _SHARE * (math.inf if known is None else known / 1e9)
+    return memory_gb or RESIDENT_SHARE * (math.inf if known is None else known / 1e9)
 
 
 class _Batches:

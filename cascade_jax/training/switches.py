@@ -12,21 +12,25 @@ from cascade_jax.errors import TrainingError, is_out_of_memory
 _MOST_PARTS = 8  # of a batch, that are proposed; each part more makes the others' gain smaller
 
 
-def ways_to_save(config: ConfigDict, stage: int, share: int) -> list[dict[str, Any]]:
+def ways_to_save(config: ConfigDict, stage: int, share: int, resident_gb: float = 0.0) -> list[dict[str, Any]]:
     """What can be switched on beyond the config, {setting: value}, from the cheapest to all of it together.
 
-    bfloat16 costs nothing on an accelerator; parts, and computing feature maps again, one more forward pass each.
+    bfloat16 costs nothing on an accelerator; reading the cohort while training, work of the host; parts, and computing
+    feature maps again, one more forward pass each.
 
     Args:
         config: of a run.
         stage: 0 or 1.
         share: how many samples of the stage's batch a device has.
+        resident_gb: of the cohort, where it lies on the device (10^9 bytes); else 0.
     """
     name = STAGES[stage]
     more = [n for n in range(config[name].accumulate + 1, share + 1) if share % n == 0]
     ways: list[dict[str, Any]] = []
     if compute_dtype(config.compute_dtype) != "bfloat16":
         ways.append({"compute_dtype": "bfloat16"})
+    if resident_gb:
+        ways.append({"data.memory_gb": float(f"{resident_gb / 2:.2g}")})  # any size below what it takes
     if more:
         ways.append({f"{name}.accumulate": more[0]})
     if not config[name].rematerialise:

@@ -9,7 +9,7 @@ from cascade_jax.commands import plan
 from cascade_jax.errors import ConfigError
 from cascade_jax.phantoms import simulated
 from cascade_jax.plan import Plan
-from cascade_jax.training import device_memory
+from cascade_jax.training import device_memory, streaming
 from cascade_jax.training.memory import StepMemory, step_memory
 from cascade_jax.training.preparation import prepare
 from launch.configs import pretrain
@@ -97,11 +97,28 @@ def test_what_fits_is_compiled_once_and_said(monkeypatch):
 
 def test_where_a_step_does_not_fit_the_cheapest_setting_with_which_it_does_is_named(monkeypatch):
     steps, text, values = planned(monkeypatch, (5, 4.5, 9, 2), 4)
-    assert [step.fits for step in steps] == [False, False, False, False, True]
-    flags = "--config.compute_dtype=bfloat16 --config.stage1.accumulate=8 --config.stage1.rematerialise=True"
-    assert f"stage 1 does not fit; it does with {flags}." in text
-    assert json.loads(json.dumps(values))["steps"][4]["bytes"]["total"] == 2 * GB + 3
+    assert [step.fits for step in steps] == [False, False, False, False, False, True]
+    flags = "--config.stage1.accumulate=8 --config.stage1.rematerialise=True."
+    assert "stage 1 does not fit; it does with --config.compute_dtype=bfloat16 --config.data.memory_gb=" in text
+    assert flags in text
+    assert json.loads(json.dumps(values))["steps"][5]["bytes"]["total"] == 2 * GB + 3
     assert "does with --config.compute_dtype=bfloat16." in planned(monkeypatch, (5, 3, 9, 2), 4)[1]
+
+
+def test_a_cohort_of_more_than_half_a_device_is_planned_as_read_while_training(cohort):
+    config = tiny_config(cohort, stages=(1,))
+    run = plan.plan_run(config, None, silent)
+    run = run._replace(cohort_shape=(100_000, *run.cohort_shape[1:]))
+    needed = int(1e9 * streaming.cohort_gb(run.cohort_shape))
+
+    def steps(memory):
+        return list(plan.plan_memory(config, run, memory, compare=True, progress=silent))
+
+    resident, streamed = steps(3 * needed), steps(needed)
+    [read] = [step.memory for step in resident if "data.memory_gb" in step.settings and len(step.settings) == 1]
+    assert 0 < read.cohort < resident[0].memory.cohort / 10_000
+    assert streamed[0].memory == read
+    assert not any("data.memory_gb" in step.settings for step in streamed)
 
 
 def test_where_nothing_helps_the_batch_is_to_be_smaller(monkeypatch):

@@ -33,6 +33,11 @@ def test_what_is_switched_on_already_is_not_proposed():
     assert ways_to_save(config_of(**on), 0, 1) == []
 
 
+def test_a_cohort_on_the_device_can_be_read_while_training():
+    ways = ways_to_save(config_of(**{"compute_dtype": "bfloat16", "stage1.rematerialise": True}), 0, 1, 3.5)
+    assert list(map(as_flags, ways)) == ["--config.data.memory_gb=1.8"]
+
+
 def test_a_share_that_only_many_parts_divide_is_taken_in_as_many():
     ways = ways_to_save(config_of(compute_dtype="bfloat16"), 0, 11)
     assert {"stage1.accumulate": 11} in ways
