@@ -27,7 +27,7 @@ _FULL = (
     "`cascade-jax plan` says what a training takes, and how it takes less"
 )
 _LARGEST_CACHE_BYTES = 500_000_000
-_DEFAULT_CONFIG = Path(__file__).parent / "configs" / "default.py"
+_CONFIGS = Path(__file__).parent / "configs"
 
 
 def run(
@@ -48,14 +48,17 @@ def run(
     def parse(arguments: list[str]) -> list[str]:
         flags.mark_flags_as_required(required)
         flags.FLAGS.set_gnu_getopt(inputs is not None)
+        arguments = [_with_path(argument) for argument in arguments]
         try:
             with reader_may_leave(0):
                 rest = flags.FLAGS(arguments)
         except SystemExit as end:  # absl's --help ends with 1
             sys.exit(0 if end.code == 1 else end.code)
         except (AttributeError, KeyError) as error:  # what ml_collections raises for a key that a config lacks
-            _fail(2, f"{_unknown_setting(error, arguments)} (see {_DEFAULT_CONFIG})")
+            _fail(2, f"{_unknown_setting(error, arguments)} (see {_CONFIGS / 'default.py'})")
         except (flags.Error, TypeError, ValueError, OSError) as error:
+            if path := _missing_config(arguments):  # of which ml_collections says nothing where a setting is given too
+                _fail(2, f"--config={path}: there is no such file")
             _fail(2, f"{_first_line(error)} (see --help)")
         except Exception as error:  # of a config, which is a program
             _fail(2, _unexpected(error, private))
@@ -143,6 +146,23 @@ def _processor() -> str:
     text = about.read_text() if about.exists() else platform.processor()
     features = sorted({line for line in text.splitlines() if line.startswith(("flags", "Features", "model name"))})
     return hashlib.sha256("\n".join(features or [text]).encode()).hexdigest()[:12]
+
+
+def _with_path(argument: str) -> str:
+    """A flag that names one of the configs here, with its path: --config=phantom."""
+    flag, equals, value = argument.partition("=")
+    name, colon, settings = value.partition(":")
+    path = _CONFIGS / f"{name}.py"
+    if flag.lstrip("-") != "config" or "/" in name or not path.exists():
+        return argument
+    return f"{flag}{equals}{path}{colon}{settings}"
+
+
+def _missing_config(arguments: list[str]) -> str:
+    """The file of --config where there is none; else nothing."""
+    given = [argument.partition("=")[2] for argument in arguments if argument.lstrip("-").startswith("config=")]
+    paths = [value.partition(":")[0] for value in given]
+    return next((path for path in paths if not Path(path).is_file()), "")
 
 
 def _unknown_setting(error: BaseException, arguments: list[str]) -> str:

@@ -13,8 +13,7 @@ def define() -> flags.FlagHolder:
     return config_flags.DEFINE_config_file(
         "config",
         None,
-        "A file with get_config(); cascade-jax also takes a name: emidec, emidec:laptop, corrections, phantom, "
-        "pretrain or two_labels.",
+        "A file with get_config(), or a name: emidec, emidec:laptop, corrections, phantom, pretrain or two_labels.",
         lock_config=True,
     )
 

@@ -3,7 +3,6 @@
 import importlib
 import runpy
 import sys
-from pathlib import Path
 
 from .pipe import reader_may_leave  # relative, for the reason that `main` gives
 
@@ -64,23 +63,13 @@ def main() -> None:
         sys.exit(2)
     # In a wheel this package has no name of its own at the top, which others use; its modules and configs call it so.
     sys.modules["launch"] = importlib.import_module(__package__)
-    sys.argv = [f"cascade-jax {verb}", *(_with_path(argument) for argument in rest)]
+    sys.argv = [f"cascade-jax {verb}", *rest]
     runpy.run_module(f"launch.{verb}", run_name="__main__", alter_sys=True)
 
 
 def command(verb: str) -> list[str]:
     """How another process is started with a verb, from a checkout or an installed wheel."""
     return [sys.executable, "-m", f"{sys.modules['launch'].__name__}.console", verb]
-
-
-def _with_path(argument: str) -> str:
-    """A flag that names one of the configs here, with its path: --config=phantom."""
-    flag, equals, value = argument.partition("=")
-    name, colon, settings = value.partition(":")
-    path = Path(__file__).parent / "configs" / f"{name}.py"
-    if flag.lstrip("-") != "config" or "/" in name or not path.exists():
-        return argument
-    return f"{flag}{equals}{path}{colon}{settings}"
 
 
 if __name__ == "__main__":

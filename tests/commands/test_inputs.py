@@ -43,9 +43,15 @@ def test_a_setting_that_cannot_be_is_one_line_that_names_it(tmp_path, values, wo
     fails_with_one_line(result, *words)
 
 
-def test_a_config_file_that_is_not_there_is_named(tmp_path):
-    result = run("train", config="nowhere.py", workdir=tmp_path / "run")
-    fails_with_one_line(result, "nowhere.py", "no such file")
+@pytest.mark.parametrize("settings", [{}, {"config.data.root": "cohort"}], ids=["alone", "with a setting"])
+def test_a_config_file_that_is_not_there_is_named(tmp_path, settings):
+    result = run("train", config="nowhere.py", workdir=tmp_path / "run", **settings)
+    fails_with_one_line(result, "--config=nowhere.py", "no such file")
+
+
+def test_a_config_has_a_name(tmp_path):
+    result = run("train", config="emidec:laptop", workdir=tmp_path / "run", **{"config.data.root": "nowhere"})
+    fails_with_one_line(result, "nowhere: no such file or folder")
 
 
 def tiny_config(root):
