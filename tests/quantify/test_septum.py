@@ -8,7 +8,7 @@ import pytest
 
 from cascade_jax.data import emidec, folders
 from cascade_jax.phantoms import anatomy, simulated
-from cascade_jax.quantify import aha, septum
+from cascade_jax.quantify import aha, septum, wall
 from cascade_jax.quantify.quantities import quantify
 from cascade_jax.quantify.wall import spokes
 from tests.quantify.hearts import OUTER, SPACING, grid, ring
@@ -65,6 +65,21 @@ def test_the_network_is_that_which_is_trained():
         septum.evaluate(weights, views), SeptumNetwork().apply({"params": params}, views), strict=True
     ):
         np.testing.assert_allclose(ours, trained, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 2.0), (2.0, 1.0)])
+def test_a_slice_looks_alike_whatever_the_size_of_its_pixels(spacing):
+    def view(spacing):
+        x, y = ((np.arange(round(120 / size)) + 0.5) * size - 60 for size in spacing)
+        across, up = np.meshgrid(x, -y, indexing="ij")
+        radius, angle = np.hypot(across, up), np.arctan2(up, across)
+        labels = np.where(radius < 20, 1, np.where(radius < 30, 2, 0))
+        image = np.where(labels == 1, 200.0, np.where(labels == 2, 40.0, 120.0 + 80.0 * np.cos(angle - 1)))
+        return septum.view_of(image, labels, spacing, np.full(wall.SPOKES, 30.0))
+
+    same = view((1.0, 1.0))
+    assert same.std() > 0.3
+    assert np.abs(view(spacing) - same).mean() < 0.04
 
 
 def test_the_network_knows_no_direction_from_another():
