@@ -2,13 +2,12 @@
 themselves."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from cascade_jax.data import folders
+from tests.commands import running
 
 ROOT = Path(__file__).parent.parent
 COHORT = ROOT.parent / "shared" / "data" / "emidec"
@@ -34,9 +33,7 @@ pytestmark = pytest.mark.skipif(not COHORT.exists(), reason="the real cases are 
 
 
 def run(name, *flags):
-    result = subprocess.run(
-        [sys.executable, "-m", f"launch.{name}", *flags], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    result = running.run(f"launch.{name}", list(flags), ROOT)
     assert result.returncode == 0, result.stderr
     return result.stdout
 

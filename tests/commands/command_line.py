@@ -9,6 +9,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from tests.commands import running
+
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT.parent / "shared" / "data" / "emidec_sample"
 TINY = {
@@ -38,9 +40,8 @@ def command(name, **arguments):
 
 
 def run(name, **arguments):
-    return subprocess.run(
-        command(name, **arguments), cwd=ROOT, capture_output=True, text=True, timeout=500, check=False
-    )
+    _, _, module, *words = command(name, **arguments)
+    return running.run(module, words, ROOT)
 
 
 def train_command(workdir, **values):

@@ -16,6 +16,7 @@ from cascade_jax.commands.export import export_cascade
 from cascade_jax.data.case import Case
 from cascade_jax.data.preprocess import Example, Grid, preprocess
 from cascade_jax.plan import Plan, StagePlan
+from tests.commands import running
 
 PLAN = Plan(
     (10.0, 2.0, 2.0),
@@ -80,13 +81,7 @@ def workdir(cascade, tmp_path):
 
 
 def export(*flags):
-    return subprocess.run(
-        [sys.executable, "-m", "launch.export", *flags],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return running.run("launch.export", list(flags), Path(__file__).parents[2])
 
 
 def test_the_command_writes_a_program_with_all_that_one_needs_to_know_of_it(workdir, tmp_path):

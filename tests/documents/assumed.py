@@ -6,8 +6,8 @@ import zipfile
 from pathlib import Path
 
 from cascade_jax.data import emidec, folders
+from tests.commands.running import run
 from tests.data.dicom_series import simulated_case, write_classic
-from tests.documents.running import run
 
 
 def prepare(root: Path, trained: Path) -> dict[str, Path]:
@@ -31,11 +31,11 @@ def prepare(root: Path, trained: Path) -> dict[str, Path]:
     for case in cases:
         shutil.copy(case.image, files / f"{case.name}.nii.gz")
         shutil.copy(case.contour, truth / f"{case.name}.nii.gz")
-    status, said = run("launch.console", ["predict", "--input=files", "--output=segmented", "--images"], root)
-    assert status == 0, said
+    result = run("launch.console", ["predict", "--input=files", "--output=segmented", "--images"], root)
+    assert result.returncode == 0, result.stderr
     _correct(root / "segmented", truth)
-    status, said = run("launch.console", ["nnunet", "--cohort=cohort", "--to_raw=Dataset001_Infarct"], root)
-    assert status == 0, said
+    result = run("launch.console", ["nnunet", "--cohort=cohort", "--to_raw=Dataset001_Infarct"], root)
+    assert result.returncode == 0, result.stderr
     theirs = root / "nnUNet_raw" / "Dataset001_Infarct"
     shutil.copytree(root / "Dataset001_Infarct", theirs)
     described = json.loads((theirs / "dataset.json").read_text())

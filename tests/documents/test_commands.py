@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 from tests.commands.command_line import TINY
+from tests.commands.running import run, words_of
 from tests.documents.commands import COMMANDS, PAGES, ROOT
-from tests.documents.running import run, words_of
 
 pytest.importorskip("pydicom")
 pytest.importorskip("highdicom")
@@ -218,7 +218,7 @@ def made_small(command, words, trained):
 
 def reader_looks_and_leaves(said):
     """Whether the page has been there to look at."""
-    address = re.search(r"http://\S+", said.read_text())
+    address = re.search(r"http://\S+", said)
     return bool(address) and urllib.request.urlopen(address[0]).status == 200
 
 
@@ -245,8 +245,8 @@ def test_a_command_of_the_documents_runs(command, assumed, trained, folder_of, m
         module, words = "launch.console", [command.verb, *words]
     else:
         module = f"launch.{command.verb}"
-    status, said = run(module, words, folder, reader_looks_and_leaves if command.verb == "review" else None)
-    assert status == 0, f"{module} {shlex.join(words)}\n{said[-2000:]}"
+    result = run(module, words, folder, reader_looks_and_leaves if command.verb == "review" else None)
+    assert result.returncode == 0, f"{module} {shlex.join(words)}\n{result.stdout[-2000:]}\n{result.stderr[-2000:]}"
     if (command.page, command.verb) == ("library.md", "export"):
         exported_program_runs(folder, monkeypatch)
 
