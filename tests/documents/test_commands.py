@@ -57,15 +57,7 @@ NOT_RUN = {
     "stage 1": "what `plan` prints",
     "benchmark --suites=scaling": "tests/launch/test_scaling.py runs its trial",
     "benchmarks.compare_machines": "wants the files of several machines; tests/launch/test_scaling.py has two",
-    "train --config=launch/configs/pretrain.py --workdir=runs/pretrain3": "as runs/pretrain2, with other numbers",
-    "train --config=launch/configs/pretrain.py --workdir=runs/pretrain4": "the same",
-    "train --config=launch/configs/pretrain.py --workdir=runs/pretrain5": "the same",
-    "train --config=launch/configs/pretrain.py --workdir=runs/pretrain6": "the same",
-    "train --config=launch/configs/pretrain.py --workdir=runs/pretrain7": "the same",
-    "train --config=launch/configs/pretrain.py:gpu --workdir=runs/pretrain8": "the same",
-    "train --config=launch/configs/pretrain.py --workdir=runs/pretrain9": "the same",
-    "train --config=launch/configs/pretrain.py:gpu --workdir=runs/pretrain10": "the same",
-    "train --config=launch/configs/pretrain.py --workdir=runs/pretrain11": "the same",
+    "train --config=launch/configs/pretrain.py": "rounds of one training with other numbers; that of the model card runs",
     "benchmarks.folds_in_one_program": "compiles three folds in one program: minutes",
     "benchmarks.sharded_volumes": "compiles nnU-Net's network for one to eight devices: minutes",
     "benchmarks.two_programs": "networks of nnU-Net's size, in search of a compiler's fault: minutes",
@@ -115,11 +107,12 @@ FURTHER = {
     "train --config=emidec": {"workdir": "runs/paper", "config.data.root": "emidec-dataset-1.0.1"},  # likewise
     "benchmark --suites=predict,loop,train,folds,augment,prepare": {"only": "preparation"},
     "train --config=emidec --workdir=runs/many": {"config.data.processes": 2},
-    "plan --config=emidec:laptop": {"compare": "false"},
+    "plan --config=emidec:laptop": {"compare": "false"}
+    | {f"config.data.phantom.{name}": value for name, value in (("cases", 2), ("field_of_view_mm", 90))},
     "benchmark --suites=loop,precision": {"only": "step of the training loop, stage one"},
-    "benchmark": {"only": "augmentation of one sample, stage one"},
+    "benchmark": {"only": "preparation"},
 }
-VARIABLES = {"cases": "2", "start": "phantom"}  # of the loop
+VARIABLES = {"cases": "2", "start": ""}  # of the loop
 WITH_SMALL_WEIGHTS = ("export", "benchmarks.other_images", "benchmarks.robustness")
 OUTPUTS = ("--output", "-o", "--to_cohort", "--to_raw", "--pdf")
 RUN = [one for one in COMMANDS if one.program]
