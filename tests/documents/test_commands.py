@@ -57,7 +57,7 @@ NOT_RUN = {
     "stage 1": "what `plan` prints",
     "benchmark --suites=scaling": "tests/launch/test_scaling.py runs its trial",
     "benchmarks.compare_machines": "wants the files of several machines; tests/launch/test_scaling.py has two",
-    "train --config=launch/configs/pretrain.py": "rounds of one training with other numbers; that of the model card runs",
+    "train --config=launch/configs/pretrain.py": "rounds of a training with other numbers; the model card's runs",
     "benchmarks.folds_in_one_program": "compiles three folds in one program: minutes",
     "benchmarks.sharded_volumes": "compiles nnU-Net's network for one to eight devices: minutes",
     "benchmarks.two_programs": "networks of nnU-Net's size, in search of a compiler's fault: minutes",
