@@ -44,6 +44,13 @@ def run(name, **arguments):
     return running.run(module, words, ROOT)
 
 
+def run_anew(name, **arguments):
+    """`run` in an interpreter of its own, for what is read as JAX is loaded."""
+    return subprocess.run(
+        command(name, **arguments), cwd=ROOT, capture_output=True, text=True, timeout=500, check=False
+    )
+
+
 def train_command(workdir, **values):
     return {"config": "launch/configs/default.py", "workdir": workdir, "config_values": TINY | values}
 

@@ -67,13 +67,16 @@ def test_a_steps_parts_are_known_sizes_and_its_temporaries_are_xlas(cohort):
     assert held.total == held.parameters + held.optimizer + held.cohort + held.temporaries + held.program
 
 
-def planned(monkeypatch, sizes, memory_gb, stages=(1,), compare=False):
-    """The steps where those with so many settings switched on take so many GB; a batch has 8 samples."""
+def planned(monkeypatch, sizes, memory_gb, stages=(1,), compare=False, cohort=0.001):
+    """The steps where those with so many settings switched on take so many GB, and a cohort so many; a batch has 8
+    samples."""
+    cohort_shape = (round(cohort * GB / (6 * 6 * 32 * 32)), 6, 32, 32)
 
     def measure(config, plan, stage, shape):
         stage = config[f"stage{stage + 1}"]
         on = (config.compute_dtype == "bfloat16") + stage.rematerialise + (stage.accumulate > 1)
-        return StepMemory(1, 1, 1, int(sizes[on] * GB), 0)
+        resident = 1 if streaming.is_streamed(shape, config.data.memory_gb) else round(cohort * GB)
+        return StepMemory(1, 1, resident, int(sizes[on] * GB), 0)
 
     monkeypatch.setattr(plan, "step_memory", measure)
     monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
@@ -82,7 +85,7 @@ def planned(monkeypatch, sizes, memory_gb, stages=(1,), compare=False):
     stage = {"features": (4,), "kernel_sizes": ((3, 3),), "strides": ((1, 1),), "batch_size": 8}
     volumes = {"features": (4,), "kernel_sizes": ((3, 3, 3),), "strides": ((1, 1, 1),), "batch_size": 2}
     values = {"spacing": (10.0, 4.0, 4.0), "shape": (6, 16, 20), "slices": stage, "volumes": volumes}
-    run = plan.PlannedRun(Plan.from_json(values), (4, 6, 32, 32))
+    run = plan.PlannedRun(Plan.from_json(values), cohort_shape)
     size = memory_gb and int(memory_gb * GB)
     steps = list(plan.plan_memory(config, run, size, compare=compare, progress=silent))
     text = "\n".join([plan.heading(run, size, "as given"), *map(plan.row, steps), *plan.advice(steps)])
@@ -105,20 +108,13 @@ def test_where_a_step_does_not_fit_the_cheapest_setting_with_which_it_does_is_na
     assert "does with --config.compute_dtype=bfloat16." in planned(monkeypatch, (5, 3, 9, 2), 4)[1]
 
 
-def test_a_cohort_of_more_than_half_a_device_is_planned_as_read_while_training(cohort):
-    config = tiny_config(cohort, stages=(1,))
-    run = plan.plan_run(config, None, silent)
-    run = run._replace(cohort_shape=(100_000, *run.cohort_shape[1:]))
-    needed = int(1e9 * streaming.cohort_gb(run.cohort_shape))
-
-    def steps(memory):
-        return list(plan.plan_memory(config, run, memory, compare=True, progress=silent))
-
-    resident, streamed = steps(3 * needed), steps(needed)
-    [read] = [step.memory for step in resident if "data.memory_gb" in step.settings and len(step.settings) == 1]
-    assert 0 < read.cohort < resident[0].memory.cohort / 10_000
-    assert streamed[0].memory == read
-    assert not any("data.memory_gb" in step.settings for step in streamed)
+def test_a_cohort_of_more_than_half_a_device_is_planned_as_read_while_training(monkeypatch):
+    steps = planned(monkeypatch, (3, 3, 3, 3), 4, cohort=30, compare=True)[0]
+    assert steps[0].memory.cohort == 1 < 30 and not any("data.memory_gb" in step.settings for step in steps)
+    steps = planned(monkeypatch, (3, 3, 3, 3), 4, cohort=1, compare=True)[0]
+    assert steps[0].memory.cohort == GB
+    [read] = [step for step in steps if list(step.settings) == ["data.memory_gb"]]
+    assert read.memory.cohort == 1 and read.settings["data.memory_gb"] == 0.5
 
 
 def test_where_nothing_helps_the_batch_is_to_be_smaller(monkeypatch):

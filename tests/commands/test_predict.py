@@ -13,7 +13,7 @@ import cascade_jax
 from cascade_jax.data import emidec, folders
 from cascade_jax.data.case import CaseError
 from launch.configs import default, two_labels
-from tests.commands.command_line import ROOT, SAMPLE, fails_with_one_line, read, run
+from tests.commands.command_line import ROOT, SAMPLE, fails_with_one_line, read, run, run_anew
 
 
 def test_predict_writes_labels_in_the_inputs_own_grid(trained, tmp_path):
@@ -121,7 +121,7 @@ def test_what_is_compiled_is_kept_for_the_user_and_not_looked_for_in_a_model(tra
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     before = sorted(workdir.rglob("*"))
-    result = run("predict", workdir=workdir, input=file.image, output=tmp_path / "out", figures=False)
+    result = run_anew("predict", workdir=workdir, input=file.image, output=tmp_path / "out", figures=False)
     assert result.returncode == 0, result.stderr
     assert list((tmp_path / "cache" / "cascade_jax").glob("*/*-cache"))
     assert sorted(workdir.rglob("*")) == before
