@@ -28,9 +28,9 @@ SETTINGS = {
 CPU = {"JAX_PLATFORMS": "cpu"}
 
 
-def start(workdir, **flags):
+def start(workdir, values=SETTINGS, **flags):
     return subprocess.Popen(
-        command("train", **train_command(workdir, **SETTINGS), **flags),
+        command("train", **train_command(workdir, **values), **flags),
         cwd=ROOT,
         env=os.environ | CPU,
         stdout=subprocess.PIPE,
@@ -39,11 +39,11 @@ def start(workdir, **flags):
     )
 
 
-def start_two(workdir):
+def start_two(workdir, values=SETTINGS):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         coordinator = f"localhost:{free.getsockname()[1]}"
-    return [start(workdir, coordinator=coordinator, num_processes=2, process_id=index) for index in range(2)]
+    return [start(workdir, values, coordinator=coordinator, num_processes=2, process_id=index) for index in range(2)]
 
 
 def losses(workdir):
@@ -89,6 +89,21 @@ def test_two_processes_train_what_one_with_two_devices_does_and_the_first_alone_
 def latest_checkpoint(workdir):
     there = (workdir / "stage1" / "fold0" / "checkpoints").glob("*")
     return max((int(path.name) for path in there if path.name.isdecimal()), default=0)
+
+
+def test_a_signal_to_one_process_ends_both_after_the_same_step_with_it_saved(tmp_path):
+    workdir, steps = tmp_path / "run", 1000
+    processes = start_two(workdir, SETTINGS | {"stage1.steps": steps, "stage1.validate_every": steps})
+    log, deadline = workdir / "stage1" / "fold0" / "metrics.csv", time.monotonic() + 500
+    while not (log.exists() and len(log.read_text().splitlines()) > 2):
+        assert all(process.poll() is None for process in processes), "ended before the signal"
+        assert time.monotonic() < deadline, "it comes to no step"
+        time.sleep(0.01)
+    processes[1].send_signal(signal.SIGTERM)
+    said = [process.communicate(timeout=60)[1] for process in processes]
+    assert [process.returncode for process in processes] == [128 + signal.SIGTERM] * 2
+    where = f"stopped and saved at step {latest_checkpoint(workdir)} of {steps} of stage 1, fold 0"
+    assert all(where in one and "Traceback" not in one for one in said), said
 
 
 def test_when_one_dies_the_other_says_so_and_the_run_is_finished_by_one_process_alone(one_process, tmp_path):
