@@ -21,6 +21,11 @@ _HEAVY = {
     "pydicom",
     "scipy",
 }
+_MEASUREMENTS = [
+    f"benchmarks.{path.stem}"
+    for path in sorted((ROOT / "launch" / "benchmarks").glob("*.py"))
+    if "command.run(" in path.read_text(encoding="utf-8")
+]
 _PROGRAM = """
 import runpy, sys
 sys.argv = sys.argv[1:]
@@ -48,6 +53,12 @@ def test_help_and_a_wrong_flag_are_answered_before_anything_that_computes_is_loa
     status, loaded, said = start(verb, "--no_such_flag=1")
     assert status == 2 and "no_such_flag" in said and len(said.strip().splitlines()) == 1
     assert not loaded & _HEAVY
+
+
+@pytest.mark.parametrize("verb", _MEASUREMENTS)
+def test_a_measurement_starts(verb):
+    status, _, said = start(verb, "--help")
+    assert status == 0 and "flags" in said
 
 
 def test_a_setting_that_a_config_lacks_is_named_before_anything_that_computes_is_loaded():
