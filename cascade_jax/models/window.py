@@ -40,9 +40,15 @@ def _sums_in_windows(counts: jax.Array, size: tuple[int, int]) -> jax.Array:
 
 def cut_window(volume: jax.Array, start: jax.Array, size: tuple[int, int]) -> jax.Array:
     """The window of a volume (depth, height, width)."""
-    return jax.lax.dynamic_slice(volume, (0, *start), (volume.shape[0], *size))
+    return jax.lax.dynamic_slice(volume, _place(start, volume.ndim), (volume.shape[0], *size))
 
 
 def paste_window(window: jax.Array, start: jax.Array, whole: jax.Array) -> jax.Array:
     """A window (depth, height, width, ...) in its place of a whole of the same depth and other axes."""
-    return jax.lax.dynamic_update_slice(whole, window, (0, *start, *[0] * (whole.ndim - 3)))
+    return jax.lax.dynamic_update_slice(whole, window, _place(start, whole.ndim))
+
+
+def _place(start: jax.Array, axes: int) -> tuple[jax.Array, ...]:
+    """Row and column among so many axes, all of one dtype, also where JAX counts in 64 bits."""
+    zero = jnp.zeros_like(start[0])
+    return (zero, *start, *[zero] * (axes - 3))

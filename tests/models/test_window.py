@@ -142,3 +142,12 @@ def test_each_fold_has_a_window_of_its_own_and_one_as_large_as_the_plane_is_none
         whole.probabilities,
         atol=1e-5,
     )
+
+
+def test_windows_are_cut_and_pasted_where_jax_counts_in_64_bits():
+    with jax.enable_x64(True):
+        whole, start = jnp.arange(2 * 5 * 6.0).reshape(2, 5, 6), jnp.array([1, 2], jnp.int32)
+        window = cut_window(whole, start, (3, 4))
+        np.testing.assert_array_equal(window, whole[:, 1:4, 2:6])
+        pasted = paste_window(window[..., None], start, jnp.zeros((*whole.shape, 1)))
+        np.testing.assert_array_equal(pasted[:, 1:4, 2:6, 0], window)
