@@ -24,7 +24,7 @@ from cascade_jax.training.loop import check_accumulation, devices_for, stage_pla
 from cascade_jax.training.memory import StepMemory, step_memory
 from cascade_jax.training.preparation import PlanError, describe_plan, field_of_view, plan_cohort, planned_shape
 from cascade_jax.training.pretraining import plan_of
-from cascade_jax.training.streaming import RESIDENT_SHARE, cohort_gb, is_streamed
+from cascade_jax.training.streaming import allowed_gb, cohort_gb, is_streamed
 from cascade_jax.training.switches import as_flags, ways_to_save
 
 _COLUMNS = ("parameters", "optimizer", "cohort", "temporaries")
@@ -138,14 +138,9 @@ def plan_memory(
                 yield _step(config, run, stage, settings, memory)
 
 
-def _cohort_may_have(config: ConfigDict, memory: int | None) -> float:
-    """`config.data.memory_gb` of a run on a device of so many bytes."""
-    return config.data.memory_gb or (0.0 if memory is None else RESIDENT_SHARE * memory / 1e9)
-
-
 def _resident_gb(config: ConfigDict, run: PlannedRun, memory: int | None) -> float:
     """Of the cohort, where it lies on the device; else 0."""
-    if run.cohort_shape is None or is_streamed(run.cohort_shape, _cohort_may_have(config, memory)):
+    if run.cohort_shape is None or is_streamed(run.cohort_shape, allowed_gb(config.data.memory_gb, memory)):
         return 0.0
     return cohort_gb(run.cohort_shape)
 
@@ -154,7 +149,7 @@ def _step(config: ConfigDict, run: PlannedRun, stage: int, settings: dict[str, A
     changed = config.copy_and_resolve_references()
     changed.update_from_flattened_dict(settings)
     if run.cohort_shape is not None:
-        changed.data.memory_gb = _cohort_may_have(changed, memory)
+        changed.data.memory_gb = allowed_gb(changed.data.memory_gb, memory)
     held = step_memory(changed, run.plan, stage, run.cohort_shape)
     return Step(stage, settings, held, None if memory is None else held.total <= memory)
 

@@ -31,12 +31,17 @@ _THREADS = 8  # that read
 _AHEAD = 8  # batches that are read before they are asked for
 _STEPS_AT_ONCE = 1000  # whose cases are worked out in one call
 _BYTES_A_VOXEL = 4 + 1 + 1  # image, labels, prior
-RESIDENT_SHARE = 0.5  # of the device's memory that a cohort may have where no setting says otherwise
+_SHARE = 0.5  # of the device's memory that a cohort may have where no setting says otherwise
 
 
 def cohort_gb(shape: Sequence[int]) -> float:
     """What a cohort of (case, depth, height, width) takes on the device, in 10^9 bytes."""
     return math.prod(shape) * _BYTES_A_VOXEL / 1e9
+
+
+def allowed_gb(memory_gb: float, memory: int | None) -> float:
+    """What a cohort may take on a device of so many bytes, None where that is unknown; `memory_gb` is the setting."""
+    return memory_gb or _SHARE * (math.inf if memory is None else memory / 1e9)
 
 
 def is_streamed(shape: Sequence[int], memory_gb: float) -> bool:
@@ -46,7 +51,7 @@ def is_streamed(shape: Sequence[int], memory_gb: float) -> bool:
         shape: (case, depth, height, width).
         memory_gb: that it may have there (10^9 bytes); 0 is half of the device's memory.
     """
-    return cohort_gb(shape) > _allowed_gb(memory_gb)
+    return cohort_gb(shape) > allowed_gb(memory_gb, _memory_here())
 
 
 def must_stream(examples: PreparedCohort, memory_gb: float) -> bool:
@@ -59,16 +64,16 @@ def must_stream(examples: PreparedCohort, memory_gb: float) -> bool:
     if not is_streamed(shape, memory_gb):
         return False
     if (command := missing("stream")) is not None:
+        allowed = allowed_gb(memory_gb, _memory_here())
         raise ConfigError(
-            f"data.memory_gb: {len(examples)} cases take {cohort_gb(shape):.3g} GB of {_allowed_gb(memory_gb):.3g} "
+            f"data.memory_gb: {len(examples)} cases take {cohort_gb(shape):.3g} GB of {allowed:.3g} "
             f"that they may have; to read them while training needs {command}"
         )
     return True
 
 
-def _allowed_gb(memory_gb: float) -> float:
-    known, _ = device_memory(jax.local_devices()[0])
-    return memory_gb or RESIDENT_SHARE * (math.inf if known is None else known / 1e9)
+def _memory_here() -> int | None:
+    return device_memory(jax.local_devices()[0])[0]
 
 
 class _Batches:

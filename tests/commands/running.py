@@ -13,7 +13,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 _LOADED = (
     "jax",
@@ -28,14 +27,6 @@ _LOADED = (
 _SECONDS = 900
 
 
-class Result(NamedTuple):
-    """As of `subprocess.run`."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
 def words_of(typed: str, folder: Path, **variables: str) -> list[str]:
     """What a shell that stands in a folder makes of a line: quotes, variables and patterns."""
     shell = ["bash", "-c", f"for word in {typed}; do printf '%s\\0' \"$word\"; done"]
@@ -43,7 +34,9 @@ def words_of(typed: str, folder: Path, **variables: str) -> list[str]:
     return result.stdout.decode().split("\0")[:-1]
 
 
-def run(module: str, words: list[str], folder: Path, until: Callable[[str], bool] | None = None) -> Result:
+def run(
+    module: str, words: list[str], folder: Path, until: Callable[[str], bool] | None = None
+) -> subprocess.CompletedProcess:
     """Runs a module with a folder as the working one.
 
     Args:
@@ -53,7 +46,7 @@ def run(module: str, words: list[str], folder: Path, until: Callable[[str], bool
         until: of a command that goes on until Ctrl-C: whether it is time for that, by what it has said.
 
     Returns:
-        The exit status, less the signal that ended it, and what it said.
+        As of `subprocess.run`.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(_LOADED))
@@ -72,7 +65,8 @@ def run(module: str, words: list[str], folder: Path, until: Callable[[str], bool
         if process.is_alive():
             process.kill()
             process.join()
-        return Result(process.exitcode, *(file.read_text(errors="replace") for file in (output, error)))
+        texts = (file.read_text(errors="replace") for file in (output, error))
+        return subprocess.CompletedProcess([module, *words], process.exitcode, *texts)
 
 
 def _start(module: str, words: list[str], folder: Path, said: tuple[Path, Path], environment: dict[str, str]) -> None:

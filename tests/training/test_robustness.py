@@ -54,7 +54,9 @@ def test_results_of_real_scans_hardly_depend_on_how_they_were_stored():
     cascade = cascade_jax.load("pretrained")
     files = {file.name: file for file in folders.find_cases(COHORT, labelled=True)}
     names = ("3 x image + 100", "8 bits", "mirrored", "upside down", "pixels of 1.5 mm")
-    compared = [compare(cascade, emidec.read_case(files[name]), names) for name in ("Case_P008", "Case_P044")]
+    compared = [
+        compare(cascade, emidec.read_case(files[name]), names) for name in ("Case_N012", "Case_P008", "Case_P044")
+    ]
     for name, of_targets in differences(compared).items():
         for target, difference in of_targets.items():
             assert abs(difference) < 0.02, (name, target)
