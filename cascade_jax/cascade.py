@@ -29,12 +29,12 @@ from cascade_jax.data.preprocess import (
     restore_scores,
 )
 from cascade_jax.errors import is_out_of_memory
-from cascade_jax.models.graph import Vote, segment, spread_folds
+from cascade_jax.models.graph import MIRROR_IMAGES, Vote, segment, spread_folds
 from cascade_jax.models.splitting import split_along_height
 from cascade_jax.models.unet import UNet
 from cascade_jax.plan import Plan, StagePlan, bucket
 from cascade_jax.segmentation import Segmentation
-from cascade_jax.spreading import cases_are_faster
+from cascade_jax.spreading import devices_of_a_case, devices_of_folds
 
 STAGES = ("stage1", "stage2")
 _DIGITS_OF_WEIGHTS = 12
@@ -90,7 +90,7 @@ class Cascade:
         calibration: what the cross-validation learnt of its confidence, or None. With one, a target that it finds too
             improbable is not drawn.
         name: what the parameters are called, as "emidec".
-        devices: over which the folds of a vote are spread.
+        devices: over which the folds of a vote, and the mirror images of each fold, are spread.
         split_volumes: whether instead each of the devices has every fold and a part of the volume's height, which is
             for volumes too large for one.
     """
@@ -114,11 +114,19 @@ class Cascade:
         self.plan, self.networks, self.params = plan, networks, params
         self.rules, self.folds, self.mirror, self.licence = tuple(rules), tuple(folds), mirror, licence
         self.split_volumes = split_volumes
-        self._params, mesh = spread_folds(params, self.devices[:1] if split_volumes else self.devices)
-        if mesh is None and devices is not None:
-            self._params = jax.device_put(self._params, self.devices[0])
+        self._params, mesh = params, None
+        by_fold, by_image = (1, 1) if split_volumes else devices_of_folds(*self._work, len(self.devices))
+        if (number := by_fold * by_image) > 1:
+            self._params, mesh = spread_folds(params, np.array(self.devices[:number]).reshape(by_fold, by_image))
+        elif devices is not None:
+            self._params = jax.device_put(params, self.devices[0])
         settings = {"mirror": mirror, "windows": plan.windows, "mesh": mesh, "folds": len(self.folds)}
         self._vote = functools.partial(_segment, networks, **settings)
+
+    @property
+    def _work(self) -> tuple[int, int]:
+        """How many folds compute a case, each of them how many mirror images."""
+        return len(self.folds), len(MIRROR_IMAGES) if self.mirror else 1
 
     @functools.cached_property
     def weights(self) -> str:
@@ -130,20 +138,22 @@ class Cascade:
         return f"{self.name} {digest.hexdigest()[:_DIGITS_OF_WEIGHTS]}".strip()
 
     def for_cases(self, number: int) -> list["Cascade"]:
-        """What segments so many cases soonest: this cascade, whose devices share the folds of each case, or the same
-        one on each of the devices, for a case of its own (`spreading.in_order`)."""
-        devices = self.devices[: max(1, number)]
-        if self.split_volumes or not cases_are_faster(number, len(self.folds), len(devices)):
+        """What segments so many cases soonest: this cascade, whose devices share the folds and the mirror images of
+        each case, or several of the same on some of the devices each, for cases of their own (`spreading.in_order`)."""
+        together = devices_of_a_case(max(1, number), *self._work, len(self.devices))
+        cascades = min(number, len(self.devices) // together)
+        if self.split_volumes or cascades <= 1:
             return [self]
         about = (self.plan, self.networks, self.params, self.rules, self.folds, self.mirror, self.licence)
-        return [Cascade(*about, self.calibration, self.name, (device,)) for device in devices]
+        groups = [self.devices[start * together :][:together] for start in range(cascades)]
+        return [Cascade(*about, self.calibration, self.name, group) for group in groups]
 
     def example(self, case: Case) -> Example:
         """The case whole on the networks' grid; see `whole_example`."""
         return whole_example(self.plan, case)
 
     def vote(self, example: Example) -> Vote:
-        """The folds' vote on the networks' grid, as numpy arrays; with several devices, each computes some folds."""
+        """The folds' vote on the networks' grid, as numpy arrays."""
         volume = example.image, example.valid
         if self.split_volumes:
             self._params, *volume = split_along_height(self._params, volume, self.devices)

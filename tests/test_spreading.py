@@ -1,26 +1,52 @@
-"""Cases over several devices: in order, a thread for each, and only where that is faster."""
+"""Cases, folds and mirror images over several devices: in order, a thread for each, and only where it is faster."""
 
 import threading
 
 import pytest
 
-from cascade_jax.spreading import cases_are_faster, in_order
+from cascade_jax.spreading import devices_of_a_case, devices_of_folds, in_order
 
 
 @pytest.mark.parametrize(
-    ("cases", "folds", "devices", "expected"),
+    ("folds", "mirror_images", "devices", "expected"),
     [
-        (1, 5, 8, False),  # one case: its folds side by side
-        (8, 5, 8, True),  # each device does a case's five folds; or eight times one fold, three devices being idle
-        (70, 5, 8, True),
-        (70, 5, 5, False),  # as fast, and less memory: a fold on each device
-        (70, 5, 2, True),  # three folds and two would leave a device idle
-        (2, 1, 2, True),
-        (9, 1, 1, False),
+        (5, 1, 8, (5, 1)),
+        (5, 1, 4, (3, 1)),  # two rounds with four devices too
+        (1, 1, 8, (1, 1)),
+        (1, 4, 8, (1, 4)),
+        (1, 4, 3, (1, 2)),  # each device has as many of four images
+        (5, 4, 5, (5, 1)),
+        (5, 4, 8, (2, 4)),  # three folds, one image each: three passes; a fold on each of five devices takes four
+        (2, 4, 4, (2, 2)),  # as fast as (1, 4), and half as many parameters on each
+        (5, 4, 20, (5, 4)),
     ],
 )
-def test_whole_cases_go_over_the_devices_where_that_takes_fewer_rounds(cases, folds, devices, expected):
-    assert cases_are_faster(cases, folds, devices) == expected
+def test_folds_and_mirror_images_go_over_the_devices_so_as_to_take_the_fewest_passes(
+    folds, mirror_images, devices, expected
+):
+    assert devices_of_folds(folds, mirror_images, devices) == expected
+
+
+@pytest.mark.parametrize(
+    ("cases", "folds", "mirror_images", "devices", "expected"),
+    [
+        (1, 5, 1, 8, 5),  # one case: its folds side by side
+        (8, 5, 1, 8, 1),  # each device does a case's five folds; or eight times one fold, three devices being idle
+        (70, 5, 1, 8, 1),
+        (70, 5, 1, 5, 5),  # as fast, and less memory: a fold on each device
+        (70, 5, 1, 2, 1),  # three folds and two would leave a device idle
+        (2, 1, 1, 2, 1),
+        (9, 1, 1, 1, 1),
+        (1, 1, 4, 4, 4),  # one case by one fold: its mirror images side by side
+        (2, 1, 4, 8, 4),  # two cases, on four devices each
+        (70, 1, 4, 2, 1),  # as fast, and nothing is exchanged
+        (3, 1, 4, 4, 4),  # three passes; four, with a device for each case
+    ],
+)
+def test_as_many_devices_do_a_case_together_as_are_through_with_all_cases_soonest(
+    cases, folds, mirror_images, devices, expected
+):
+    assert devices_of_a_case(cases, folds, mirror_images, devices) == expected
 
 
 @pytest.mark.parametrize("workers", ["a", "abc"])

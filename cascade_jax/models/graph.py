@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -13,7 +13,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from cascade_jax.models.unet import UNet
 from cascade_jax.models.window import cut_window, find_window, paste_window
 
-FOLD_AXIS = "fold"
+FOLD_AXIS, MIRROR_AXIS = "fold", "mirror image"
+MIRROR_IMAGES = tuple(itertools.product((False, True), repeat=2))  # whether rows, and columns, are mirrored
 
 
 class Vote(NamedTuple):
@@ -53,7 +54,8 @@ def one_hot_prior(labels: jax.Array, num_classes: int) -> jax.Array:
 def _averaged_over_mirror_images(function: Callable, inputs: jax.Array, mirror: bool) -> jax.Array:
     """What `function` makes of the inputs, averaged over all combinations of in-plane mirroring if `mirror` is set.
 
-    The mirror images run one after another, in one loop: they cost time, not memory, and are compiled once.
+    The mirror images run one after another, in one loop: they cost time, not memory, and are compiled once. Under a
+    mesh with `MIRROR_AXIS`, each device along it does its share of them.
 
     Args:
         function: (..., height, width, channel) -> (..., height, width, class).
@@ -71,8 +73,12 @@ def _averaged_over_mirror_images(function: Callable, inputs: jax.Array, mirror: 
 
         return flip(function(flip(inputs)))
 
-    probabilities = jax.lax.map(of_mirror_image, jnp.array(list(itertools.product((False, True), repeat=2))))
-    return _mean_of_first_axis(probabilities)
+    images, spread = jnp.array(MIRROR_IMAGES), MIRROR_AXIS in jax.sharding.get_abstract_mesh().manual_axes
+    if spread:
+        share = len(images) // jax.lax.axis_size(MIRROR_AXIS)
+        images = jax.lax.dynamic_slice_in_dim(images, jax.lax.axis_index(MIRROR_AXIS) * share, share)
+    mean = _mean_of_first_axis(jax.lax.map(of_mirror_image, images))
+    return jax.lax.pmean(mean, MIRROR_AXIS) if spread else mean
 
 
 def _mean_of_first_axis(arrays: jax.Array) -> jax.Array:
@@ -232,7 +238,8 @@ def segment(
         mirror: average each network's probabilities over in-plane mirror images.
         windows: (height, width) of what each stage sees around the heart that stage one has found (`find_window`); all
             else is background. Stage one finds it in the whole plane and looks again. None shows both the whole plane.
-        mesh: devices along one axis, `FOLD_AXIS`, over which the folds are spread; None computes them all on one.
+        mesh: devices along `FOLD_AXIS` and `MIRROR_AXIS`, over which the folds and the mirror images of each are
+            spread; None computes them all on one.
         folds: how many of the parameters' folds vote, those after them being there to give each device of the mesh as
             many (see `spread_folds`); None is all.
 
@@ -261,25 +268,21 @@ def segment(
     return vote_of_folds(*jax.tree.map(lambda leaf: leaf[:folds], of_folds(params, image, valid)))
 
 
-def spread_folds(params: Any, devices: Sequence[jax.Device]) -> tuple[Any, Mesh | None]:
+def spread_folds(params: Any, devices: np.ndarray) -> tuple[Any, Mesh]:
     """An ensemble's parameters on several devices, with as many folds on each.
 
     Where the folds cannot be shared out evenly, the first ones are there twice.
 
     Args:
         params: each leaf with the folds along its first axis.
-        devices: over which to spread them; no more are used than there is work for.
+        devices: JAX's, (folds, mirror images): over as many the folds are spread, and the mirror images of each. The
+            number of mirror images is a multiple of the second.
 
     Returns:
-        The parameters, and the mesh that `segment` takes; with one device or one fold, the parameters as they are and
-        None.
+        The parameters, and the mesh that `segment` takes.
     """
     folds = len(jax.tree.leaves(params)[0])
-    share = -(-folds // len(devices))
-    used = -(-folds // share)
-    if used == 1:
-        return params, None
-    mesh = Mesh(np.array(devices[:used]), (FOLD_AXIS,))
-    index = np.arange(share * used) % folds
+    mesh = Mesh(devices, (FOLD_AXIS, MIRROR_AXIS))
+    index = np.arange(-(-folds // len(devices)) * len(devices)) % folds
     sharding = NamedSharding(mesh, PartitionSpec(FOLD_AXIS))
     return jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf)[index], sharding), params), mesh

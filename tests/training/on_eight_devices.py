@@ -103,8 +103,8 @@ def cross_validations(devices, folder):
 
 
 def predictions(devices):
-    """Five cases by an ensemble of two folds: with its folds spread, case by case on three devices, and with volumes
-    split along their height, against one device."""
+    """Five cases by an ensemble of two folds: with its folds spread, case by case on three devices, with volumes split
+    along their height, and with the mirror images of both folds on four devices each, against one device."""
     networks = (
         UNet((4, 8), ((3, 3),) * 2, ((1, 1), (2, 2))),
         UNet((4, 8), ((1, 3, 3), (3, 3, 3)), ((1, 1, 1), (1, 2, 2))),
@@ -126,9 +126,10 @@ def predictions(devices):
         votes = in_order(lambda worker, case: worker.vote(worker.example(case)), workers, cases[:number])
         return len(workers), list(votes)
 
-    _, expected = labels_of(devices[:1], 5)
+    _, without = labels_of(devices[:1], 5)
+    _, mirrored = labels_of(devices[:1], 2, mirror=True)
 
-    def compare(devices, number, **how):
+    def compare(devices, number, expected=without, **how):
         workers, votes = labels_of(devices, number, **how)
         pairs = list(zip(votes, expected, strict=False))
         return {
@@ -141,4 +142,6 @@ def predictions(devices):
         "folds": compare(devices[:2], 1),
         "cases": compare(devices[:3], 5),
         "height": compare(devices, 1, split_volumes=True),
+        "mirror images": compare(devices, 1, mirrored, mirror=True),
+        "cases by groups": compare(devices, 2, mirrored, mirror=True),
     }

@@ -173,8 +173,10 @@ def test_validation_cases_over_eight_devices_get_the_labels_of_one_device(eight_
     assert results["labels_equal"] == [True] * 8  # four cases, of both stages
 
 
-@pytest.mark.parametrize(("way", "workers"), [("folds", 1), ("cases", 3), ("height", 1)])
-def test_folds_cases_or_height_over_devices_give_the_labels_of_one_device(eight_devices, way, workers):
+@pytest.mark.parametrize(
+    ("way", "workers"), [("folds", 1), ("cases", 3), ("height", 1), ("mirror images", 1), ("cases by groups", 2)]
+)
+def test_what_is_spread_over_devices_gets_the_labels_of_one_device(eight_devices, way, workers):
     result = eight_devices[0]["predictions"][way]
     assert result["workers"] == workers
     assert result["labels_equal"]
