@@ -1,4 +1,4 @@
-"""What a run shows while it runs: a bar or plain lines, a CSV of metrics, TensorBoard event files."""
+"""What a command shows while it runs: a bar on a terminal, plain lines where it is piped."""
 
 import sys
 from collections.abc import Callable, Iterable

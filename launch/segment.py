@@ -37,17 +37,13 @@ def main(inputs: list[str]) -> int:
         if _ALL.value:
             command.print_left_out("report", "pictures")
         cascade = weights.load()
-        for line, reasons in segment_scans(cascade, _with_bar(jobs), _ALL.value, strict=_STRICT.value):
+        for line, reasons in segment_scans(cascade, jobs, _ALL.value, bar, strict=_STRICT.value):
             if line:
                 say(line)
             for reason in reasons:
                 failed.append(reason)
                 print(f"failed: {reason}", file=sys.stderr)
     return 1 if failed else 0
-
-
-def _with_bar(jobs):
-    return jobs if len(jobs) == 1 else bar(jobs, f"segmenting {len(jobs)} scans")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Scans in any form to labels beside them, and a line that says what was found."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from cascade_jax.data.formats import stem_of
 from cascade_jax.data.labels import EMIDEC, LabelTable
 from cascade_jax.data.outputs import recording_outputs, refuse_to_replace
 from cascade_jax.data.scans import Scan, find_scans, only_one_study
+from cascade_jax.progress import Progress
 from cascade_jax.segmentation import Segmentation
 
 _NIFTI = ".nii.gz"
@@ -95,14 +96,15 @@ def _target(scan: Scan, output: Path | None, everything: bool) -> Path:
 
 
 def segment_scans(
-    cascade: Cascade, jobs: Iterable[Job], everything: bool, *, strict: bool = False
+    cascade: Cascade, jobs: Sequence[Job], everything: bool, progress: Progress, *, strict: bool = False
 ) -> Iterator[tuple[str, list[str]]]:
-    """Does the jobs one after the other; a bad scan does not keep the others from it.
+    """Does the jobs, on several devices some at a time; a bad scan does not keep the others from it.
 
     Args:
         cascade: the trained cascade.
         jobs: as `plan` made them.
         everything: as for `plan`.
+        progress: wraps the loop with a bar where there are several.
         strict: whether a scan with a warning counts as one that could not be done. Its results are there all the same.
 
     Yields:
@@ -124,7 +126,8 @@ def segment_scans(
     def write(job: Job, done: tuple[_Read, Segmentation]) -> tuple[str, list[str]]:
         return _write(job, *done, table, everything, strict)
 
-    for _, said, error in overlapped(jobs, read, compute, write, [cascade]):
+    shown = progress(jobs, f"segmenting {len(jobs)} scans") if len(jobs) > 1 else jobs
+    for _, said, error in overlapped(shown, read, compute, write, cascade.for_cases(len(jobs))):
         yield said if error is None else ("", [str(error)])
 
 

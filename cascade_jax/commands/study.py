@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -71,7 +70,7 @@ def make_study(
     is known of each stands in `output/study.json`, also which folder it is, which is written after every scan.
 
     Args:
-        load: gives the cascade, which takes a while; not called where no scan can be read.
+        load: gives the cascade, which takes a while; not called where nothing is left to segment.
         source: the folder of scans (`data.scans`).
         output: the folder for the tables and for the labels, `<case>_seg.nii.gz`.
         weights: what `load` loads, as the user names it.
@@ -98,10 +97,12 @@ def make_study(
     model = identity_of_weights(weights)
     made_of = {scan.key: _made_of(scan, source, model) for scan in scans}
     todo = [scan for scan in scans if not _is_done(record.get(scan.key), made_of[scan.key], output)]
-    load = functools.cache(load)
     count = f"{len(todo)} of {len(scans)} scans" if len(todo) < len(scans) else f"{len(scans)} scans"
-    shown = progress(todo, f"segmenting {count} in {source}") if todo else []
-    for scan, row in _rows(load, shown, names, output):
+    rows_of_this_run: Iterable[tuple[Scan, dict]] = []
+    if todo:
+        shown = progress(todo, f"segmenting {count} in {source}")
+        rows_of_this_run = _rows(load().for_cases(len(todo)), shown, names, output)
+    for scan, row in rows_of_this_run:
         place = str(scan.place.relative_to(source)) if source in scan.place.parents else scan.place.name
         record[scan.key] = {"case": names[scan.key], "place": place, "made_of": made_of[scan.key], "row": row}
         with recording_outputs(output, [RECORD]):
@@ -212,7 +213,7 @@ def _read_entry(entry: Mapping) -> dict:
 
 
 def _rows(
-    load: Callable[[], Cascade], scans: Iterable[Scan], names: Mapping[str, str], output: Path
+    cascades: Sequence[Cascade], scans: Iterable[Scan], names: Mapping[str, str], output: Path
 ) -> Iterator[tuple[Scan, dict]]:
     """Each scan when its labels are written, with its row."""
 
@@ -223,9 +224,9 @@ def _rows(
         refuse_to_replace(output, [labels_of(scan)])
         return scan.read(EMIDEC)
 
-    def compute(load: Callable[[], Cascade], read: tuple) -> tuple:
+    def compute(cascade: Cascade, read: tuple) -> tuple:
         case, series, notes = read
-        result = load().segment_case(case)
+        result = cascade.segment_case(case)
         return case, series, result._replace(confidence=with_warnings(result.confidence, warnings_of_series(notes)))
 
     def write(scan: Scan, done: tuple) -> dict:
@@ -234,7 +235,7 @@ def _rows(
             emidec.write_labels_as(output / labels_of(scan), result.labels, case)
         return _row(names[scan.key], labels_of(scan), series, len(case.image), answer(case, result, EMIDEC))
 
-    for scan, row, error in overlapped(scans, read, compute, write, [load]):
+    for scan, row, error in overlapped(scans, read, compute, write, cascades):
         # Without the path, which may name the patient.
         yield scan, row if error is None else {"case": names[scan.key], _FAILED: error.fault}
 

@@ -8,7 +8,8 @@ import jax
 import jaxlib
 
 # Sends convolutions to the faster of the two libraries of XLA's CPU backend, and sums of instance norm to the other.
-# It is experimental: with two programs at once, some convolutions were computed wrongly (docs/performance.md).
+# It is experimental: with two programs at once, some convolutions were computed wrongly (docs/performance.md). So it is
+# not for a processor that JAX shows as several devices, which compute at the same time.
 FASTER_CONVOLUTIONS = "--xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_REDUCE"
 _KNOWN_TO = ((0, 10), (0, 13))  # from which jaxlib on, and before which; an unknown flag ends the process
 
@@ -21,7 +22,7 @@ def configure(*, hold_memory: bool = False) -> None:
 
     For commands, at their start: it changes the whole process, and XLA reads its flags once, when JAX is first asked
     for devices or given anything to compute. Afterwards programs run one at a time, while they are called, with the
-    faster of XLA's convolutions.
+    faster of XLA's convolutions where the processor is one device.
 
     Args:
         hold_memory: with the GNU C library, also keep programs' working memory from call to call. It makes training
@@ -29,7 +30,8 @@ def configure(*, hold_memory: bool = False) -> None:
     """
     flags = os.environ.get("XLA_FLAGS", "")
     version = tuple(int(part) for part in jaxlib.__version__.split(".")[:2])
-    if "xla_cpu_experimental_ynn" not in flags and _KNOWN_TO[0] <= version < _KNOWN_TO[1]:
+    several = "xla_force_host_platform_device_count" in flags or jax.config.values["jax_num_cpu_devices"] > 1
+    if not several and "xla_cpu_experimental_ynn" not in flags and _KNOWN_TO[0] <= version < _KNOWN_TO[1]:
         os.environ["XLA_FLAGS"] = f"{flags} {FASTER_CONVOLUTIONS}".strip()
     jax.config.update("jax_cpu_enable_async_dispatch", False)
     if hold_memory and jax.default_backend() == "cpu":

@@ -53,6 +53,8 @@ def refuse_to_replace(folder: Path, names: Iterable[str]) -> None:
     for name in names:
         path = folder / name
         with _writable(path):
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                path.parent.stat()  # links that lead to each other: `resolve` is silent about them since Python 3.13
             if not path.parent.resolve().is_relative_to(folder.resolve()):
                 raise CaseError(path, "lies outside the output, by a link or by its name: choose another output")
             if path.is_dir():

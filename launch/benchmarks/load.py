@@ -3,7 +3,7 @@
     python -m launch.benchmarks.load [--cases=1000] [--thread_minutes=60] [--weights=NAME_OR_FOLDER]
 
 The scans are simulated hearts of twelve sizes and spacings, each of them many times under other names. They go through
-`segment`, then `evaluate` and `report`; then four threads segment them over and over beside what one thread got.
+`predict`, then `evaluate` and `report`; then four threads segment them over and over beside what one thread got.
 Memory is read where Linux shows it.
 """
 

@@ -37,7 +37,7 @@ def make_scans(root: Path, count: int) -> None:
 
 
 def segment_all(cascade, root: Path) -> list[str]:
-    """Lines of what `segment` took, its labels in the challenge's layout below `root/labels`."""
+    """Lines of what `predict` took, its labels in the challenge's layout below `root/labels`."""
     import jax
 
     from cascade_jax.commands.predict import predict_cases
@@ -55,11 +55,12 @@ def segment_all(cascade, root: Path) -> list[str]:
 
     _, failed = predict_cases(cascade, root / "scans", root / "labels", False, watched)
     seconds = (time.monotonic() - started) / len(held)
-    settled = held[max(_SETTLED, _DIFFERENT)]
+    settled, half = held[max(_SETTLED, _DIFFERENT)], len(held) // 2
     return [
-        f"segment: {len(held)} cases, {len(failed)} failed, {seconds:.2f} s a case, {len(compiled)} programs compiled",
-        f"segment: {settled:.0f} MB after {max(_SETTLED, _DIFFERENT)} cases, at most {max(held[_DIFFERENT:]):.0f} MB"
-        f" ({100 * (max(held[_DIFFERENT:]) / settled - 1):+.1f} %), {held[-1]:.0f} MB at the last",
+        f"predict: {len(held)} cases, {len(failed)} failed, {seconds:.2f} s a case, {len(compiled)} programs compiled",
+        f"predict: {settled:.0f} MB after {max(_SETTLED, _DIFFERENT)} cases, at most {max(held[_DIFFERENT:]):.0f} MB"
+        f" ({100 * (max(held[_DIFFERENT:]) / settled - 1):+.1f} %)",
+        f"predict: {held[half]:.0f} MB after {half} cases, {held[-1]:.0f} MB at the last",
     ]
 
 

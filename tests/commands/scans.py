@@ -20,6 +20,9 @@ class Reader:
         self.expected = dict.fromkeys(table.targets, np.nan) | {table.main: myocardium}
         self.segmented = []
 
+    def for_cases(self, number):
+        return [self]
+
     def segment_case(self, case, *, details=False):
         self.segmented.append(case.name)
         probabilities = np.eye(5, dtype=np.float32)[self.labels] if details else None
@@ -29,6 +32,17 @@ class Reader:
         if dice < DOUBTFUL:
             said = doubting(said, [CaseWarning(LOW_CONFIDENCE, f"a Dice of {dice} is expected")])
         return Segmentation(self.labels, probabilities, None, said)
+
+
+class TwoDevices(Reader):
+    """A reader that shares what it is given out to two others."""
+
+    def __init__(self, labels):
+        super().__init__(labels)
+        self.each = [Reader(labels), Reader(labels)]
+
+    def for_cases(self, number):
+        return self.each[:number]
 
 
 def write_scan(path, case):

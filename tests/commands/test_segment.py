@@ -16,15 +16,16 @@ from cascade_jax.commands.answer import answer, in_words
 from cascade_jax.data import emidec, folders
 from cascade_jax.data.case import CaseError
 from cascade_jax.data.labels import EMIDEC, make_label_table
+from cascade_jax.progress import bar
 from tests.commands.command_line import ROOT, command, fails_with_one_line, read
-from tests.commands.scans import Reader, files_in, write_scan
+from tests.commands.scans import Reader, TwoDevices, files_in, write_scan
 from tests.data.dicom_series import PATIENT, write_classic
 
 
 def segmented(heart, *inputs, output=None, everything=False, **reader):
     """Lines of what was found, of what was skipped, and of what failed."""
     jobs, skipped, failed = segment.plan([str(path) for path in inputs], output, everything)
-    said = list(segment.segment_scans(Reader(heart.labels, **reader), jobs, everything))
+    said = list(segment.segment_scans(Reader(heart.labels, **reader), jobs, everything, bar))
     return [line for line, _ in said if line], skipped, failed + [line for _, lines in said for line in lines]
 
 
@@ -60,7 +61,7 @@ def test_a_warning_is_a_failure_where_that_is_asked_for_and_the_labels_are_writt
     gap[3] = 0
     for name, labels, expected in (("good", heart.labels, []), ("gap", gap, ["gap: slice-gap (--strict)"])):
         jobs, _, _ = segment.plan([str(tmp_path / f"{name}.nii.gz")], None, False)
-        ((_, failed),) = segment.segment_scans(Reader(labels), jobs, False, strict=True)
+        ((_, failed),) = segment.segment_scans(Reader(labels), jobs, False, bar, strict=True)
         assert failed == expected
         assert (tmp_path / f"{name}_seg.nii.gz").exists()
 
@@ -121,11 +122,23 @@ def test_of_several_series_the_one_called_late_enhancement_is_taken_and_of_two_a
         write_classic(tmp_path / "in", heart, number, description, skip=skip)
     reader = Reader(heart.labels[1:])
     jobs, _, _ = segment.plan([str(tmp_path / "in")], None, False)
-    ((line, _),) = segment.segment_scans(reader, jobs, False)
+    ((line, _),) = segment.segment_scans(reader, jobs, False, bar)
     assert "look at it" not in line and jobs[0].scan.read(EMIDEC)[1].numbers == (5,)
     write_classic(tmp_path / "in", heart, 9, "LGE SA PSIR", skip=(0,))
-    ((line, _),) = segment.segment_scans(reader, jobs := segment.plan([str(tmp_path / "in")], None, False)[0], False)
+    jobs, _, _ = segment.plan([str(tmp_path / "in")], None, False)
+    ((line, _),) = segment.segment_scans(reader, jobs, False, bar)
     assert "series 9 is the last of several stacks that could be meant: series 5 (5 slices), series 9 (5 sl" in line
+
+
+def test_several_devices_share_the_scans_and_lines_come_in_their_order(heart, tmp_path):
+    for number in range(6):
+        write_scan(tmp_path / "in" / f"{number}.nii.gz", heart)
+    jobs, _, _ = segment.plan([str(tmp_path / "in")], tmp_path / "out", False)
+    cascade = TwoDevices(heart.labels)
+    lines = [line for line, _ in segment.segment_scans(cascade, jobs, False, bar)]
+    assert [line.split(":")[0] for line in lines] == list("012345")
+    assert sorted(cascade.each[0].segmented + cascade.each[1].segmented) == list("012345")
+    assert not cascade.segmented
 
 
 def test_one_scan_goes_to_the_file_that_is_asked_for_and_several_to_a_folder(heart, tmp_path):

@@ -20,7 +20,7 @@ from cascade_jax.data.case import CaseError
 from cascade_jax.quantify.quantities import volumes
 from cascade_jax.report.spreadsheet import cell
 from tests.commands.command_line import ROOT, command, read
-from tests.commands.scans import Reader, files_in, write_scan
+from tests.commands.scans import Reader, TwoDevices, files_in, write_scan
 from tests.data.dicom_series import PATIENT, write_classic, write_localizer
 
 
@@ -104,6 +104,13 @@ def test_a_second_run_does_what_is_new_or_has_changed(heart, patients):
     outcome, rows = run(patients, reader)
     assert "a" not in rows and any("a: is no longer in" in line for line in outcome.left_out)
     assert (patients.parent / "out" / "a_seg.nii.gz").exists()
+
+
+def test_several_devices_share_a_studys_scans(heart, patients):
+    cascade = TwoDevices(heart.labels)
+    _, rows = run(patients, cascade)
+    assert list(rows) == ["study_1", "a", "c", "d_late"] and all(row["infarct_g"] for row in rows.values())
+    assert len(cascade.each[0].segmented + cascade.each[1].segmented) == 4 and not cascade.segmented
 
 
 def test_other_weights_do_all_anew(heart, patients, monkeypatch):

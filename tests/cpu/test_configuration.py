@@ -56,7 +56,14 @@ def test_a_users_own_flags_stay():
     program = "from cascade_jax import cpu; cpu.configure(); assert os.environ['XLA_FLAGS'] == os.environ['WANTED']"
     own = "--xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_DOT"
     state_after(program, XLA_FLAGS=own, WANTED=own)
-    other = "--xla_force_host_platform_device_count=2"
+    other = "--xla_cpu_enable_fast_math=false"
     state_after(
         program.replace("== os.environ['WANTED']", ".startswith(os.environ['WANTED'])"), XLA_FLAGS=other, WANTED=other
     )
+
+
+@pytest.mark.parametrize(
+    "several", [{"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}, {"JAX_NUM_CPU_DEVICES": "2"}]
+)
+def test_devices_that_compute_at_the_same_time_do_without_what_may_go_wrong_then(several):
+    assert not state_after("from cascade_jax import cpu; cpu.configure()", **several)["flag"]

@@ -98,6 +98,7 @@ SMALL = {
     "benchmarks.other_images": {"cases": 1},
     "benchmarks.robustness": {"cases": 1},
     "benchmarks.phantom_distances": {"phantoms": 2},
+    "benchmarks.load": {"cases": 20},
     "benchmarks.streaming": {"trial": True, "cases": 12, "turns": 1, "stages": 1},
 }
 # What is put behind one command, by how it begins.
@@ -113,7 +114,7 @@ FURTHER = {
     "benchmark": {"suites": "prepare"},
 }
 VARIABLES = {"cases": "2", "start": ""}  # of the loop
-WITH_SMALL_WEIGHTS = ("export", "benchmarks.other_images", "benchmarks.robustness")
+WITH_SMALL_WEIGHTS = ("export", "benchmarks.load", "benchmarks.other_images", "benchmarks.robustness")
 OUTPUTS = ("--output", "-o", "--to_cohort", "--to_raw", "--pdf")
 # Pages that tell how their figures were made, with trainings and measurements: minutes, so they run by hand,
 # `CASCADE_JAX_LONG=1 python -m pytest tests/documents/test_commands.py`.

@@ -49,7 +49,7 @@ def page(browser, tmp_path):
     server.shutdown()
     server.server_close()
     # What the driver says of its speed, and a refusal that the page tells its reader.
-    expected = ("GL Driver Message", "Unprocessable Entity")
+    expected = ("GL Driver Message", "status of 422")
     assert [fault for fault in faults if not any(text in fault for text in expected)] == []
 
 
