@@ -82,6 +82,18 @@ def test_a_slice_looks_alike_whatever_the_size_of_its_pixels(spacing):
     assert np.abs(view(spacing) - same).mean() < 0.04
 
 
+def test_a_slice_looks_alike_in_any_unit_also_where_blood_is_as_dark_as_myocardium():
+    labels, image = np.zeros((60, 60), int), np.random.default_rng(0).normal(50, 20, (60, 60))
+    labels[12:48, 12:48], labels[20:40, 20:40] = 2, 1
+    image[labels > 0] = 50
+
+    def view(unit):
+        return septum.view_of(unit * image, labels, (1.5, 1.5), np.full(wall.SPOKES, 26.0))
+
+    assert np.abs(view(1.0)).max() > 0.5
+    np.testing.assert_allclose(view(1000.0), view(1.0), rtol=1e-4, atol=1e-4)
+
+
 def test_the_network_knows_no_direction_from_another():
     weights = septum.network()
     views = np.random.default_rng(0).normal(size=(2, septum.DIRECTIONS, septum.CHANNELS)).astype(np.float32)
