@@ -6,7 +6,14 @@ import pytest
 from hypothesis import assume, given, settings
 
 from cascade_jax.data.case import Case, CaseError
-from cascade_jax.data.preprocess import bounding_box, preprocess, resampled_shape, restore_labels, restore_scores
+from cascade_jax.data.preprocess import (
+    bounding_box,
+    heart_box,
+    preprocess,
+    resampled_shape,
+    restore_labels,
+    restore_scores,
+)
 from cascade_jax.phantoms import simulated
 
 
@@ -130,3 +137,11 @@ def test_the_way_there_and_back_is_exact_on_any_grid_that_is_a_whole_number_of_t
     fitting = [size * times for size, times in zip(shape, (1, *finer), strict=True)]
     example = preprocess(case, target, tuple(np.add(fitting, room)))
     np.testing.assert_array_equal(restore_labels(one_hot(example.labels), example.grid), labels)
+
+
+def test_a_heart_is_as_large_as_all_that_is_labelled():
+    labels, view = np.zeros((5, 20, 30), np.uint8), np.array([[0, 5], [1, 19], [2, 28]])
+    np.testing.assert_array_equal(heart_box(labels, view), view)
+    labels[2:4, 8:11, 12:20] = 2
+    labels[1, 6, 22] = 1  # cavity alone
+    np.testing.assert_array_equal(heart_box(labels, view), [[1, 4], [6, 11], [12, 23]])

@@ -21,6 +21,15 @@ def test_volumes_of_a_cylinder_with_a_sector_of_infarct():
     assert figures["no_reflow_ml"] == figures["no_reflow_percent"] == 0
 
 
+def test_what_the_slices_have_is_what_the_heart_has():
+    labels = ring()
+    labels[:, :, 1:4][labels[:, :, 1:4] == 3] = 2  # an infarct in some slices only
+    figures = quantify(labels, SPACING)
+    assert [row["slice"] for row in figures.slices if row["infarct_ml"]] == [1, 5, 6]
+    for name in ("cavity_ml", "myocardium_ml", "infarct_ml"):
+        assert sum(row[name] for row in figures.slices) == pytest.approx(figures.case[name])
+
+
 def test_no_reflow_is_infarct_and_myocardium_too():
     labels = ring()
     as_no_reflow = np.where(labels == 3, 4, labels)
