@@ -186,10 +186,9 @@ for folds in (5, 1):
     image, valid = jax.random.normal(jax.random.key(4), (2, 4, 4)), jnp.ones((2, 4, 4), bool)
     run = functools.partial(segment, (SLICES, VOLUMES), mirror=True)
     expected = jax.jit(run)(params, image, valid)
-    for layout in {5: ((3, 1), (2, 2)), 1: ((1, 4), (1, 2))}[folds]:
-        spread, mesh = spread_folds(params, devices[: np.prod(layout)].reshape(layout))
-        on_mesh = jax.jit(functools.partial(run, mesh=mesh, folds=folds))
-        close(on_mesh(spread, image, valid), expected)
+    spread, mesh = spread_folds(params, devices.reshape({5: (2, 2), 1: (1, 4)}[folds]))
+    on_mesh = jax.jit(functools.partial(run, mesh=mesh, folds=folds))
+    close(on_mesh(spread, image, valid), expected)
 print("all equal")
 """
 

@@ -1,5 +1,6 @@
 """Images that are no late enhancement are what they are called, and the weights in the box are in doubt of them."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,7 @@ def test_the_table_counts():
 def test_the_weights_in_the_box_are_in_doubt_of_other_images_of_real_size():
     cascade = cascade_jax.load("pretrained")
     files = {file.name: file for file in folders.find_cases(COHORT, labelled=True)}
-    told = doubts(cascade, [emidec.read_case(files[name]) for name in ("Case_N032", "Case_P044")])
+    names = ("Case_N032", "Case_P044") if os.environ.get("CASCADE_JAX_LONG") else ("Case_P044",)
+    told = doubts(cascade, [emidec.read_case(files[name]) for name in names])
     assert not any(told.pop("scans as they are"))
     assert all(all(doubtful) for doubtful in told.values()), told
