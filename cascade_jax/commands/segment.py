@@ -1,6 +1,7 @@
 """Scans in any form to labels beside them, and a line that says what was found."""
 
 import dataclasses
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -71,15 +72,16 @@ def plan(inputs: Sequence[str], output: Path | None, everything: bool) -> tuple[
     if as_file and (everything or len(scans) > 1):
         what = "all results" if everything else f"{len(scans)} scans"
         raise CaseError(output, f"is one file, and {what} need a folder")
-    jobs, taken = [], {path.resolve(): path for scan in scans for path in scan.files}
+    # By realpath, which lets links that lead to each other be; `refuse_to_replace` names them.
+    jobs, taken = [], {os.path.realpath(path): path for scan in scans for path in scan.files}
     for scan in scans:
         job = Job(scan, output if as_file else _target(scan, output, everything))
         folder, names = job.outputs(everything)
         claimed = folder / (scan.name if everything else names[0])
-        if other := taken.get(claimed.resolve()):
+        if other := taken.get(os.path.realpath(claimed)):
             failed.append(f"{scan.source}: its results, {claimed}, would replace {other} or its results")
             continue
-        taken[claimed.resolve()] = scan.source
+        taken[os.path.realpath(claimed)] = scan.source
         try:
             refuse_to_replace(folder, names)
         except CaseError as error:

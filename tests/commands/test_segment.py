@@ -141,6 +141,13 @@ def test_several_devices_share_the_scans_and_lines_come_in_their_order(heart, tm
     assert not cascade.segmented
 
 
+def test_an_output_behind_links_that_lead_to_each_other_is_one_line(heart, tmp_path):
+    write_scan(tmp_path / "in.nii.gz", heart)
+    (tmp_path / "loop").symlink_to("loop")
+    jobs, _, (line,) = segment.plan([str(tmp_path / "in.nii.gz")], tmp_path / "loop" / "out", False)
+    assert jobs == [] and str(tmp_path / "loop") in line and "cannot be written" in line
+
+
 def test_one_scan_goes_to_the_file_that_is_asked_for_and_several_to_a_folder(heart, tmp_path):
     for name in ("one", "two"):
         write_scan(tmp_path / "in" / f"{name}.nii.gz", heart)
